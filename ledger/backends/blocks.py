@@ -1,0 +1,195 @@
+"""Blocks of records in LMDB: find them, read them, write them, seal them."""
+
+from __future__ import annotations
+
+import functools
+from collections.abc import Iterable, Iterator, Sequence
+from typing import Any, NamedTuple
+
+import msgspec
+
+from ledger.codec import decode_records, encode_types
+from ledger.errors import Corrupted
+from ledger.format import (
+    BLOCKS,
+    MAX_BLOCK_BYTES,
+    MAX_BLOCK_RECORDS,
+    SEAL_BYTES,
+    SEAL_RECORDS,
+    BlockHeader,
+    Checks,
+    Head,
+    Run,
+    array_header,
+    position_key,
+    unpack_body,
+)
+from ledger.records import Record
+
+_raw_records = msgspec.msgpack.Decoder(list[msgspec.Raw])
+
+
+class _Peek(msgspec.Struct, frozen=True, array_like=True):
+    """The first fields of a record: enough to describe a block."""
+
+    type: str
+    schema: int
+    position: int
+    stream: str
+    version: int
+    recorded_at: int
+
+
+_peek = msgspec.msgpack.Decoder(_Peek)
+
+
+class Stored(NamedTuple):
+    """A record's bytes, with what its block must know of it."""
+
+    raw: bytes
+    salt: bytes  # of its append
+    ordinal: int
+    type: tuple[str, int]
+    recorded_at: int
+
+
+class Block(NamedTuple):
+    """A block as read, tested but not unpacked."""
+
+    position: int
+    value: bytes
+    header: BlockHeader
+
+    @property
+    def last(self) -> int:
+        """The position of the block's last record."""
+        return self.position + self.header.count - 1
+
+    def records(self) -> list[Record]:
+        """Decode all records."""
+        body = unpack_body(self.position, self.value, self.header)
+        records = decode_records(bytes(body.records), self.header.types)
+        if len(records) != self.header.count or records[0].position != self.position:
+            raise Corrupted(f"the block at position {self.position} does not hold the records its header names.", self.position)
+        return records
+
+    def records_at(self, positions: Sequence[int]) -> list[Record]:
+        """Decode only the records at the positions."""
+        if len(positions) * 2 > self.header.count:
+            return [record for record in self.records() if record.position in set(positions)]
+        raws = _raw_records.decode(unpack_body(self.position, self.value, self.header).records)
+        chosen = [bytes(raws[position - self.position]) for position in positions]
+        return decode_records(array_header(len(chosen)) + b"".join(chosen), self.header.types)
+
+
+@functools.lru_cache(maxsize=256)
+def type_names(types: bytes) -> frozenset[str]:
+    """Return the names in a block's encoded list of types."""
+    return frozenset(name for name, _ in msgspec.msgpack.decode(types))
+
+
+def find_block(txn: Any, database: Any, checks: Checks, position: int) -> Block | None:
+    """Return the block that contains the position, or None when the log ends before it.
+
+    It is the one with the last key not above the position: its own key may be well below, and may be another one a
+    moment later, when small blocks have been sealed into one.
+    """
+    cursor = txn.cursor(db=database)
+    key = position_key(position)
+    if not (cursor.set_range(key) and cursor.key() == key) and not cursor.prev():
+        return None
+    block = _open(checks, cursor.key(), cursor.value())
+    return block if position <= block.last else None
+
+
+def blocks_from(txn: Any, database: Any, checks: Checks, position: int) -> Iterator[Block]:
+    """Iterate over the blocks from the one that contains the position; Corrupted when one is missing between two."""
+    first = find_block(txn, database, checks, position)
+    if first is None:
+        return
+    yield first
+    cursor = txn.cursor(db=database)
+    cursor.set_key(position_key(first.position))
+    expected = first.last + 1
+    while cursor.next():
+        block = _open(checks, cursor.key(), cursor.value())
+        if block.position != expected:
+            raise Corrupted(f"the records from position {expected} to {block.position - 1} are missing.", expected)
+        yield block
+        expected = block.last + 1
+
+
+def _open(checks: Checks, key: bytes, value: bytes) -> Block:
+    position = int.from_bytes(key, "big")
+    return Block(position, value, checks.open_block(position, value))
+
+
+def write_blocks(txn: Any, database: Any, checks: Checks, head: Head, new: list[Stored]) -> tuple[int, int]:
+    """Write new records after the head; return where the records that are not sealed begin, and their size.
+
+    Small blocks gather at the end of the log. When they and the new records are enough for a full block, all of them
+    are repacked into compressed blocks in this same transaction.
+    """
+    unsealed_bytes = head.unsealed_bytes + sum(len(record.raw) for record in new)
+    unsealed = head.position + len(new) - head.unsealed_from + 1
+    first = head.position + 1
+    if unsealed < SEAL_RECORDS and unsealed_bytes < SEAL_BYTES:
+        _put(txn, database, checks, first, new, sealed=False)
+        return head.unsealed_from, unsealed_bytes
+    if head.unsealed_from < first:
+        new = _take_unsealed(txn, database, checks, head.unsealed_from) + new
+        first = head.unsealed_from
+    for chunk in _cut(new):
+        _put(txn, database, checks, first, chunk, sealed=True)
+        first += len(chunk)
+    return first, 0
+
+
+def _take_unsealed(txn: Any, database: Any, checks: Checks, position: int) -> list[Stored]:
+    """Delete the blocks from the position on, and return their records."""
+    taken = list(blocks_from(txn, database, checks, position))
+    records: list[Stored] = []
+    for block in taken:
+        body = unpack_body(block.position, block.value, block.header)
+        origins = ((run.salt, run.first_ordinal + i) for run in body.runs for i in range(run.count))
+        for raw, (salt, ordinal) in zip(_raw_records.decode(body.records), origins, strict=True):
+            peek = _peek.decode(raw)
+            records.append(Stored(bytes(raw), salt, ordinal, (peek.type, peek.schema), peek.recorded_at))
+        txn.delete(position_key(block.position), db=database)
+    return records
+
+
+def _cut(records: list[Stored]) -> Iterator[list[Stored]]:
+    """Cut records into pieces that fit a block."""
+    piece: list[Stored] = []
+    size = 0
+    for record in records:
+        if piece and (len(piece) == MAX_BLOCK_RECORDS or size + len(record.raw) > MAX_BLOCK_BYTES):
+            yield piece
+            piece, size = [], 0
+        piece.append(record)
+        size += len(record.raw)
+    if piece:
+        yield piece
+
+
+def _put(txn: Any, database: Any, checks: Checks, position: int, records: list[Stored], *, sealed: bool) -> None:
+    types = encode_types({record.type for record in records})
+    times = (records[0].recorded_at, records[-1].recorded_at)
+    raws = [record.raw for record in records]
+    value = checks.pack_block(position, raws, list(_runs(records)), types, times, sealed=sealed)
+    txn.put(position_key(position), value, db=database)
+
+
+def _runs(records: Iterable[Stored]) -> Iterator[Run]:
+    """Group records that follow each other in one append."""
+    salt, first, count = b"", 0, 0
+    for record in records:
+        if record.salt == salt and record.ordinal == first + count:
+            count += 1
+            continue
+        if count:
+            yield Run(count, first, salt)
+        salt, first, count = record.salt, record.ordinal, 1
+    if count:
+        yield Run(count, first, salt)

@@ -1,0 +1,83 @@
+"""The ledger's directory: what is at a path, and whether LMDB may live there."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+from ledger.errors import LedgerNotFound, NetworkFileSystem, NotALedger, ReadOnlyLedger
+
+#: What a ledger's directory may hold; anything else in a directory without data.mdb belongs to somebody.
+KNOWN_NAMES = frozenset({"data.mdb", "lock.mdb", "head", "open.lock", "blobs", "projections"})
+
+_NETWORK = frozenset(
+    "nfs nfs4 cifs smb2 smb3 smbfs 9p afs ceph glusterfs lustre gpfs beegfs ocfs2 gfs2 orangefs davfs davfs2 ncpfs coda".split()
+)
+_LOCAL_FUSE = frozenset({"fuseblk", "fusectl", "fuse.fuse-overlayfs", "fuse.gocryptfs", "fuse.lxcfs"})
+
+
+def describe_directory(path: Path, *, create: bool) -> tuple[int, int] | None:
+    """Return (device, inode) of the ledger's directory; None when it is to be created.
+
+    Raises LedgerNotFound, NotALedger or NetworkFileSystem.
+    """
+    if not path.exists():
+        if not create:
+            raise LedgerNotFound(f"there is no ledger at {path}. Check the path, or create one: `ledger init {path}`.")
+        if not path.parent.is_dir():
+            raise LedgerNotFound(f"the directory {path.parent} does not exist, so {path.name} cannot be created in it. Create it first.")
+        refuse_network(path.parent)
+        return None
+    if not path.is_dir():
+        raise NotALedger(f"{path} is a file; a ledger is a directory. Give the path of a ledger, or of one to be created.")
+    names = set(os.listdir(path))
+    if "data.mdb" not in names:
+        strangers = sorted(names - KNOWN_NAMES)
+        if strangers:
+            raise NotALedger(f"{path} is a directory without data.mdb that holds {strangers[0]!r}. Give another path.")
+        if not create:
+            raise LedgerNotFound(f"{path} is an empty directory, not a ledger. Create one there: `ledger init {path}`.")
+    refuse_network(path)
+    stat = path.stat()
+    return stat.st_dev, stat.st_ino
+
+
+def require_writable(path: Path) -> None:
+    """Raise ReadOnlyLedger unless this process may write in the directory (readers must, too: LMDB's lock file)."""
+    place = path if path.exists() else path.parent
+    if os.statvfs(place).f_flag & os.ST_RDONLY:
+        raise ReadOnlyLedger(f"{place} is on a read-only mount. Open the ledger with readonly=True to read it.")
+    files = [place, *(path / name for name in ("data.mdb", "lock.mdb", "head", "open.lock") if (path / name).exists())]
+    for file in files:
+        if not os.access(file, os.W_OK | (os.X_OK if file.is_dir() else 0)):
+            raise ReadOnlyLedger(
+                f"no right to write to {file}; readers need it too, for LMDB's lock file. Get the right (chmod), "
+                "or copy the ledger to a directory of your own."
+            )
+
+
+def refuse_network(path: Path) -> None:
+    """Raise NetworkFileSystem when the path is on one: LMDB's locks and memory maps do not work across machines."""
+    kind = file_system(path)
+    if kind in _NETWORK or (kind.startswith("fuse") and kind not in _LOCAL_FUSE):
+        raise NetworkFileSystem(
+            f"{path} is on a network file system ({kind}), where LMDB would lose data. "
+            "Put the ledger on a local disk, and export or back it up from there."
+        )
+
+
+def file_system(path: Path) -> str:
+    """Return the type of the file system that holds the path, as Linux names it; empty where it cannot be told."""
+    try:
+        lines = Path("/proc/self/mountinfo").read_text().splitlines()
+    except OSError:
+        return ""
+    place = str(path.resolve())
+    best, kind = "", ""
+    for line in lines:
+        left, _, right = line.partition(" - ")
+        mount = left.split()[4].encode().decode("unicode_escape")
+        inside = place == mount or place.startswith(mount.rstrip("/") + "/")
+        if inside and len(mount) >= len(best):
+            best, kind = mount, right.split()[0]
+    return kind

@@ -1,0 +1,73 @@
+"""The doorbell: wake readers when there is more to read.
+
+After each commit the writer writes the head position to the file ``head``; readers watch that file. watchdog is
+imported when the first reader listens, so that a process that only appends does not pay for it.
+"""
+
+from __future__ import annotations
+
+import os
+import threading
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+
+class Doorbell:
+    """Watch one ``head`` file on behalf of any number of listeners in this process."""
+
+    def __init__(self, path: Path) -> None:
+        self._path = path
+        self._lock = threading.Lock()
+        self._listeners: dict[int, Callable[[], None]] = {}
+        self._next = 0
+        self._observer: Any = None
+
+    def ring(self) -> None:
+        """Wake the listeners of this process at once; the file wakes the others'."""
+        for callback in list(self._listeners.values()):
+            callback()
+
+    def listen(self, callback: Callable[[], None]) -> Callable[[], None]:
+        """Call ``callback`` when the file changes; return a function that ends it."""
+        with self._lock:
+            if self._observer is None:
+                self._observer = self._watch()
+            number = self._next
+            self._next += 1
+            self._listeners[number] = callback
+
+        def stop() -> None:
+            with self._lock:
+                self._listeners.pop(number, None)
+
+        return stop
+
+    def _watch(self) -> Any:
+        from watchdog.events import FileSystemEvent, FileSystemEventHandler, FileModifiedEvent
+        from watchdog.observers import Observer
+
+        bell = self
+
+        class Handler(FileSystemEventHandler):
+            def on_modified(self, event: FileSystemEvent) -> None:
+                bell.ring()
+
+        observer = Observer()
+        try:
+            observer.schedule(Handler(), os.fspath(self._path), event_filter=[FileModifiedEvent])
+            observer.daemon = True
+            observer.start()
+        except OSError:  # no watches left (inotify's limit), or none on this file system: polling goes on
+            return False
+        return observer
+
+    def close(self) -> None:
+        """Stop watching."""
+        with self._lock:
+            observer, self._observer = self._observer, None
+            self._listeners.clear()
+        if observer:
+            observer.stop()
+            if observer is not threading.current_thread():
+                observer.join(1.0)

@@ -1,0 +1,384 @@
+"""One LMDB environment, with the duties that LMDB leaves to its user.
+
+- never ``writemap`` or ``map_async``: a full disk would kill the process, an unclean stop would lose pages;
+- opened once per process and path, and counted: a second open of the same files would drop the first one's locks;
+- the map grows by itself, also when another process grew it;
+- read transactions are short, dead readers are cleared;
+- a forked child gets a clear error from the handles it inherited (LMDB would write, silently), and may open again;
+- a failed commit poisons the handle: LMDB goes on after an I/O error as if what it could not write were there.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import errno
+import fcntl
+import os
+import threading
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any, NamedTuple, TypeVar
+
+import lmdb
+
+from ledger.backends.directory import describe_directory, require_writable
+from ledger.backends.gate import Gate, lock_holders
+from ledger.errors import (
+    CommitFailed,
+    Corrupted,
+    DiskFull,
+    ForkedHandle,
+    LedgerBusy,
+    LedgerClosed,
+    LedgerPoisoned,
+    NotALedger,
+    OptionsConflict,
+)
+
+T = TypeVar("T")
+
+MAP_BYTES = 1 << 40  # address space only; the file is as large as its content
+_FULL = {errno.ENOSPC, errno.EDQUOT, errno.EFBIG}
+
+
+class Options(NamedTuple):
+    """How an environment is opened; one path has one set of them in a process."""
+
+    durability: str = "full"
+    lock_timeout: float = 30.0
+    map_bytes: int = MAP_BYTES
+
+
+class Environment:
+    """An LMDB environment shared by the handles of one process. Use ``Environment.acquire``."""
+
+    _open: dict[tuple[int, int], Environment] = {}
+    _registry = threading.RLock()
+
+    def __init__(self, path: Path, options: Options, databases: tuple[bytes, ...], readonly: bool) -> None:
+        self.path, self.options, self.readonly = path, options, readonly
+        self.count = 1
+        self.forked = self.closed = False
+        self.poison: str | None = None
+        self._idle = threading.Condition(threading.Lock())
+        self._active = 0
+        self._exclusive = False
+        self._lock_fd = self._hold_directory()
+        try:
+            self._lmdb = self._open_lmdb()
+            self.databases = self._open_databases(databases)
+            self.head_fd = os.open(path / "head", os.O_RDONLY if readonly else os.O_RDWR | os.O_CREAT, 0o666)
+        except BaseException:
+            self._abandon()
+            raise
+        self._gate = Gate(path / "head", self.head_fd)
+        self._write_lock = threading.Lock()
+
+    # ---------------------------------------------------------------------------------------------- opening
+
+    @classmethod
+    def acquire(cls, path: Path, options: Options, databases: tuple[bytes, ...], *, create: bool, readonly: bool) -> Environment:
+        """Open the directory's environment, or share the one that this process has open.
+
+        Raises an OpenError; nothing is created when it does.
+        """
+        with cls._registry:
+            found = describe_directory(path, create=create)
+            if found is not None:
+                environment = cls._open.get(found)
+                if environment is not None and environment.poison is None:
+                    environment._share(options, readonly)
+                    return environment
+                if environment is not None:
+                    environment._close_files()
+            if not (readonly and path.exists() and os.statvfs(path).f_flag & os.ST_RDONLY):
+                require_writable(path)
+            is_new = not (path / "data.mdb").exists()
+            if found is None:
+                path.mkdir(exist_ok=True)
+            environment = cls(path, options, databases, readonly)
+            if is_new:
+                sync_directory(path)
+                sync_directory(path.parent)
+            stat = path.stat()
+            environment._key = (stat.st_dev, stat.st_ino)
+            cls._open[environment._key] = environment
+            return environment
+
+    _key: tuple[int, int] = (0, 0)
+
+    def _share(self, options: Options, readonly: bool) -> None:
+        if self.readonly and not readonly:
+            raise OptionsConflict(f"{self.path} is open read-only in this process; close that handle before opening it to write.")
+        if not readonly and options != self.options:
+            pairs = zip(Options._fields, self.options, options, strict=True)
+            name, ours, asked = next((n, a, b) for n, a, b in pairs if a != b)
+            raise OptionsConflict(
+                f"{self.path} is open in this process with {name}={ours!r}, not {asked!r}. "
+                "Use the same options, or close the other handle first."
+            )
+        self.count += 1
+
+    def _hold_directory(self) -> int:
+        """Take the shared lock of ``open.lock``; compaction and restore take it exclusively."""
+        flags = os.O_RDONLY if self.readonly and self._mount_is_readonly() else os.O_RDWR | os.O_CREAT
+        try:
+            fd = os.open(self.path / "open.lock", flags, 0o666)
+        except FileNotFoundError:
+            return -1  # a read-only mount of a ledger copied without its locks
+        deadline = time.monotonic() + self.options.lock_timeout
+        while True:
+            try:
+                fcntl.flock(fd, fcntl.LOCK_SH | fcntl.LOCK_NB)
+                return fd
+            except BlockingIOError:
+                if time.monotonic() >= deadline:
+                    holders = ", ".join(lock_holders(self.path / "open.lock")) or "another process"
+                    os.close(fd)
+                    raise LedgerBusy(
+                        f"{self.path} is held exclusively by {holders} (a compaction or a restore). "
+                        "Wait until it is done; raise lock_timeout to wait longer."
+                    ) from None
+                time.sleep(0.02)
+
+    def _mount_is_readonly(self) -> bool:
+        return bool(os.statvfs(self.path).f_flag & os.ST_RDONLY)
+
+    def _open_lmdb(self) -> lmdb.Environment:
+        size = self.options.map_bytes
+        lock = not (self.readonly and self._mount_is_readonly())
+        for attempt in range(60):
+            try:
+                environment = lmdb.open(
+                    str(self.path), map_size=size, max_dbs=16, max_readers=2046, readonly=self.readonly, lock=lock,
+                    metasync=self.options.durability == "full", sync=True, writemap=False, map_async=False, create=True,
+                )  # fmt: skip
+                if lock:
+                    environment.reader_check()
+                return environment
+            except (lmdb.InvalidError, lmdb.VersionMismatchError, lmdb.CorruptedError) as error:
+                raise NotALedger(f"{self.path / 'data.mdb'} is not a ledger's file ({error}). Give the path of a ledger.") from error
+            except (lmdb.Error, MemoryError) as error:
+                if "annot allocate memory" in str(error) and size > 1 << 24:
+                    size //= 2  # RLIMIT_AS or strict overcommit: a smaller map grows when needed
+                elif attempt < 5:
+                    time.sleep(0.01 * (attempt + 1))  # another process may be creating or leaving the same files
+                else:
+                    raise NotALedger(f"{self.path} could not be opened: {error}.") from error
+        raise NotALedger(f"{self.path} could not be opened.")
+
+    def _open_databases(self, names: tuple[bytes, ...]) -> dict[bytes, Any]:
+        try:
+            if self.readonly:
+                with self._lmdb.begin() as txn:
+                    return {name: self._lmdb.open_db(name, txn=txn, create=False) for name in names}
+            with self._lmdb.begin(write=True) as txn:
+                stranger = txn.stat()["entries"] > 0 and txn.get(names[0]) is None
+                if not stranger:
+                    return {name: self._lmdb.open_db(name, txn=txn) for name in names}
+        except lmdb.NotFoundError:
+            stranger = True
+        raise NotALedger(f"{self.path} holds an LMDB database that is not a ledger. Give the path of a ledger.")
+
+    # ------------------------------------------------------------------------------------------ transactions
+
+    def check_usable(self) -> None:
+        """Raise when the handle was closed, forked or poisoned."""
+        if self.forked:
+            raise ForkedHandle(
+                f"{self.path} was opened before this process was forked; LMDB cannot be shared across a fork. "
+                "Call ledger.open again in this process."
+            )
+        if self.poison is not None:
+            raise LedgerPoisoned(f"a commit on {self.path} failed ({self.poison}). Close this handle and open the ledger again.")
+        if self.closed:
+            raise LedgerClosed(f"the ledger {self.path} is closed; open it again.")
+
+    @contextlib.contextmanager
+    def read(self) -> Iterator[Any]:
+        """Hold a read transaction. Keep it short: while it lives, no page freed after it began can be used again."""
+        self._enter()
+        try:
+            txn = self._begin_read()
+            try:
+                yield txn
+            except lmdb.Error as error:
+                raise Corrupted(f"LMDB cannot read {self.path}: {error}.") from error
+            finally:
+                txn.abort()
+        finally:
+            self._leave()
+
+    def _begin_read(self) -> Any:
+        for _ in range(3):
+            try:
+                return self._lmdb.begin()
+            except lmdb.MapResizedError:
+                self._leave()
+                try:
+                    self._resize(0)
+                finally:
+                    self._enter()
+            except lmdb.ReadersFullError:
+                self._lmdb.reader_check()
+        return self._lmdb.begin()
+
+    def write(self, work: Callable[[Any], T]) -> T:
+        """Run the work in a write transaction and commit it; the work may be run again when the map has to grow.
+
+        Raises LockTimeout, what the work raised (nothing was written), or CommitFailed.
+        """
+        with self._write_lock:
+            self.check_usable()
+            return self._gate.run(lambda: self._write(work), self.options.lock_timeout)
+
+    def _write(self, work: Callable[[Any], T]) -> T:
+        while True:
+            self._enter()
+            try:
+                txn = self._lmdb.begin(write=True)
+                try:
+                    result = work(txn)
+                except BaseException:
+                    txn.abort()
+                    raise
+                self.commit_transaction(txn)
+                return result
+            except lmdb.MapFullError:
+                grow_to = self._lmdb.info()["map_size"] * 2
+            except lmdb.MapResizedError:
+                grow_to = 0  # take over the size that another process set
+            except (lmdb.Error, OSError) as error:
+                raise self._poisoned(error) from error
+            finally:
+                self._leave()
+            self._resize(grow_to)
+
+    def commit_transaction(self, txn: Any) -> None:
+        """Commit; here so that tests can make it fail."""
+        txn.commit()
+
+    def _poisoned(self, error: Exception) -> CommitFailed:
+        self.poison = str(error)
+        number = getattr(error, "errno", None) or getattr(error, "code", None)
+        text = str(error)
+        if number in _FULL or "No space left" in text or "File too large" in text or "quota" in text:
+            return DiskFull(
+                f"no space left for {self.path} ({text}). Everything acknowledged before is intact. "
+                "Free some space, open the ledger again, and repeat the append with its append_id.", None,
+            )  # fmt: skip
+        return CommitFailed(
+            f"a commit on {self.path} failed ({text}); it may or may not be on disk. Open the ledger again and repeat "
+            "the append with its append_id: it is recorded once.", None,
+        )  # fmt: skip
+
+    # ------------------------------------------------------------- quiet moments: growing the map, forking, closing
+
+    def _enter(self) -> None:
+        with self._idle:
+            while self._exclusive:
+                self._idle.wait()
+            self.check_usable()
+            self._active += 1
+
+    def _leave(self) -> None:
+        with self._idle:
+            self._active -= 1
+            if self._active == 0:
+                self._idle.notify_all()
+
+    def quiesce(self, timeout: float) -> bool:
+        """Keep new transactions out and wait for those under way; ``resume`` lets them in again."""
+        with self._idle:
+            if not self._idle.wait_for(lambda: not self._exclusive, timeout):
+                return False
+            self._exclusive = True
+            if self._idle.wait_for(lambda: self._active == 0, timeout):
+                return True
+            self._exclusive = False
+            self._idle.notify_all()
+            return False
+
+    def resume(self) -> None:
+        """End a quiet moment."""
+        with self._idle:
+            self._exclusive = False
+            self._idle.notify_all()
+
+    def _resize(self, size: int) -> None:
+        if not self.quiesce(60.0):
+            raise Corrupted(f"could not grow the map of {self.path}: a read transaction has been open for a minute.")
+        try:
+            self._lmdb.set_mapsize(size)
+        finally:
+            self.resume()
+
+    def release(self) -> None:
+        """Give one handle's share back; the last one closes the environment."""
+        with self._registry:
+            if self.forked:
+                return
+            self.count -= 1
+            if self.count == 0 and not self.closed:
+                self._close_files()
+
+    def _close_files(self) -> None:
+        if self._open.get(self._key) is self:
+            del self._open[self._key]
+        self.quiesce(60.0)
+        self.closed = True
+        self.resume()
+        self._abandon()
+        self._gate.close()
+
+    def _abandon(self) -> None:
+        if hasattr(self, "_lmdb"):
+            self._lmdb.close()
+        if self._lock_fd >= 0:
+            os.close(self._lock_fd)
+
+
+def sync_directory(path: Path) -> None:
+    """Make the directory's entries survive a power cut (LMDB does not)."""
+    fd = os.open(path, os.O_RDONLY)
+    try:
+        os.fsync(fd)
+    finally:
+        os.close(fd)
+
+
+# ------------------------------------------------------------------------------------------------------------ fork
+
+_quiet: list[Environment] = []
+
+
+def _before_fork() -> None:
+    # LMDB's close in the child would also clear the parent's reader slots: there must be none at this moment.
+    Environment._registry.acquire()
+    _quiet.extend(e for e in Environment._open.values() if e.quiesce(5.0))
+
+
+def _after_fork_in_parent() -> None:
+    for environment in _quiet:
+        environment.resume()
+    _quiet.clear()
+    Environment._registry.release()
+
+
+def _after_fork_in_child() -> None:
+    for environment in Environment._open.values():
+        environment.forked = True
+        environment._idle = threading.Condition()  # another thread of the parent may have held it at that moment
+        environment._exclusive = False
+        if environment in _quiet:
+            environment._lmdb.close()
+        for fd in (environment._lock_fd, environment.head_fd):
+            if fd >= 0:
+                os.close(fd)
+    _quiet.clear()
+    Environment._open.clear()
+    Environment._registry = threading.RLock()
+
+
+os.register_at_fork(before=_before_fork, after_in_parent=_after_fork_in_parent, after_in_child=_after_fork_in_child)

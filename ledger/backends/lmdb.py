@@ -1,0 +1,243 @@
+"""The log in LMDB: one machine, any number of processes."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+from uuid import UUID
+
+import msgspec
+
+from ledger.backends.base import Appended, Backend, Submission, View
+from ledger.backends.blocks import blocks_from, type_names
+from ledger.backends.doorbell import Doorbell
+from ledger.backends.environment import Environment, Options
+from ledger.backends.transaction import LmdbTransaction, LmdbView
+from ledger.clock import Clock, skew_submission
+from ledger.errors import Corrupted, InvalidValue, LedgerClosed, ReadOnlyLedger, UnsupportedFormat
+from ledger.format import (
+    BLOCKS,
+    DATABASES,
+    FORMAT,
+    HEAD_KEY,
+    IDENTITY_KEY,
+    META,
+    Checks,
+    Head,
+    Identity,
+    config_key,
+    experiment_key,
+    stream_key,
+)
+from ledger.identity import default_actor, new_uuid7
+from ledger.records import Record
+from ledger.tree import Edge
+
+_PAGE_RECORDS = 256
+_encoder = msgspec.msgpack.Encoder()
+
+
+class LmdbBackend(Backend):
+    """Keep the log in an LMDB environment in a directory of its own.
+
+    **Guarantees.** With ``durability="full"`` a commit is on disk when it returns: it survives the end of the process
+    and a power cut. With ``"relaxed"`` the last commits before a power cut may be lost, whole and from the end, but
+    nothing else. Every value is checked when it is read: damaged bytes raise Corrupted, they are never returned.
+
+    **Threads and processes.** Use one handle from any number of threads. Other processes open the path themselves; a
+    forked child must open it again. Opening a path twice in one process shares one environment.
+
+    **Cost.** A commit waits for the disk twice (data, then LMDB's meta page). A write waits at most
+    ``lock_timeout`` seconds for other processes' writes.
+
+    Raises the OpenErrors of ``ledger.errors``.
+    """
+
+    def __init__(
+        self,
+        path: str | os.PathLike[str],
+        *,
+        create: bool = True,
+        readonly: bool = False,
+        clock: Callable[[], int] | None = None,
+        options: Options | None = None,
+    ) -> None:
+        self.path = Path(path).absolute()
+        self.name = str(path)
+        self.readonly = readonly
+        options = options or Options()
+        if options.durability not in ("full", "relaxed"):
+            raise InvalidValue(
+                f"durability is 'full' or 'relaxed', not {options.durability!r}"
+                + (": 'cache' is for mirrors of an engine, which can be built again." if options.durability == "cache" else ".")
+            )
+        self._clock = Clock(clock)
+        self._closed = False
+        self._environment = Environment.acquire(self.path, options, DATABASES, create=create and not readonly, readonly=readonly)
+        self._databases = self._environment.databases
+        try:
+            identity = self._identify()
+            self.ledger_id = UUID(bytes=identity.ledger_id)
+            self.created_at = identity.created_at
+            self._checks = Checks(identity.ledger_id)
+            self._check_tail()
+        except BaseException:
+            self._environment.release()
+            raise
+        self._doorbell = Doorbell(self.path / "head")
+
+    # -- opening
+
+    def _identify(self) -> Identity:
+        checks = Checks(b"")
+        with self._environment.read() as txn:
+            value = txn.get(IDENTITY_KEY, db=self._databases[META])
+        if value is None:
+            value = self._environment.write(lambda txn: self._create(txn, checks))
+        # The format comes first in the value, so that a version this one does not know can at least be named.
+        content = value[8:]
+        try:
+            version = msgspec.msgpack.decode(content).get("format")
+        except (msgspec.MsgspecError, AttributeError):
+            version = None
+        if isinstance(version, int) and version > FORMAT:
+            raise UnsupportedFormat(
+                f"{self.path} has format {version}; this version reads up to {FORMAT}. Upgrade: pip install -U experiment-ledger."
+            )
+        return msgspec.msgpack.decode(checks.open_meta(IDENTITY_KEY, value), type=Identity)
+
+    def _create(self, txn: object, checks: Checks) -> bytes:
+        database = self._databases[META]
+        value = txn.get(IDENTITY_KEY, db=database)  # type: ignore[attr-defined]
+        if value is None:  # else another process was first
+            identity = Identity(FORMAT, new_uuid7().bytes, self._clock.now(), default_actor())
+            value = checks.seal_meta(IDENTITY_KEY, _encoder.encode(identity))
+            txn.put(IDENTITY_KEY, value, db=database)  # type: ignore[attr-defined]
+        return bytes(value)
+
+    def _check_tail(self) -> None:
+        """Check that the last block ends where the head says: a lost write shows at its end first."""
+        with self._environment.read() as txn:
+            view = self._look(txn)
+            position = view.head.position
+            last = list(blocks_from(txn, self._databases[BLOCKS], self._checks, position)) if position else []
+        if position and (not last or last[-1].last != position):
+            raise Corrupted(f"{self.path} should end at position {position}, but its blocks do not.", position)
+
+    def check_usable(self) -> None:
+        self._use().check_usable()
+
+    def _use(self) -> Environment:
+        if self._closed:
+            raise LedgerClosed(f"this handle of the ledger {self.name} is closed; open it again.")
+        return self._environment
+
+    # -- writing
+
+    def commit(self, group: Sequence[Submission]) -> list[Appended | Exception]:
+        if self.readonly:
+            raise ReadOnlyLedger(f"{self.path} was opened with readonly=True; open it without to append.")
+        answers: list[Appended | Exception] = []
+        head = self._use().write(lambda txn: self._commit(txn, group, answers))
+        self._ring(head)
+        return answers
+
+    def _commit(self, txn: object, group: Sequence[Submission], answers: list[Appended | Exception]) -> int:
+        answers.clear()  # this may run again, with a larger map
+        transaction = LmdbTransaction(self._databases, self._checks, txn, 0)
+        now, behind = self._clock.next(transaction.head.recorded_at)
+        transaction.now = now
+        if behind:
+            transaction.submit(skew_submission(now, behind))
+        for submission in group:
+            try:
+                answers.append(transaction.submit(submission))
+            except Exception as error:
+                if _is_storage_error(error):
+                    raise
+                answers.append(error)  # a command may raise anything: it goes to its own caller
+        return transaction.finish()
+
+    def _ring(self, head: int) -> None:
+        # After the commit, not before: tailers that wake must find the records (watching data.mdb loses wake-ups,
+        # because LMDB writes the file before it publishes the transaction).
+        os.pwrite(self._environment.head_fd, head.to_bytes(8, "big"), 0)
+        self._doorbell.ring()
+
+    # -- reading
+
+    def _look(self, txn: object) -> LmdbView:
+        return LmdbView(self._databases, self._checks, txn, self._clock.now())
+
+    @contextmanager
+    def view(self) -> Iterator[View]:
+        with self._use().read() as txn:
+            yield self._look(txn)
+
+    def head(self) -> int:
+        with self._use().read() as txn:
+            return self._look(txn).head.position
+
+    def read_page(self, after: int, types: frozenset[str] | None = None) -> tuple[list[Record], int]:
+        blocks, reached, count = [], after, 0
+        with self._use().read() as txn:
+            for block in blocks_from(txn, self._databases[BLOCKS], self._checks, after + 1):
+                reached = block.last
+                if types is None or types & type_names(block.header.types):
+                    blocks.append(block)
+                    count += block.header.count
+                if count >= _PAGE_RECORDS:
+                    break
+            if reached == after and (head := self._look(txn).head.position) > after:
+                raise Corrupted(f"the record at position {after + 1} is missing (the log ends at {head}).", after + 1)
+        records = [record for block in blocks for record in block.records()]
+        if blocks and blocks[0].position <= after:
+            records = [record for record in records if record.position > after]
+        if types is not None:
+            records = [record for record in records if record.type in types]
+        return records, reached
+
+    def read_positions(self, positions: Sequence[int]) -> list[Record]:
+        with self._use().read() as txn:
+            return self._look(txn).records_at(sorted(positions))
+
+    def stream_positions(self, stream: str) -> Sequence[int]:
+        return self._positions(stream_key(stream))
+
+    def experiment_positions(self, experiment_id: UUID) -> Sequence[int]:
+        return self._positions(experiment_key(experiment_id))
+
+    def config_positions(self, digest: bytes) -> Sequence[int]:
+        return self._positions(config_key(digest))
+
+    def _positions(self, key: bytes) -> list[int]:
+        with self._use().read() as txn:
+            return self._look(txn).positions(key)
+
+    def tree_head(self) -> tuple[int, bytes]:
+        with self._use().read() as txn:
+            head: Head = self._look(txn).head
+        return head.position, Edge(head.position, head.edge).root()
+
+    def listen(self, callback: Callable[[], None]) -> Callable[[], None]:
+        self.check_usable()
+        return self._doorbell.listen(callback)
+
+    def check(self) -> None:
+        from ledger.audit import verify
+
+        self.check_usable()
+        verify(self.path).raise_for_problem()
+
+    def close(self) -> None:
+        if not self._closed:
+            self._closed = True
+            self._doorbell.close()
+            self._environment.release()
+
+
+def _is_storage_error(error: Exception) -> bool:
+    """Say whether the error is the transaction's own rather than a command's: then the whole group must fail."""
+    return type(error).__module__.startswith("lmdb") or isinstance(error, Corrupted | MemoryError)

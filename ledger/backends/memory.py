@@ -1,0 +1,201 @@
+"""A log in memory: so plain that it must be right. The oracle for the others, and a ledger for tests.
+
+Everything is a list or a dict, everything that can be recomputed is. It is gone when the process ends.
+"""
+
+from __future__ import annotations
+
+import os
+import threading
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from uuid import UUID
+
+from ledger import events as ev
+from ledger.backends.base import Appended, Backend, Submission, View
+from ledger.backends.staging import Staging, answer_retry, config_of
+from ledger.clock import Clock, skew_submission
+from ledger.codec import Payload, decode_records, encode_record, encode_types, record_salts
+from ledger.errors import AppendIdReused, Corrupted, ForkedHandle, LedgerClosed
+from ledger.identity import new_uuid7
+from ledger.records import Record
+from ledger.state import ExperimentState, Status, Subject, TrialState, claim_order, evolve_experiment, evolve_trial
+from ledger.tree import root_of
+
+
+class MemoryBackend(Backend):
+    """Keep the log in lists; ``clock`` gives ns since 1970 UTC.
+
+    >>> from ledger.log import EventLog
+    >>> EventLog(MemoryBackend()).head
+    0
+    """
+
+    def __init__(self, clock: Callable[[], int] | None = None, ledger_id: UUID | None = None) -> None:
+        self.ledger_id = ledger_id or new_uuid7()
+        self.name = "memory:"
+        self._clock = Clock(clock)
+        self._records: list[Record] = []
+        self._leaves: list[bytes] = []
+        self._listeners: list[Callable[[], None]] = []
+        self._lock = threading.RLock()
+        self._pid = os.getpid()
+        self._closed = False
+
+    def commit(self, group: Sequence[Submission]) -> list[Appended | Exception]:
+        self.check_usable()
+        with self._lock:
+            now, behind = self._clock.next(self._records[-1].recorded_at if self._records else 0)
+            if behind:
+                self._submit(skew_submission(now, behind), now)
+            answers: list[Appended | Exception] = []
+            for submission in group:
+                try:
+                    answers.append(self._submit(submission, now))
+                except Exception as error:  # a command may raise anything: it goes to its own caller
+                    answers.append(error)
+        for callback in list(self._listeners):
+            callback()
+        return answers
+
+    def _submit(self, submission: Submission, now: int) -> Appended:
+        known = [r for r in self._records if r.append_id == submission.append_id]
+        if known:
+            return answer_retry(submission, known, submission.append_id)
+        if submission.record_ids:
+            known = [r for r in self._records if r.context and r.context.record_id in submission.record_ids]
+            if known:
+                first = submission.record_ids[0]
+                if len(known) != len(submission.record_ids):
+                    raise AppendIdReused(UUID(bytes=first), known[0].position, "only some of the ids are known")
+                return answer_retry(submission, known, first)
+        staging = Staging(submission, _MemoryView(self._records, now))
+        position = len(self._records) + 1
+        for ordinal, (stream, _, payload) in enumerate(staging.events):
+            self._write(stream, payload, now, submission, ordinal)
+        events = tuple((stream, payload.event) for stream, _, payload in staging.events)
+        return Appended(UUID(bytes=submission.append_id), position if events else len(self._records), events, now)
+
+    def _write(self, stream: str, payload: Payload, now: int, submission: Submission, ordinal: int) -> None:
+        raw, leaf = encode_record(
+            payload, position=len(self._records) + 1, stream=stream, version=_version(self._records, stream) + 1,
+            recorded_at=now, append_id=submission.append_id, ordinal=ordinal, actor=submission.actor,
+            context=submission.context_of(ordinal), salt=record_salts(submission.salt, ordinal, 1)[0],
+        )  # fmt: skip
+        self._records += decode_records(b"\x91" + raw, encode_types({(payload.type.name, payload.type.schema)}))
+        self._leaves.append(leaf)
+
+    def check_usable(self) -> None:
+        if os.getpid() != self._pid:
+            raise ForkedHandle("a ledger in memory belongs to the process that made it; open another one in this process.")
+        if self._closed:
+            raise LedgerClosed(f"the ledger {self.name} is closed; open it again.")
+
+    def head(self) -> int:
+        self.check_usable()
+        return len(self._records)
+
+    def read_page(self, after: int, types: frozenset[str] | None = None) -> tuple[list[Record], int]:
+        self.check_usable()
+        page = self._records[after : after + 100]
+        reached = max(after, min(after + 100, len(self._records)))
+        return [r for r in page if types is None or r.type in types], reached
+
+    def read_positions(self, positions: Sequence[int]) -> list[Record]:
+        self.check_usable()
+        return [self._records[p - 1] for p in sorted(positions) if 1 <= p <= len(self._records)]
+
+    def stream_positions(self, stream: str) -> Sequence[int]:
+        self.check_usable()
+        return [r.position for r in self._records if r.stream == stream]
+
+    def experiment_positions(self, experiment_id: UUID) -> Sequence[int]:
+        self.check_usable()
+        mark = experiment_id.hex
+        return [r.position for r in self._records if r.stream.split("/")[:2][1:] == [mark] and _is_ours(r.stream)]
+
+    def config_positions(self, digest: bytes) -> Sequence[int]:
+        self.check_usable()
+        return [r.position for r in self._records if config_of(r.event) == digest]
+
+    @contextmanager
+    def view(self) -> Iterator[View]:
+        self.check_usable()
+        yield _MemoryView(list(self._records), self._clock.now())
+
+    def tree_head(self) -> tuple[int, bytes]:
+        self.check_usable()
+        return len(self._leaves), root_of(self._leaves)
+
+    def listen(self, callback: Callable[[], None]) -> Callable[[], None]:
+        self._listeners.append(callback)
+        return lambda: self._listeners.remove(callback) if callback in self._listeners else None
+
+    def check(self) -> None:
+        versions: dict[str, int] = {}
+        for place, record in enumerate(self._records, start=1):
+            versions[record.stream] = versions.get(record.stream, 0) + 1
+            if (record.position, record.version) != (place, versions[record.stream]):
+                raise Corrupted(f"record {place} has position {record.position}, version {record.version}.", place)
+
+    def close(self) -> None:
+        self._closed = True
+
+
+def _version(records: list[Record], stream: str) -> int:
+    return sum(record.stream == stream for record in records)
+
+
+def _is_ours(stream: str) -> bool:
+    return stream.startswith(("experiment/", "trial/"))
+
+
+class _MemoryView:
+    """The state at the end of a list of records, folded from the beginning each time it is asked."""
+
+    def __init__(self, records: list[Record], now: int) -> None:
+        self._records = records
+        self.now = now
+
+    def version(self, stream: str) -> int:
+        return _version(self._records, stream)
+
+    def _fold(self, experiment_id: UUID) -> tuple[ExperimentState | None, dict[int, TrialState]]:
+        experiment, trials = None, {}
+        for record in self._records:
+            kind, _, rest = record.stream.partition("/")
+            identifier, _, number = rest.partition("/")
+            if kind not in ("experiment", "trial") or identifier != experiment_id.hex:
+                continue
+            subject = Subject(experiment_id, int(number) if number else None)
+            experiment = evolve_experiment(experiment, subject, record.event, record.happened_at)
+            if subject.trial_id is not None:
+                state = trials.get(subject.trial_id)
+                trials[subject.trial_id] = evolve_trial(state, subject, record.event, record.happened_at)
+        return experiment, trials
+
+    def experiment(self, experiment_id: UUID) -> ExperimentState | None:
+        return self._fold(experiment_id)[0]
+
+    def experiments(self) -> Iterator[ExperimentState]:
+        for record in self._records:
+            if isinstance(record.event, ev.ExperimentCreated):
+                state = self.experiment(UUID(hex=record.stream.removeprefix("experiment/")))
+                if state is not None:
+                    yield state
+
+    def experiment_named(self, name: str) -> UUID | None:
+        return next((state.id for state in self.experiments() if state.name == name), None)
+
+    def trial(self, experiment_id: UUID, trial_id: int) -> TrialState | None:
+        return self._fold(experiment_id)[1].get(trial_id)
+
+    def first_ready(self, experiment_id: UUID) -> TrialState | None:
+        trials = self._fold(experiment_id)[1].values()
+        ready = [t for t in trials if t.status is Status.PENDING and (t.scheduled_at or 0) <= self.now]
+        return min(ready, key=claim_order, default=None)
+
+    def expired(self, experiment_id: UUID, limit: int) -> list[TrialState]:
+        trials = self._fold(experiment_id)[1].values()
+        late = [t for t in trials if t.deadline is not None and t.deadline < self.now]
+        return sorted(late, key=lambda t: (t.deadline, t.id))[:limit]

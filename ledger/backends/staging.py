@@ -1,0 +1,122 @@
+"""Staging: one submission decided, checked and folded, before anything is written.
+
+Both backends run every submission through here, so that what may happen is decided in one place, and a submission that
+is refused half-way has left no trace.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from uuid import UUID
+
+from ledger import events as ev
+from ledger.backends.base import Appended, Staged, Submission, View, config_digest
+from ledger.codec import Payload, encode_event
+from ledger.errors import AppendIdReused, ExperimentExists, InvalidValue, WrongExpectedVersion
+from ledger.records import Record
+from ledger.state import ExperimentState, Subject, TrialState, check_stream, evolve_experiment, evolve_trial
+
+MAX_STREAM_BYTES = 400  # an LMDB key ends at 511
+
+
+class Staging:
+    """The outcome of one submission: its events encoded, and the states they lead to.
+
+    Raises what the command raises, WrongExpectedVersion, InvalidValue, or a CommandRefused from ``ledger.state``.
+    """
+
+    def __init__(self, submission: Submission, view: View) -> None:
+        self.view = view
+        self.experiments: dict[UUID, ExperimentState] = {}
+        self.trials: dict[tuple[UUID, int], TrialState] = {}
+        self.names: dict[str, UUID | None] = {}  # live names changed: the new holder, or None when freed
+        self.events: list[tuple[str, Subject | None, Payload]] = []
+        for stream, expected in submission.expect.items():
+            version = view.version(stream)
+            if version != expected:
+                raise WrongExpectedVersion(stream, expected, version)
+        context = submission.context
+        at = view.now if context is None or context.occurred_at is None else context.occurred_at
+        for stream, event in submission.command(view):
+            self._add(stream, event, at)
+        if submission.record_ids and len(submission.record_ids) != len(self.events):
+            raise InvalidValue(
+                f"{len(submission.record_ids)} ids were given for {len(self.events)} events; give one for each, or none."
+            )
+
+    def _add(self, stream: str, event: ev.Event, at: int) -> None:
+        check_stream_name(stream)
+        payload = encode_event(event)
+        subject = check_stream(stream, event)
+        if subject is not None:
+            self._evolve(subject, payload.event, at)
+        self.events.append((stream, subject, payload))
+
+    def _evolve(self, subject: Subject, event: ev.Event, at: int) -> None:
+        experiment_id, trial_id = subject
+        before = self.experiments.get(experiment_id) or self.view.experiment(experiment_id)
+        after = evolve_experiment(before, subject, event, at)
+        if isinstance(event, ev.ExperimentCreated | ev.ExperimentRenamed):
+            self._take_name(before, after)
+        if after is not before:
+            self.experiments[experiment_id] = after
+        if trial_id is not None:
+            key = (experiment_id, trial_id)
+            trial = self.trials.get(key) or self.view.trial(experiment_id, trial_id)
+            self.trials[key] = evolve_trial(trial, subject, event, at)
+
+    def _take_name(self, before: ExperimentState | None, after: ExperimentState) -> None:
+        holder = self.names[after.name] if after.name in self.names else self.view.experiment_named(after.name)
+        if holder is not None and holder != after.id:
+            raise ExperimentExists(
+                f"the name {after.name!r} is taken by experiment {holder}. Choose another, or rename that one first."
+            )
+        if before is not None and before.name != after.name:
+            self.names[before.name] = None
+        self.names[after.name] = after.id
+
+
+def check_stream_name(stream: str) -> None:
+    """Refuse a stream name that no index could carry."""
+    if type(stream) is not str or not stream:
+        raise InvalidValue(f"a stream is named by a text that is not empty, not {stream!r}.")
+    try:
+        size = len(stream) if stream.isascii() else len(stream.encode())
+    except UnicodeEncodeError:
+        raise InvalidValue(f"the stream name {stream!r} is not valid text (a lone surrogate).") from None
+    if size > MAX_STREAM_BYTES:
+        raise InvalidValue(f"the stream name {stream[:40]!r}... takes {size} bytes; at most {MAX_STREAM_BYTES} fit an index key.")
+
+
+def config_of(event: ev.Event) -> bytes | None:
+    """Return the digest under which the event is indexed by config, or None."""
+    return config_digest(event.config) if type(event) is ev.TrialCreated else None
+
+
+def answer_retry(submission: Submission, records: Sequence[Record], known: bytes) -> Appended:
+    """Answer a submission whose append id (or record id, ``known``) is in the log with what was recorded then.
+
+    Raises AppendIdReused when the content differs. A command is not run again: its first answer stands.
+    """
+    first = records[0]
+    if submission.content is not None:
+        difference = _difference(submission, records)
+        if difference:
+            raise AppendIdReused(UUID(bytes=known), first.position, difference)
+    events = tuple((record.stream, record.event) for record in records)
+    return Appended(UUID(bytes=first.append_id), first.position, events, first.recorded_at)
+
+
+def _difference(submission: Submission, records: Sequence[Record]) -> str:
+    content = submission.content or ()
+    if len(content) != len(records):
+        return f"{len(records)} events then, {len(content)} now"
+    for number, ((stream, event), record) in enumerate(zip(content, records, strict=True)):
+        if stream != record.stream:
+            return f"event {number} went to stream {record.stream!r} then, to {stream!r} now"
+        then, now = encode_event(record.event), encode_event(event)
+        if (then.type.name, then.data) != (now.type.name, now.data):
+            return f"event {number} was {record.event!r:.200} then, is {event!r:.200} now"
+    stored = records[0].context
+    reasons = (stored.reason if stored else None, submission.context.reason if submission.context else None)
+    return "" if reasons[0] == reasons[1] else f"its reason was {reasons[0]!r} then, is {reasons[1]!r} now"

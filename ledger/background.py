@@ -1,0 +1,66 @@
+"""One thread per ledger for what must happen by itself: renewing leases, flushing metrics."""
+
+from __future__ import annotations
+
+import threading
+import time
+from collections.abc import Callable, Hashable
+
+
+class Background:
+    """Run small tasks at their time, in one daemon thread that starts with the first task.
+
+    A task is a function without arguments; it returns the seconds until it wants to run again, or None. What it raises
+    is its own affair: tasks keep their errors for the thread that can act on them.
+    """
+
+    def __init__(self, name: str) -> None:
+        self._name = name
+        self._tasks: dict[Hashable, tuple[float, Callable[[], float | None]]] = {}
+        self._change = threading.Condition()
+        self._thread: threading.Thread | None = None
+        self._closed = False
+
+    def schedule(self, key: Hashable, seconds: float, task: Callable[[], float | None]) -> None:
+        """Run the task in so many seconds, in place of the one known by the key."""
+        with self._change:
+            if self._closed:
+                return
+            self._tasks[key] = (time.monotonic() + seconds, task)
+            if self._thread is None:
+                self._thread = threading.Thread(target=self._run, name=self._name, daemon=True)
+                self._thread.start()
+            self._change.notify()
+
+    def cancel(self, key: Hashable) -> None:
+        """Forget the task; one that is running finishes."""
+        with self._change:
+            self._tasks.pop(key, None)
+
+    def _run(self) -> None:
+        while True:
+            with self._change:
+                key = min(self._tasks, key=lambda k: self._tasks[k][0], default=None)
+                if self._closed:
+                    return
+                wait = None if key is None else self._tasks[key][0] - time.monotonic()
+                if key is None or (wait is not None and wait > 0):
+                    self._change.wait(wait)
+                    continue
+                due, task = self._tasks[key]
+            again = task()
+            with self._change:
+                if self._tasks.get(key) == (due, task):
+                    if again is None:
+                        del self._tasks[key]
+                    else:
+                        self._tasks[key] = (time.monotonic() + again, task)
+
+    def close(self) -> None:
+        """Stop the thread and wait for the task that is running."""
+        with self._change:
+            self._closed = True
+            self._tasks.clear()
+            self._change.notify()
+        if self._thread is not None and self._thread is not threading.current_thread():
+            self._thread.join(5.0)

@@ -1,0 +1,214 @@
+"""Events and records to bytes and back, and the leaf hash of each.
+
+A record's bytes are made once and never change; sealing, export and mirrors move them around. ``encode_record`` makes
+both the bytes and the leaf entry from the same prefix, so what is hashed is what is stored.
+"""
+
+from __future__ import annotations
+
+import functools
+import hashlib
+from collections.abc import Sequence
+from typing import Any, NamedTuple, Union
+
+import msgspec
+
+from ledger.errors import Corrupted, InvalidValue, RecordTooLarge
+from ledger.records import Context, Envelope, Record, record_class
+from ledger.registry import Event, EventType, UnknownEvent, find_type, generation, type_of
+from ledger.state import ExperimentState, TrialState
+from ledger.tree import leaf_hash
+from ledger.upcasters import upcast
+from ledger.values import encode_value, pack, unpack_extension
+
+MAX_RECORD_BYTES = 512 * 1024
+SALT_BYTES = 16
+_SALT_GROUP = 512  # ordinals that share one call of the extendable hash
+
+_encoder = msgspec.msgpack.Encoder(order="deterministic")
+_envelopes = msgspec.msgpack.Decoder(list[Envelope])
+_raw_records = msgspec.msgpack.Decoder(list[msgspec.Raw])
+
+
+class Payload(NamedTuple):
+    """An event ready to be recorded: its type, its bytes, and the event as readers will see it."""
+
+    type: EventType
+    data: bytes
+    event: Event
+
+
+def encode_event(event: Event) -> Payload:
+    """Encode the event, and read it back: what is appended can be read.
+
+    Raises InvalidValue, naming the field, for a value that cannot be recorded exactly or does not fit the field's
+    type; RecordTooLarge for more than 512 KiB.
+    """
+    if type(event) is UnknownEvent:
+        return _encode_unknown(event)
+    kind = type_of(event)
+    changed = {}
+    for field in kind.open_fields:
+        value = getattr(event, field)
+        packed = _pack_field(value, f"{kind.name}.{field}")
+        if packed is not value:
+            changed[field] = packed
+    try:
+        data = _encoder.encode(msgspec.structs.replace(event, **changed) if changed else event)
+        decoded = kind.decoder.decode(data)
+    except (TypeError, ValueError, OverflowError, msgspec.MsgspecError) as error:
+        raise InvalidValue(f"{kind.name} cannot be recorded: {error}. Give each field a value of its declared type.") from error
+    if len(data) > MAX_RECORD_BYTES:
+        raise RecordTooLarge(f"a {kind.name} event", len(data), MAX_RECORD_BYTES)
+    return Payload(kind, data, decoded)
+
+
+def _pack_field(value: Any, what: str) -> Any:
+    if isinstance(value, msgspec.Struct):
+        return {f: _pack_field(getattr(value, f), f"{what}.{f}") for f in value.__struct_fields__}
+    if type(value) is list and any(isinstance(item, msgspec.Struct) for item in value):
+        return [_pack_field(item, f"{what}[{i}]") for i, item in enumerate(value)]
+    return pack(value, what)
+
+
+def _encode_unknown(event: UnknownEvent) -> Payload:
+    """Carry an event of an unknown type through as it was recorded (copies, merges)."""
+    kind = EventType(event.type, event.schema, UnknownEvent, (), None)
+    data = encode_value(event.data, event.type)
+    if len(data) > MAX_RECORD_BYTES:
+        raise RecordTooLarge(f"a {event.type} event", len(data), MAX_RECORD_BYTES)
+    return Payload(kind, data, event)
+
+
+def encode_record(
+    payload: Payload, *, position: int, stream: str, version: int, recorded_at: int,
+    append_id: bytes, ordinal: int, actor: str, context: Context | None, salt: bytes,
+) -> tuple[bytes, bytes]:  # fmt: skip
+    """Return a record's bytes and its leaf hash."""
+    fields = _encoder.encode(
+        (payload.type.name, payload.type.schema, position, stream, version, recorded_at, append_id, ordinal, actor, context)
+    )
+    prefix = b"\x9b" + fields[1:]  # an array of 11: the ten above, and the event (or, in the leaf entry, its digest)
+    return prefix + payload.data, _leaf(prefix, payload.data, salt)
+
+
+def _leaf(prefix: bytes, payload: bytes, salt: bytes) -> bytes:
+    return leaf_hash(prefix + b"\xc4\x20" + hashlib.sha256(salt + payload).digest())
+
+
+def record_salts(append_salt: bytes, first_ordinal: int, count: int) -> list[bytes]:
+    """Derive the salts of ``count`` records of one append.
+
+    SHAKE-128 of the append's salt and the number of the group of 512 ordinals, cut in pieces of 16 bytes: one record's
+    salt says nothing of another's, so a redaction can drop one and keep the rest.
+    """
+    salts: list[bytes] = []
+    ordinal, end = first_ordinal, first_ordinal + count
+    while ordinal < end:
+        group, start = divmod(ordinal, _SALT_GROUP)
+        stop = min(_SALT_GROUP, start + end - ordinal)
+        stream = hashlib.shake_128(append_salt + group.to_bytes(8, "big")).digest(SALT_BYTES * stop)
+        salts.extend(stream[SALT_BYTES * i : SALT_BYTES * (i + 1)] for i in range(start, stop))
+        ordinal += stop - start
+    return salts
+
+
+def leaf_hashes(records: bytes, salts: Sequence[bytes]) -> list[bytes]:
+    """Recompute the leaf hashes of an array of records from their bytes."""
+    raws, envelopes = _raw_records.decode(records), _envelopes.decode(records)
+    leaves = []
+    for raw, envelope, salt in zip(raws, envelopes, salts, strict=True):
+        payload = bytes(envelope.payload)
+        leaves.append(_leaf(bytes(raw)[: len(raw) - len(payload)], payload, salt))
+    return leaves
+
+
+def decode_envelopes(records: bytes) -> list[Envelope]:
+    """Decode an array of records, leaving the events as bytes."""
+    return _envelopes.decode(records)
+
+
+@functools.lru_cache(maxsize=256)
+def _typed_decoder(types: bytes, registered: int) -> Any:
+    """Return one decoder for a block of these types, or None when one of them is old or unknown here."""
+    classes = []
+    for name, schema in msgspec.msgpack.decode(types, type=list[tuple[str, int]]):
+        kind = find_type(name)
+        if kind is None or kind.schema != schema:
+            return None
+        classes.append(record_class(name, kind.cls))
+    union = Union[tuple(classes)]  # noqa: UP007 - made at run time
+    return msgspec.msgpack.Decoder(list[union], ext_hook=unpack_extension)  # type: ignore[valid-type]
+
+
+def decode_records(records: bytes, types: bytes) -> list[Record]:
+    """Decode an array of records with their events.
+
+    ``types`` is the encoded list of (type, schema) inside, as ``encode_types`` makes it. When all are current, one
+    call decodes everything; else each event is decoded by itself, so that one that is old, unknown or does not fit its
+    class never fails its neighbours.
+    """
+    decoder = _typed_decoder(types, generation())
+    if decoder is not None:
+        try:
+            return decoder.decode(records)  # type: ignore[no-any-return]
+        except msgspec.ValidationError:
+            pass  # an event does not fit its class: find it below
+    return [_decode_one(envelope) for envelope in _decode_checked(records)]
+
+
+def _decode_checked(records: bytes) -> list[Envelope]:
+    try:
+        return _envelopes.decode(records)
+    except msgspec.MsgspecError as error:
+        raise Corrupted(f"a block's checksum is right but its records do not decode: {error}.") from error
+
+
+def _decode_one(envelope: Envelope) -> Record:
+    kind = find_type(envelope.type)
+    event: Event
+    try:
+        if kind is None:
+            event = UnknownEvent(envelope.type, envelope.schema, _decode_any(envelope.payload))
+        elif kind.schema == envelope.schema:
+            event = kind.decoder.decode(envelope.payload)
+        else:
+            data = upcast(envelope.type, envelope.schema, kind.schema, _decode_any(envelope.payload))
+            event = kind.decoder.decode(encode_value(data, envelope.type))
+    except (msgspec.MsgspecError, InvalidValue) as error:
+        event = UnknownEvent(envelope.type, envelope.schema, _decode_any(envelope.payload), problem=str(error))
+    cls = record_class(envelope.type, type(event))
+    fields = [getattr(envelope, field) for field in Record.__struct_fields__[:-1]]
+    return cls(*fields, event)
+
+
+def _decode_any(payload: msgspec.Raw) -> Any:
+    return msgspec.msgpack.decode(payload, ext_hook=unpack_extension)
+
+
+def encode_types(types: set[tuple[str, int]]) -> bytes:
+    """Encode the set of (type, schema) of a block, sorted."""
+    return _encoder.encode(sorted(types))
+
+
+# -------------------------------------------------------------------------------------------------------------- states
+
+_OPEN_FIELDS = ("config", "arms", "results", "attributes")  # those of states that hold values of any type
+_trial_states = msgspec.msgpack.Decoder(TrialState, ext_hook=unpack_extension)
+_experiment_states = msgspec.msgpack.Decoder(ExperimentState, ext_hook=unpack_extension)
+
+
+def encode_state(state: TrialState | ExperimentState) -> bytes:
+    """Encode a state; equal states have equal bytes."""
+    packed = {f: _pack_field(getattr(state, f), f) for f in _OPEN_FIELDS if getattr(state, f, None)}
+    return _encoder.encode(msgspec.structs.replace(state, **packed))
+
+
+def decode_trial_state(data: bytes) -> TrialState:
+    """Decode what ``encode_state`` made of a trial's state."""
+    return _trial_states.decode(data)
+
+
+def decode_experiment_state(data: bytes) -> ExperimentState:
+    """Decode what ``encode_state`` made of an experiment's state."""
+    return _experiment_states.decode(data)

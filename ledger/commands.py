@@ -1,0 +1,288 @@
+"""Commands: what may be asked of experiments and trials, as pure functions from the state to events.
+
+Each function here returns a command, to be given to ``EventLog.execute``: it looks at the state inside the write
+transaction and returns pairs of stream and event, or raises. ``ledger.state`` has the last word on each event.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping
+from typing import Any, get_args
+from uuid import UUID
+
+from ledger import events as ev
+from ledger.backends.base import Command, Staged, View
+from ledger.errors import CommandRefused, InvalidTransition, InvalidValue, LeaseLost, UnknownExperiment, UnknownTrial
+from ledger.registry import Event
+from ledger.state import (
+    ExperimentState,
+    Status,
+    TrialState,
+    allowed_events,
+    claim_order,
+    experiment_stream,
+    trial_stream,
+)
+from ledger.values import check_text
+
+MAX_LEASE_SECONDS = 366 * 86_400.0
+MAX_PRIORITY = 2**31 - 1
+MAX_TRIAL_ID = 2**62
+_EXPIRED_PER_CLAIM = 64
+
+
+# -------------------------------------------------------------------------------------------------------- experiments
+
+
+def check_objectives(objectives: Mapping[str, Any] | None) -> dict[str, ev.Direction] | None:
+    """Return the objectives as a dict of "min" or "max"; InvalidValue otherwise."""
+    if objectives is None:
+        return None
+    for name, direction in objectives.items():
+        if type(name) is not str or direction not in get_args(ev.Direction):
+            raise InvalidValue(f"the objective {name!r} has direction {direction!r}; write 'min' or 'max'.")
+    return dict(objectives)
+
+
+def check_name(name: Any, what: str = "the experiment's name") -> str:
+    """Return a name that is a text and not empty."""
+    if type(name) is not str or not name.strip():
+        raise InvalidValue(f"{what} is {name!r}; give a text that is not empty.")
+    return check_text(name, what)
+
+
+def create_or_change_experiment(
+    experiment_id: UUID, name: str, objectives: dict[str, ev.Direction] | None, description: str | None
+) -> Command:
+    """Create the experiment under the id if no live one has the name; else record what is different now."""
+
+    def command(view: View) -> list[Staged]:
+        known_id = view.experiment_named(name)
+        state = None if known_id is None else view.experiment(known_id)
+        if state is None:
+            created = ev.ExperimentCreated(name, objectives or {}, description or "")
+            return [(experiment_stream(experiment_id), created)]
+        return [(experiment_stream(state.id), event) for event in experiment_changes(state, objectives, description)]
+
+    return command
+
+
+def experiment_changes(
+    state: ExperimentState, objectives: dict[str, ev.Direction] | None, description: str | None
+) -> list[Event]:
+    """Return the events that make the experiment as asked; None asks for nothing."""
+    changes: list[Event] = []
+    if objectives is not None and objectives != state.objectives:
+        changes.append(ev.ObjectivesChanged(objectives))
+    if description is not None and description != state.description:
+        changes.append(ev.ExperimentDescribed(description))
+    return changes
+
+
+def record_on_experiment(experiment_id: UUID, event: Event) -> Command:
+    """Append one event to an experiment's stream."""
+    return lambda view: [(experiment_stream(experiment_id), event)]
+
+
+# ------------------------------------------------------------------------------------------------------------- trials
+
+
+def create_trials(experiment_id: UUID, created: list[ev.TrialCreated], number: int | None) -> Command:
+    """Create trials with the next free numbers, or one with the number given."""
+    if number is not None and (type(number) is not int or not 0 <= number <= MAX_TRIAL_ID):
+        raise InvalidValue(f"the trial number is {number!r}; give an int from 0, or leave it out for the next free one.")
+
+    def command(view: View) -> list[Staged]:
+        state = view.experiment(experiment_id)
+        if state is None:
+            raise UnknownExperiment(f"there is no experiment {experiment_id}.")
+        first = state.next_trial_id if number is None else number
+        return [(trial_stream(experiment_id, first + i), event) for i, event in enumerate(created)]
+
+    return command
+
+
+def trial_created(
+    config: Mapping[str, Any], *, arms: list[ev.Arm] | None = None, priority: int = 0,
+    scheduled_at: int | None = None, max_attempts: int = 3,
+) -> ev.TrialCreated:  # fmt: skip
+    """Return the event that creates a trial, with its values checked."""
+    if not isinstance(config, Mapping):
+        raise InvalidValue(f"a config is a dict of parameters, not {config!r}.")
+    for key in config:
+        if type(key) is not str:
+            raise InvalidValue(f"the config has the parameter name {key!r}; names are str. Use {str(key)!r}.")
+    if type(priority) is not int or abs(priority) > MAX_PRIORITY:
+        raise InvalidValue(f"priority is {priority!r}; give an int between -{MAX_PRIORITY} and {MAX_PRIORITY}.")
+    if type(max_attempts) is not int or max_attempts < 1:
+        raise InvalidValue(f"max_attempts is {max_attempts!r}; give an int from 1.")
+    if scheduled_at is not None and not 0 <= scheduled_at < 2**63:
+        raise InvalidValue(f"scheduled_at is {scheduled_at!r} ns; give a time after 1970.")
+    return ev.TrialCreated(dict(config), arms or [], priority, scheduled_at, max_attempts)
+
+
+def check_lease(lease_seconds: Any) -> float:
+    """Return the lease as a float of seconds; InvalidValue unless positive and at most a year."""
+    number = isinstance(lease_seconds, int | float) and not isinstance(lease_seconds, bool)
+    if not number or not math.isfinite(lease_seconds) or not 0 < lease_seconds <= MAX_LEASE_SECONDS:
+        raise InvalidValue(f"lease_seconds is {lease_seconds!r}; give a number of seconds above 0 and up to a year.")
+    return float(lease_seconds)
+
+
+def claim(experiment_id: UUID, worker: str, lease_seconds: float) -> Command:
+    """Claim the next trial of an experiment, after writing off those whose lease has run out; nothing when none waits."""
+
+    def command(view: View) -> list[Staged]:
+        staged: list[Staged] = []
+        waiting: list[tuple[TrialState, int]] = []
+        for state in view.expired(experiment_id, _EXPIRED_PER_CLAIM):
+            staged += _write_off(state)
+            if state.lost + 1 < state.max_attempts:
+                waiting.append((state, state.attempt + 1))
+        first = view.first_ready(experiment_id)
+        if first is not None:
+            waiting.append((first, first.attempt + 1))
+        if waiting:
+            state, attempt = min(waiting, key=lambda pair: claim_order(pair[0]))
+            staged.append((state.stream, _claimed(view, worker, attempt, lease_seconds)))
+        return staged
+
+    return command
+
+
+def _write_off(state: TrialState) -> list[Staged]:
+    events: list[Event] = [ev.TrialLost(state.attempt, state.worker or "", state.deadline or 0)]
+    if state.lost + 1 < state.max_attempts:
+        events.append(ev.TrialRequeued())
+    return [(state.stream, event) for event in events]
+
+
+def _claimed(view: View, worker: str, attempt: int, lease_seconds: float) -> ev.TrialClaimed:
+    return ev.TrialClaimed(worker, attempt, lease_seconds, view.now + int(lease_seconds * 1e9))
+
+
+def start(experiment_id: UUID, trial_id: int, attempt: int | None, worker: str, lease_seconds: float) -> Command:
+    """Start the trial under the attempt held; with None, claim this very trial first."""
+
+    def command(view: View) -> list[Staged]:
+        state = _trial(view, experiment_id, trial_id)
+        if attempt is not None:
+            _require_lease(state, attempt)
+            return [(state.stream, ev.TrialStarted(attempt))]
+        staged: list[Staged] = []
+        if state.deadline is not None and state.deadline < view.now:
+            staged += _write_off(state)
+        elif state.status is not Status.PENDING:
+            held = f" It is held by {state.worker}." if state.worker and not state.status.is_finished else ""
+            raise InvalidTransition(state.stream, state.status, "TrialClaimed", allowed_events(state.status), held)
+        claimed = _claimed(view, worker, state.attempt + 1, lease_seconds)
+        return [*staged, (state.stream, claimed), (state.stream, ev.TrialStarted(claimed.attempt))]
+
+    return command
+
+
+def renew(experiment_id: UUID, trial_id: int, attempt: int) -> Command:
+    """Renew the lease of the attempt; nothing when the trial has ended by it; LeaseLost when it is another's."""
+
+    def command(view: View) -> list[Staged]:
+        state = _trial(view, experiment_id, trial_id)
+        if _ended_by(state, attempt):
+            return []
+        _require_lease(state, attempt)
+        return [(state.stream, ev.LeaseRenewed(attempt, view.now + int(state.lease_seconds * 1e9)))]
+
+    return command
+
+
+def release(experiment_id: UUID, trial_id: int, attempt: int) -> Command:
+    """Hand the trial back."""
+
+    def command(view: View) -> list[Staged]:
+        state = _trial(view, experiment_id, trial_id)
+        _require_lease(state, attempt)
+        return [(state.stream, ev.TrialReleased(attempt))]
+
+    return command
+
+
+def finish(experiment_id: UUID, trial_id: int, attempt: int | None, event: Event, worker: str) -> Command:
+    """End the trial with the event (TrialCompleted, TrialFailed, TrialPruned or TrialTimedOut).
+
+    A trial that nobody claimed is claimed and started in the same step. When the attempt has lost its lease, what it
+    reports is kept as LateResultReceived instead; the caller must look which it was.
+    """
+
+    def command(view: View) -> list[Staged]:
+        state = _trial(view, experiment_id, trial_id)
+        staged: list[Staged] = []
+        number = attempt
+        if number is None:
+            number = state.attempt + 1
+            if state.status is Status.PENDING:
+                staged.append((state.stream, _claimed(view, worker, number, 1.0)))
+        elif _is_superseded(state, number):
+            return [(state.stream, _late(number, event))]
+        if state.status in (Status.PENDING, Status.READY):
+            staged.append((state.stream, ev.TrialStarted(number)))
+        final = type(event)(**{f: getattr(event, f) for f in event.__struct_fields__ if f != "attempt"}, attempt=number)
+        return [*staged, (state.stream, final)]
+
+    return command
+
+
+def _late(attempt: int, event: Any) -> ev.LateResultReceived:
+    status = {ev.TrialCompleted: Status.SUCCEEDED, ev.TrialFailed: Status.FAILED, ev.TrialPruned: Status.PRUNED}
+    meant = status.get(type(event), Status.TIMED_OUT)
+    return ev.LateResultReceived(attempt, meant, event.results, getattr(event, "error", None))
+
+
+def cancel(experiment_id: UUID, trial_id: int) -> Command:
+    """Call the trial off, whoever holds it."""
+    return lambda view: [(_trial(view, experiment_id, trial_id).stream, ev.TrialCanceled())]
+
+
+def requeue(experiment_id: UUID, trial_id: int) -> Command:
+    """Let an ended trial wait to be claimed again."""
+    return lambda view: [(_trial(view, experiment_id, trial_id).stream, ev.TrialRequeued())]
+
+
+def force_status(experiment_id: UUID, trial_id: int, event: ev.StatusForced, reason: str | None) -> Command:
+    """Set the status outside the rules; a reason is mandatory."""
+    if not reason:
+        raise CommandRefused("a forced status needs a reason=: the history must say why the rules were left.")
+    return record_on_trial(experiment_id, trial_id, event)
+
+
+def record_on_trial(experiment_id: UUID, trial_id: int, *events: Event) -> Command:
+    """Append events to a trial's stream."""
+
+    def command(view: View) -> list[Staged]:
+        stream = _trial(view, experiment_id, trial_id).stream
+        return [(stream, event) for event in events]
+
+    return command
+
+
+def _trial(view: View, experiment_id: UUID, trial_id: int) -> TrialState:
+    state = view.trial(experiment_id, trial_id)
+    if state is None:
+        raise UnknownTrial(f"there is no trial {trial_id} in experiment {experiment_id}.")
+    return state
+
+
+_BY_OTHERS = frozenset({Status.PENDING, Status.LOST, Status.CANCELED, Status.ABANDONED})
+
+
+def _is_superseded(state: TrialState, attempt: int) -> bool:
+    """Say whether the attempt was granted once and ended by somebody else than its worker."""
+    return attempt < state.attempt or (attempt == state.attempt and state.status in _BY_OTHERS)
+
+
+def _ended_by(state: TrialState, attempt: int) -> bool:
+    return attempt == state.attempt and state.status.is_finished and state.status not in _BY_OTHERS
+
+
+def _require_lease(state: TrialState, attempt: int) -> None:
+    if _is_superseded(state, attempt):
+        raise LeaseLost(state.stream, attempt, state.status, state.attempt, state.worker)

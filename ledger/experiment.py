@@ -1,0 +1,193 @@
+"""Experiment: the handle through which trials are made, found and claimed."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator, Mapping
+from typing import TYPE_CHECKING, Any
+from uuid import UUID
+
+from ledger import commands
+from ledger import events as ev
+from ledger.errors import UnknownExperiment, UnknownTrial
+from ledger.identity import default_actor
+from ledger.records import Record, to_nanoseconds
+from ledger.registry import Event
+from ledger.state import ExperimentState, experiment_stream, subject_of
+from ledger.trial import LEASE_SECONDS, Trial
+
+if TYPE_CHECKING:
+    import datetime as dt
+
+    from ledger.session import Ledger
+
+
+class Experiment:
+    """An experiment of a ledger. Made by ``Ledger.experiment``.
+
+    ``id`` never changes and is what records refer to; ``name`` is an attribute.
+
+    >>> import ledger
+    >>> book = ledger.open("memory:")
+    >>> exp = book.experiment("sqlite-tuning", objectives={"latency_ms": "min"})
+    >>> exp.new_trial({"cache_mb": 64}).id
+    1
+    """
+
+    def __init__(self, book: Ledger, experiment_id: UUID, changes: Iterable[Event] = ()) -> None:
+        self.book = book
+        self.id = experiment_id
+        self.stream = experiment_stream(experiment_id)
+        self.changes = tuple(changes)  # what resuming it with other arguments changed
+
+    def __repr__(self) -> str:
+        return f"<Experiment {self.name!r}>"
+
+    @property
+    def state(self) -> ExperimentState:
+        """The experiment as it stands now, read from the ledger."""
+        with self.book.log.backend.view() as view:
+            state = view.experiment(self.id)
+        if state is None:
+            raise UnknownExperiment(f"there is no experiment {self.id}.")
+        return state
+
+    @property
+    def name(self) -> str:
+        """The name it has now."""
+        return self.state.name
+
+    @property
+    def objectives(self) -> dict[str, ev.Direction]:
+        """The targets and their directions."""
+        return self.state.objectives
+
+    @property
+    def description(self) -> str:
+        """What it is about."""
+        return self.state.description
+
+    @property
+    def version(self) -> int:
+        """The version of the experiment's own stream."""
+        return self.book.log.version(self.stream)
+
+    # ------------------------------------------------------------------------------------------------ trials
+
+    def new_trial(
+        self, config: Mapping[str, Any], *, number: int | None = None, priority: int = 0,
+        scheduled_at: dt.datetime | int | None = None, max_attempts: int = 3, arms: Iterable[ev.Arm] = (),
+        reason: str | None = None,
+    ) -> Trial:  # fmt: skip
+        """Add a trial; it waits to be claimed, or to be run by this handle.
+
+        It gets the next free number from 1, or ``number`` (from 0, gaps allowed). ``priority``: higher goes first.
+        ``scheduled_at``: not to be claimed before (datetime with time zone, or ns since 1970 UTC). ``max_attempts``: a
+        trial that was LOST so often is not tried again. ``arms``: several weighted configs in one trial.
+
+        Raises InvalidValue for a config that cannot be recorded exactly, TrialExists for a number that is taken.
+        """
+        created = commands.trial_created(
+            config, arms=list(arms), priority=priority, max_attempts=max_attempts,
+            scheduled_at=to_nanoseconds(scheduled_at, "scheduled_at"),
+        )  # fmt: skip
+        return self._create([created], number, reason)[0]
+
+    def new_trials(self, configs: Iterable[Mapping[str, Any]], *, priority: int = 0, max_attempts: int = 3) -> list[Trial]:
+        """Add many trials in one atomic step; much faster than one by one.
+
+        >>> import ledger
+        >>> exp = ledger.open("memory:").experiment("demo")
+        >>> [trial.id for trial in exp.new_trials({"lr": lr} for lr in (0.1, 0.2))]
+        [1, 2]
+        """
+        created = [commands.trial_created(config, priority=priority, max_attempts=max_attempts) for config in configs]
+        return self._create(created, None, None) if created else []
+
+    def _create(self, created: list[ev.TrialCreated], number: int | None, reason: str | None) -> list[Trial]:
+        appended = self.book.log.execute(commands.create_trials(self.id, created, number), reason=reason)
+        return [self._handle(stream, event) for stream, event in appended.events]
+
+    def _handle(self, stream: str, event: Event) -> Trial:
+        subject = subject_of(stream)
+        assert subject is not None and subject.trial_id is not None  # the log has checked the stream
+        config = event.config if isinstance(event, ev.TrialCreated) else None
+        return Trial(self, subject.trial_id, config)
+
+    def trial(self, trial_id: int) -> Trial:
+        """Return the handle of a trial; raises UnknownTrial."""
+        with self.book.log.backend.view() as view:
+            state = view.trial(self.id, trial_id) if type(trial_id) is int and trial_id >= 0 else None
+            known = view.experiment(self.id)
+        if state is None:
+            last = known.next_trial_id - 1 if known else 0
+            raise UnknownTrial(f"there is no trial {trial_id!r} in experiment {self.name!r}; its last one is {last}.")
+        return Trial(self, trial_id, state.config)
+
+    def trials(self) -> Iterator[Trial]:
+        """Iterate over the trials in order of creation, reading as it goes."""
+        for record in self.book.log.read(experiment=self.id, types=[ev.TrialCreated]):
+            yield self._handle(record.stream, record.event)
+
+    def claim(self, *, worker: str | None = None, lease_seconds: float = LEASE_SECONDS) -> Trial | None:
+        """Take the next trial that waits: the highest priority, then the earliest; None when nothing waits.
+
+        Exactly one worker gets a trial. It is the caller's while its lease is renewed, which the handle does by itself;
+        when that stops (the process was killed), the trial is LOST after ``lease_seconds``, and by ``max_attempts``
+        waits again: the next claim by anyone records both.
+
+        >>> import ledger
+        >>> exp = ledger.open("memory:").experiment("demo")
+        >>> _ = exp.new_trial({"lr": 0.1})
+        >>> while job := exp.claim(worker="w1", lease_seconds=60):
+        ...     with job.run():
+        ...         job.complete({"loss": job.config["lr"] * 2})
+        >>> exp.trial(1).results
+        {'loss': 0.2}
+        """
+        seconds = commands.check_lease(lease_seconds)
+        if worker is not None:
+            commands.check_name(worker, "the worker's name")
+        name = worker or default_actor()
+        actor = default_actor(worker) if worker else None
+        appended = self.book.log.execute(commands.claim(self.id, name, seconds), actor=actor)
+        if not appended.events or not isinstance(appended.events[-1][1], ev.TrialClaimed):
+            return None
+        stream, event = appended.events[-1]
+        trial = self._handle(stream, event)
+        trial._hold(event.attempt, seconds, name, actor)
+        return trial
+
+    # ------------------------------------------------------------------------------------------------ record
+
+    def rename(self, name: str) -> None:
+        """Give the experiment another name; raises ExperimentExists when it is taken."""
+        self._record(ev.ExperimentRenamed(commands.check_name(name)))
+
+    def note(self, text: str) -> None:
+        """Add a remark."""
+        self._record(ev.NoteAdded(text))
+
+    def tag(self, *tags: str) -> None:
+        """Add tags."""
+        self._record(ev.TagsChanged(added=list(tags)))
+
+    def untag(self, *tags: str) -> None:
+        """Remove tags."""
+        self._record(ev.TagsChanged(removed=list(tags)))
+
+    def set_attributes(self, attributes: Mapping[str, Any], *, namespace: str = "") -> None:
+        """Set attributes in a namespace; a value of None removes one."""
+        self._record(ev.AttributesSet(dict(attributes), namespace))
+
+    def capture_environment(self, environment: Mapping[str, Any]) -> None:
+        """Record what the experiment runs in."""
+        self._record(ev.EnvironmentCaptured(dict(environment)))
+
+    def history(self, *, trials: bool = False, renewals: bool = False) -> Iterator[Record]:
+        """Iterate over the experiment's records; with ``trials``, over those of its trials too."""
+        if not trials:
+            return self.book.log.read(stream=self.stream)
+        return (r for r in self.book.log.read(experiment=self.id) if renewals or r.type != "LeaseRenewed")
+
+    def _record(self, event: Event) -> None:
+        self.book.log.execute(commands.record_on_experiment(self.id, event))

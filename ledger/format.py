@@ -1,0 +1,220 @@
+"""The file format: sub-databases, keys, values, and the check on each of them. Format 0: free to change.
+
+=========  ================================================  ==================================================
+database   key                                               value
+=========  ================================================  ==================================================
+meta       ``format``, ``head``                              Identity; Head
+blocks     position of the first record, 8 bytes big endian  a block of 1 to 512 records, see ``pack_block``
+appends    append id (or a record's own id), 16 bytes        position and number of records
+lists      kind and name, see ``*_key``                      ListEntry: positions of a stream, experiment, config
+postings   list id and first position, 8 bytes each          older positions of a list, see ``ledger.backends.postings``
+names      digest of a live experiment's name                the name and the experiment's id
+jobs       experiment, queue, order                          nothing: trials that wait, in the order of claiming
+tiles      level and index                                   root of a complete subtree of the Merkle tree
+=========  ================================================  ==================================================
+
+Every value begins with a check over the ledger's id, the database, the key and the rest of the value: LMDB has none, and
+returns wrong bytes silently for most flipped bits. Blocks, Identity and Head carry 8 bytes of SHA-256, the others a CRC-32.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import re
+import struct
+import zlib
+from typing import NamedTuple
+from uuid import UUID
+
+import msgspec
+import zstandard
+
+from ledger.errors import Corrupted
+
+FORMAT = 0
+
+META, BLOCKS, APPENDS, LISTS, POSTINGS, NAMES, JOBS, TILES = (
+    b"meta", b"blocks", b"appends", b"lists", b"postings", b"names", b"jobs", b"tiles",
+)  # fmt: skip
+DATABASES = (META, BLOCKS, APPENDS, LISTS, POSTINGS, NAMES, JOBS, TILES)
+
+IDENTITY_KEY = b"format"
+HEAD_KEY = b"head"
+
+MAX_BLOCK_RECORDS = 512
+MAX_BLOCK_BYTES = 1 << 20  # of records, unless a single one is larger
+SEAL_RECORDS = 512
+SEAL_BYTES = 1 << 20
+ZSTD_LEVEL = 3
+
+_FLAG_ZSTD = 1
+_HEADER = struct.Struct(">8sBHQQH")  # check, flags, count, first and last recorded_at, length of the types
+
+_encoder = msgspec.msgpack.Encoder()
+
+
+class Identity(msgspec.Struct, frozen=True):
+    """What the ledger is; written once."""
+
+    format: int
+    ledger_id: bytes
+    created_at: int
+    created_by: str
+
+
+class Head(msgspec.Struct, frozen=True, array_like=True):
+    """Where the log ends; the one value that every commit writes."""
+
+    position: int = 0
+    recorded_at: int = 0
+    unsealed_from: int = 1  # position of the first record in a block that is not sealed
+    unsealed_bytes: int = 0
+    edge: list[bytes] = []  # of the Merkle tree over the records 1..position
+
+
+class Run(msgspec.Struct, frozen=True, array_like=True):
+    """Records in a row of a block that belong to one append: from them and the salt come the records' salts."""
+
+    count: int
+    first_ordinal: int
+    salt: bytes
+
+
+class Body(msgspec.Struct, frozen=True, array_like=True):
+    """The content of a block; the records stay bytes."""
+
+    runs: list[Run]
+    records: msgspec.Raw
+
+
+class BlockHeader(NamedTuple):
+    """What is known of a block without unpacking it."""
+
+    flags: int
+    count: int
+    first_recorded_at: int
+    last_recorded_at: int
+    types: bytes  # encoded list of (type, schema)
+    start: int  # of the body
+
+
+_body_decoder = msgspec.msgpack.Decoder(Body)
+
+
+class Checks:
+    """Make and test the checks of one ledger's values."""
+
+    def __init__(self, ledger_id: bytes) -> None:
+        self._ledger_id = ledger_id
+        self._seeds = {name: zlib.crc32(ledger_id + name) for name in DATABASES}
+
+    # -- index values
+
+    def seal(self, database: bytes, key: bytes, content: bytes) -> bytes:
+        """Put the check before an index value."""
+        return zlib.crc32(content, zlib.crc32(key, self._seeds[database])).to_bytes(4, "big") + content
+
+    def open(self, database: bytes, key: bytes, value: bytes) -> bytes:
+        """Test an index value and return its content; Corrupted when the check fails."""
+        content = value[4:]
+        if zlib.crc32(content, zlib.crc32(key, self._seeds[database])).to_bytes(4, "big") != value[:4]:
+            raise Corrupted(f"an entry of the index {database.decode()!r} fails its checksum (key {key!r}).")
+        return content
+
+    # -- meta values and blocks
+
+    def digest(self, database: bytes, key: bytes, content: bytes) -> bytes:
+        """Return the 8-byte check of a meta value or a block."""
+        prefix = self._ledger_id if database != META else b"meta"
+        return hashlib.sha256(prefix + key + content).digest()[:8]
+
+    def seal_meta(self, key: bytes, content: bytes) -> bytes:
+        """Put the check before a meta value."""
+        return self.digest(META, key, content) + content
+
+    def open_meta(self, key: bytes, value: bytes) -> bytes:
+        """Test a meta value and return its content; Corrupted when the check fails."""
+        if self.digest(META, key, value[8:]) != value[:8]:
+            raise Corrupted(f"the ledger's {key.decode()!r} value fails its checksum.")
+        return value[8:]
+
+    def pack_block(
+        self, position: int, records: list[bytes], runs: list[Run], types: bytes, times: tuple[int, int], *, sealed: bool
+    ) -> bytes:
+        """Make a block: check, header, types, body; the body is compressed when the block is sealed."""
+        body = _encoder.encode(Body(runs, msgspec.Raw(array_header(len(records)) + b"".join(records))))
+        if sealed:
+            body = zstandard.ZstdCompressor(level=ZSTD_LEVEL).compress(body)
+        rest = _HEADER.pack(b"", _FLAG_ZSTD if sealed else 0, len(records), *times, len(types))[8:] + types + body
+        return self.digest(BLOCKS, position_key(position), rest) + rest
+
+    def open_block(self, position: int, value: bytes) -> BlockHeader:
+        """Test a block and return its header; Corrupted when the check fails."""
+        if len(value) < _HEADER.size or self.digest(BLOCKS, position_key(position), value[8:]) != value[:8]:
+            raise Corrupted(f"the block at position {position} fails its checksum.", position)
+        return read_header(value)
+
+
+def read_header(value: bytes) -> BlockHeader:
+    """Return a block's header, untested."""
+    _, flags, count, first, last, length = _HEADER.unpack_from(value)
+    return BlockHeader(flags, count, first, last, value[_HEADER.size : _HEADER.size + length], _HEADER.size + length)
+
+
+def unpack_body(position: int, value: bytes, header: BlockHeader) -> Body:
+    """Return the content of a tested block."""
+    content = value[header.start :]
+    try:
+        if header.flags & _FLAG_ZSTD:
+            content = zstandard.ZstdDecompressor().decompress(content)
+        return _body_decoder.decode(content)
+    except (zstandard.ZstdError, msgspec.MsgspecError) as error:
+        raise Corrupted(f"the block at position {position} cannot be unpacked: {error}.", position) from error
+
+
+def array_header(count: int) -> bytes:
+    """Return the MessagePack header of an array (of up to 65,535)."""
+    return bytes((0x90 | count,)) if count < 16 else b"\xdc" + count.to_bytes(2, "big")
+
+
+# ------------------------------------------------------------------------------------------------------------- keys
+
+
+def position_key(position: int) -> bytes:
+    """Return the key of a position."""
+    return position.to_bytes(8, "big")
+
+
+_DIGITS = re.compile(r"(\d{0,40})\Z", re.ASCII)
+
+
+def stream_key(stream: str) -> bytes:
+    """Return the key of a stream's list.
+
+    A number at the end of the name is preceded by its length, so that trial 10 comes after trial 9 and new trials go
+    to the right edge of the tree.
+    """
+    match = _DIGITS.search(stream)
+    digits = match.group(1) if match else ""
+    head = stream[: len(stream) - len(digits)]
+    return b"s" + head.encode() + bytes((len(digits),)) + digits.encode()
+
+
+def experiment_key(experiment_id: UUID) -> bytes:
+    """Return the key of an experiment's list."""
+    return b"e" + experiment_id.bytes
+
+
+def config_key(digest: bytes) -> bytes:
+    """Return the key of a config's list."""
+    return b"c" + digest
+
+
+def name_key(name: str) -> bytes:
+    """Return the key of a live experiment's name, which may be any text of any length."""
+    return hashlib.blake2b(name.encode(), digest_size=16).digest()
+
+
+def tile_key(level: int, index: int) -> bytes:
+    """Return the key of a tile."""
+    return level.to_bytes(1, "big") + index.to_bytes(8, "big")

@@ -1,0 +1,307 @@
+"""EventLog: append events, read records."""
+
+from __future__ import annotations
+
+import os
+import threading
+import time
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from typing import Any
+from uuid import UUID
+
+from ledger.backends.base import Appended, Backend, Command, Submission, config_digest
+from ledger.codec import SALT_BYTES
+from ledger.errors import CommitFailed, Corrupted, InvalidValue
+from ledger.identity import default_actor, uuid7_bytes
+from ledger.records import Context, Record, to_nanoseconds
+from ledger.registry import Event
+from ledger.tail import Subscription
+from ledger.values import check_text
+
+#: ``expected_version`` of a stream that must not exist yet, and of one that may be at any version.
+NO_STREAM = 0
+ANY = None
+
+_PAGE_POSITIONS = 256
+
+
+class _Ticket:
+    """A submission that waits for a commit."""
+
+    __slots__ = ("answer", "lead", "submission", "wake")
+
+    def __init__(self, submission: Submission) -> None:
+        self.submission = submission
+        self.answer: Appended | BaseException | None = None
+        self.lead = False  # this thread is to commit for all that wait
+        self.wake = threading.Lock()
+        self.wake.acquire()
+
+
+class EventLog:
+    """The append-only log of one ledger.
+
+    **Guarantees.** An append that has returned is as safe as the backend's durability says; it is there whole or not at
+    all; positions have no gap; the same append id again gives the first answer.
+
+    **Threads and processes.** Any thread may append: those that wait share the next commit. Readers never wait for
+    writers.
+    """
+
+    def __init__(self, backend: Backend, actor: str | None = None) -> None:
+        self.backend = backend
+        self.actor = default_actor() if actor is None else check_text(actor, "the actor")
+        self._mutex = threading.Lock()
+        self._queue: list[_Ticket] = []
+        self._leading = False
+
+    # ------------------------------------------------------------------------------------------------ append
+
+    def append(
+        self, events: Iterable[Event], *, stream: str, expected_version: int | None = ANY,
+        append_id: UUID | None = None, ids: Sequence[UUID] = (), **context: Any,
+    ) -> Appended:  # fmt: skip
+        """Append events to one stream, in one atomic step, and return when they are safe.
+
+        ``expected_version`` is the version that the stream must have (NO_STREAM: it must not exist). ``append_id``
+        makes a retry safe: the same one again gives the first answer, with other content it raises. ``ids`` are the
+        caller's own ids of the records, likewise known for ever. ``actor``, ``reason``, ``correlation_id``,
+        ``causation_id`` and ``occurred_at`` (datetime with time zone, or ns) go with every record.
+
+        Raises WrongExpectedVersion, AppendIdReused, InvalidValue, LockTimeout (in all of them nothing was written), or
+        CommitFailed, whose ``append_id`` is the one to repeat the append with.
+
+        >>> import ledger
+        >>> book = ledger.open("memory:")
+        >>> book.log.append([ledger.NoteAdded("hello")], stream="diary", expected_version=ledger.NO_STREAM).position
+        1
+        """
+        expect = {} if expected_version is ANY else {stream: expected_version}
+        return self.append_many([(stream, event) for event in events], expect=expect, append_id=append_id, ids=ids, **context)
+
+    def append_many(
+        self, events: Iterable[tuple[str, Event]], *, expect: Mapping[str, int] | None = None,
+        append_id: UUID | None = None, ids: Sequence[UUID] = (), **context: Any,
+    ) -> Appended:  # fmt: skip
+        """Append events to several streams, given as pairs of stream and event, in one atomic step.
+
+        ``expect`` maps streams to the versions they must have; they need not be among those appended to. Everything
+        else is as in ``append``.
+
+        >>> import ledger
+        >>> book = ledger.open("memory:")
+        >>> pairs = [("a", ledger.NoteAdded("1")), ("b", ledger.NoteAdded("2"))]
+        >>> book.log.append_many(pairs, expect={"a": 0}).head
+        2
+        """
+        content = tuple(events)
+        if not content:
+            raise InvalidValue("there is nothing to append; give at least one event.")
+        for stream, expected in (expect or {}).items():
+            if type(expected) is not int or expected < 0:
+                raise InvalidValue(f"the expected version of {stream!r} is {expected!r}; it is a number from 0 (NO_STREAM).")
+        return self._submit(
+            self._submission(
+                lambda view: content, append_id, context, expect=dict(expect or {}), content=content,
+                record_ids=tuple(identifier.bytes for identifier in ids),
+            )
+        )  # fmt: skip
+
+    def execute(self, command: Command, *, append_id: UUID | None = None, **context: Any) -> Appended:
+        """Run a command, a pure function from the state to pairs of stream and event, and append what it decides.
+
+        It sees the state that everything appended before it left, and nothing comes between its look and its events.
+        It may be run more than once. What it raises is raised here, and nothing was written.
+
+        >>> import ledger
+        >>> book = ledger.open("memory:")
+        >>> def once(view):
+        ...     return [] if view.version("diary") else [("diary", ledger.NoteAdded("first"))]
+        >>> len(book.log.execute(once).events), len(book.log.execute(once).events)
+        (1, 0)
+        """
+        return self._submit(self._submission(command, append_id, context))
+
+    def _submission(self, command: Command, append_id: UUID | None, context: dict[str, Any], **more: Any) -> Submission:
+        random = os.urandom(10 + SALT_BYTES)
+        identifier = uuid7_bytes(time.time_ns() // 1_000_000, random[:10]) if append_id is None else append_id.bytes
+        actor = context.pop("actor", None)
+        return Submission(
+            command,
+            identifier,
+            random[10:],
+            self.actor if actor is None else check_text(actor, "the actor"),
+            _context(**context) if any(value is not None for value in context.values()) else None,
+            **more,
+        )
+
+    def _submit(self, submission: Submission) -> Appended:
+        self.backend.check_usable()  # before any lock: in a forked child one may be held by a thread that is not there
+        ticket = _Ticket(submission)
+        with self._mutex:
+            self._queue.append(ticket)
+            ticket.lead, self._leading = not self._leading, True
+        if not ticket.lead:
+            self._wait(ticket)
+        if ticket.lead:
+            self._lead()
+        if isinstance(ticket.answer, Appended):
+            return ticket.answer
+        raise ticket.answer or RuntimeError("a commit ended without an answer")
+
+    def _wait(self, ticket: _Ticket) -> None:
+        try:
+            ticket.wake.acquire()
+        except BaseException:  # an interrupt: leave the queue, or pass on the lead that came at the same moment
+            with self._mutex:
+                if ticket in self._queue:
+                    self._queue.remove(ticket)
+            if ticket.lead:
+                self._pass_on()
+            raise
+
+    def _lead(self) -> None:
+        """Commit for everyone who waits now, then let one of those who came meanwhile lead."""
+        with self._mutex:
+            group, self._queue = self._queue, []
+        answers: Sequence[Appended | BaseException] = []
+        try:
+            answers = self.backend.commit([ticket.submission for ticket in group])
+        except BaseException as error:
+            answers = [_for_submission(error, ticket.submission) for ticket in group]
+            if not isinstance(error, Exception):
+                raise  # an interrupt is the leader's own; the others learn that the outcome is unknown
+        finally:
+            for ticket, answer in zip(group, answers, strict=True):
+                ticket.answer = answer
+                ticket.wake.release()
+            self._pass_on()
+
+    def _pass_on(self) -> None:
+        with self._mutex:
+            if self._queue:
+                self._queue[0].lead = True
+                self._queue[0].wake.release()
+            else:
+                self._leading = False
+
+    # -------------------------------------------------------------------------------------------------- read
+
+    @property
+    def head(self) -> int:
+        """The position of the last record; 0 when the log is empty."""
+        return self.backend.head()
+
+    def version(self, stream: str) -> int:
+        """Return the version of a stream; 0 when there is no such stream."""
+        with self.backend.view() as view:
+            return view.version(stream)
+
+    def read(
+        self, after: int = 0, *, as_of: int | None = None, limit: int | None = None, stream: str | None = None,
+        experiment: UUID | None = None, config: Any = None, types: Iterable[str | type[Event]] | None = None,
+    ) -> Iterator[Record]:  # fmt: skip
+        """Iterate over records after a position (exclusive), in order of position, to the head as it is found.
+
+        ``as_of`` is the last position to read; ``limit`` the largest number of records. ``stream``, ``experiment`` (its
+        trials too) and ``config`` (the trials created with it) go through an index; ``types`` are names or classes.
+
+        Each page is read in a short transaction of its own, so a slow reader holds nobody up; it misses and repeats
+        nothing, whatever is appended or sealed meanwhile. Raises Corrupted rather than return damaged bytes.
+
+        >>> import ledger
+        >>> book = ledger.open("memory:")
+        >>> _ = book.log.append([ledger.NoteAdded("a"), ledger.NoteAdded("b")], stream="diary")
+        >>> [record.event.text for record in book.log.read(after=1)]
+        ['b']
+        """
+        _check_position(after, "after")
+        names = None if types is None else frozenset(_type_name(kind) for kind in types)
+        if stream is not None:
+            records = self._read_stream(stream, after)
+        elif experiment is not None:
+            records = self._read_listed(self.backend.experiment_positions(experiment), after)
+        elif config is not None:
+            records = self._read_listed(self.backend.config_positions(config_digest(config)), after)
+        else:
+            records = self._read_all(after, names)
+        return _cut(records, names, as_of, limit)
+
+    def _read_all(self, after: int, names: frozenset[str] | None) -> Iterator[Record]:
+        while True:
+            page, reached = self.backend.read_page(after, names)
+            yield from page
+            if reached <= after:
+                return
+            after = reached
+
+    def _read_listed(self, positions: Sequence[int], after: int) -> Iterator[Record]:
+        wanted = [position for position in positions if position > after]
+        for start in range(0, len(wanted), _PAGE_POSITIONS):
+            yield from self.backend.read_positions(wanted[start : start + _PAGE_POSITIONS])
+
+    def _read_stream(self, stream: str, after: int) -> Iterator[Record]:
+        positions = self.backend.stream_positions(stream)
+        skipped = sum(position <= after for position in positions)
+        for version, record in enumerate(self._read_listed(positions, after), start=skipped + 1):
+            if record.stream != stream or record.version != version:
+                raise Corrupted(
+                    f"version {version} of stream {stream!r} should be at position {positions[version - 1]}, where version "
+                    f"{record.version} of {record.stream!r} is.", record.position,
+                )  # fmt: skip
+            yield record
+
+    def page(self, after: int, types: frozenset[str] | None = None) -> tuple[list[Record], int]:
+        """Return some records after a position, and the position up to which nothing was left out."""
+        return self.backend.read_page(after, types)
+
+    def subscribe(self, after: int = 0, **filters: Any) -> Subscription:
+        """Catch up from a position, then follow; see ``Subscription``."""
+        _check_position(after, "after")
+        return Subscription(self.backend, after, **filters)
+
+
+def _context(
+    reason: str | None = None, correlation_id: str | None = None, causation_id: str | None = None, occurred_at: Any = None
+) -> Context:
+    for what, text in (("the reason", reason), ("the correlation id", correlation_id), ("the causation id", causation_id)):
+        if text is not None:
+            if type(text) is not str:
+                raise InvalidValue(f"{what} is a text, not {text!r}.")
+            check_text(text, what)
+    return Context(to_nanoseconds(occurred_at, "occurred_at"), reason, correlation_id, causation_id)
+
+
+def _for_submission(error: BaseException, submission: Submission) -> BaseException:
+    """Give each caller an error of its own, with its append id when the outcome is unknown."""
+    if isinstance(error, CommitFailed):
+        own: BaseException = type(error)(str(error), UUID(bytes=submission.append_id))
+    elif isinstance(error, Exception):
+        return error
+    else:  # the leader was interrupted: the others cannot know how far it came
+        own = CommitFailed(f"the committing thread was interrupted ({error!r}).", UUID(bytes=submission.append_id))
+        own.__cause__ = error
+        return own
+    own.__cause__ = error.__cause__
+    return own
+
+
+def _type_name(kind: str | type[Event]) -> str:
+    return kind if isinstance(kind, str) else kind.__name__
+
+
+def _check_position(position: int, what: str) -> None:
+    if type(position) is not int or position < 0:
+        raise InvalidValue(f"{what} is {position!r}; a position is a number from 0 (the beginning).")
+
+
+def _cut(
+    records: Iterator[Record], names: frozenset[str] | None, as_of: int | None, limit: int | None
+) -> Iterator[Record]:
+    count = 0
+    for record in records:
+        if (as_of is not None and record.position > as_of) or count == limit:
+            return
+        if names is None or record.type in names:
+            count += 1
+            yield record

@@ -1,0 +1,133 @@
+"""Event types: how a class becomes one, and what is known of each.
+
+The registry maps the type's name, which is what the log stores, to its class. A name that is not registered is read as
+``UnknownEvent`` and carried through, so that a ledger can always be read, copied and proved without its writer's code.
+"""
+
+from __future__ import annotations
+
+import typing
+from collections.abc import Callable
+from typing import Any, TypeVar, overload
+
+import msgspec
+
+from ledger.errors import InvalidValue
+from ledger.values import unpack_extension
+
+
+class Event(msgspec.Struct, frozen=True):
+    """Base of all event types: a fact, named in the past tense, that never changes.
+
+    Fields may be str, int, float, bool, bytes, None, lists, dicts, tuples, Decimal, UUID, datetime, or ``Any`` of these.
+    Give a field that you add later a default, so that older records can be read; for any other change raise the
+    schema version and register an upcaster.
+
+    >>> import ledger
+    >>> @ledger.event
+    ... class CheckpointSaved(ledger.Event):
+    ...     path: str
+    ...     step: int = 0
+    >>> CheckpointSaved("model-7.bin", step=7)
+    CheckpointSaved(path='model-7.bin', step=7)
+    """
+
+
+class UnknownEvent(Event, frozen=True):
+    """What a record holds when its type is not registered here, or its content does not fit the registered class.
+
+    ``data`` is the content as recorded; ``problem`` says what did not fit (empty for a type that is not registered).
+    """
+
+    type: str
+    schema: int
+    data: Any
+    problem: str = ""
+
+
+class EventType(msgspec.Struct, frozen=True):
+    """What the package knows of one event type."""
+
+    name: str
+    schema: int
+    cls: type[Event]
+    open_fields: tuple[str, ...]  # those that hold values of any type, packed one by one
+    decoder: Any  # msgspec decoder of the payload
+
+
+_by_name: dict[str, EventType] = {}
+_by_class: dict[type, EventType] = {}
+_generation = 0
+
+E = TypeVar("E", bound=type[Event])
+
+
+@overload
+def event(cls: E) -> E: ...
+@overload
+def event(*, schema: int = 1, name: str | None = None) -> Callable[[E], E]: ...
+def event(cls: E | None = None, *, schema: int = 1, name: str | None = None) -> E | Callable[[E], E]:
+    """Register a class as an event type, under its own name.
+
+    ``schema`` is its version: raise it when the meaning or the fields change, and register an upcaster from the
+    version before (``ledger.upcaster``). Registering a class again from the same module replaces it (a notebook cell
+    run twice); the same name from another module is refused.
+
+    Raises InvalidValue for a class that is not an Event or whose fields cannot be recorded.
+    """
+
+    def register(cls: E) -> E:
+        global _generation
+        if not (isinstance(cls, type) and issubclass(cls, Event)):
+            raise InvalidValue(f"{cls!r} is not an Event; write `class Name(ledger.Event)` under @ledger.event.")
+        type_name = name or cls.__name__
+        known = _by_name.get(type_name)
+        if known is not None and known.cls.__module__ != cls.__module__:
+            raise InvalidValue(
+                f"the event type {type_name!r} is registered by {known.cls.__module__}; "
+                f"register {cls.__module__}.{cls.__qualname__} with another name=."
+            )
+        try:
+            decoder = msgspec.msgpack.Decoder(cls, ext_hook=unpack_extension)
+            entry = EventType(type_name, schema, cls, _open_fields(cls), decoder)
+        except TypeError as error:
+            raise InvalidValue(f"the fields of event type {type_name!r} cannot be recorded: {error}") from error
+        _by_name[type_name] = _by_class[cls] = entry
+        _generation += 1
+        return cls
+
+    return register if cls is None else register(cls)
+
+
+def _open_fields(cls: type[Event]) -> tuple[str, ...]:
+    hints = typing.get_type_hints(cls)
+    return tuple(field for field in cls.__struct_fields__ if _mentions_any(hints[field]))
+
+
+def _mentions_any(hint: Any) -> bool:
+    return hint is Any or hint is object or any(_mentions_any(part) for part in typing.get_args(hint))
+
+
+def type_of(event: Event) -> EventType:
+    """Return what is known of the event's type; InvalidValue when it was not registered."""
+    entry = _by_class.get(type(event))
+    if entry is None:
+        what = f"{type(event).__module__}.{type(event).__qualname__}"
+        cure = "Put @ledger.event above its class." if isinstance(event, Event) else "Make it a class derived from ledger.Event."
+        raise InvalidValue(f"{what} is not a registered event type. {cure}")
+    return entry
+
+
+def find_type(name: str) -> EventType | None:
+    """Return the type registered under the name, or None."""
+    return _by_name.get(name)
+
+
+def all_types() -> dict[str, EventType]:
+    """Return every registered type by name."""
+    return dict(_by_name)
+
+
+def generation() -> int:
+    """Return a number that changes with every registration (decoders built from the registry depend on it)."""
+    return _generation

@@ -1,0 +1,158 @@
+"""Subscription: catch up with the log from any position, then follow it."""
+
+from __future__ import annotations
+
+import asyncio
+import threading
+import time
+from collections import deque
+from collections.abc import Iterable
+from typing import Self
+from uuid import UUID
+
+from ledger.backends.base import Backend
+from ledger.errors import InvalidValue, LedgerClosed
+from ledger.records import Record
+from ledger.registry import Event
+from ledger.state import subject_of
+
+
+class Subscription:
+    """An endless iterator over records after a position: first those that are there, then those that come.
+
+    **Guarantees.** Every record after ``after`` is delivered once, in order of position, whatever process appended it.
+    Nothing is lost between catching up and following. To resume later, in any process, subscribe again with
+    ``after=subscription.position``.
+
+    **Threads and processes.** One thread (or one asyncio task) iterates; any thread may ``close`` it, which ends the
+    iteration. A subscription inherited by fork raises ForkedHandle.
+
+    **Cost.** Woken by the doorbell file; it also looks every ``poll_seconds`` where file events are missed.
+
+    ``experiment``, ``stream`` and ``types`` leave other records out.
+
+    >>> import ledger
+    >>> book = ledger.open("memory:")
+    >>> _ = book.log.append([ledger.NoteAdded("a")], stream="diary")
+    >>> with book.subscribe(after=0) as records:
+    ...     next(records).event.text, records.position, records.next(timeout=0)
+    ('a', 1, None)
+    """
+
+    def __init__(
+        self,
+        backend: Backend,
+        after: int,
+        *,
+        experiment: UUID | None = None,
+        stream: str | None = None,
+        types: Iterable[str | type[Event]] | None = None,
+        poll_seconds: float = 0.5,
+    ) -> None:
+        if not poll_seconds > 0:
+            raise InvalidValue(f"poll_seconds is {poll_seconds!r}; it is a number of seconds above 0.")
+        self.position = after  # of the last record delivered, or left out
+        self._backend = backend
+        self._experiment, self._stream = experiment, stream
+        self._types = None if types is None else frozenset(t if isinstance(t, str) else t.__name__ for t in types)
+        self._poll_seconds = poll_seconds
+        self._buffer: deque[Record] = deque()
+        self._read_to = after
+        self._bell = threading.Event()
+        self._loop_bell: tuple[asyncio.AbstractEventLoop, asyncio.Event] | None = None
+        self._closed = False
+        self._stop_listening = backend.listen(self._ring)
+
+    def next(self, timeout: float | None = None) -> Record | None:
+        """Return the next record, waiting for it; None when ``timeout`` seconds passed, or when closed."""
+        deadline = None if timeout is None else time.monotonic() + timeout
+        while True:
+            self._bell.clear()  # before looking: what comes after the look rings again
+            record = self._take()
+            if record is not None or self._closed:
+                return record
+            left = self._poll_seconds if deadline is None else min(self._poll_seconds, deadline - time.monotonic())
+            if left <= 0:
+                return None
+            self._bell.wait(left)
+
+    def _take(self) -> Record | None:
+        """Return a record that is there already, if any."""
+        while not self._buffer and not self._closed:
+            try:
+                page, reached = self._backend.read_page(self._read_to, self._types)
+            except LedgerClosed:
+                if self._closed:
+                    return None
+                raise
+            if reached <= self._read_to:
+                return None
+            self._read_to = reached
+            self._buffer.extend(record for record in page if self._wants(record))
+            if not self._buffer:
+                self.position = reached
+        if self._closed:
+            return None
+        record = self._buffer.popleft()
+        self.position = record.position
+        return record
+
+    def _wants(self, record: Record) -> bool:
+        if self._stream is not None and record.stream != self._stream:
+            return False
+        if self._experiment is None:
+            return True
+        subject = subject_of(record.stream)
+        return subject is not None and subject.experiment_id == self._experiment
+
+    def _ring(self) -> None:
+        self._bell.set()
+        if self._loop_bell is not None:
+            loop, bell = self._loop_bell
+            if not loop.is_closed():
+                loop.call_soon_threadsafe(bell.set)
+
+    def close(self) -> None:
+        """End the iteration, also of a thread that waits in it."""
+        self._closed = True
+        self._stop_listening()
+        self._ring()
+
+    def __iter__(self) -> Self:
+        return self
+
+    def __next__(self) -> Record:
+        record = self.next()
+        if record is None:
+            raise StopIteration
+        return record
+
+    def __aiter__(self) -> Self:
+        return self
+
+    async def __anext__(self) -> Record:
+        bell = asyncio.Event()
+        self._loop_bell = asyncio.get_running_loop(), bell
+        while True:
+            bell.clear()
+            record = self._take()
+            if record is not None:
+                return record
+            if self._closed:
+                raise StopAsyncIteration
+            try:
+                await asyncio.wait_for(bell.wait(), self._poll_seconds)
+            except TimeoutError:
+                continue  # look anyway: the doorbell may have been missed
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *exc: object) -> None:
+        self.close()
+
+    async def __aenter__(self) -> Self:
+        return self
+
+    async def __aexit__(self, *exc: object) -> None:
+        self.close()

@@ -1,0 +1,324 @@
+"""Trial: the handle through which a trial is run and recorded."""
+
+from __future__ import annotations
+
+import threading
+import traceback
+from collections.abc import Iterator, Mapping
+from types import TracebackType
+from typing import TYPE_CHECKING, Any
+
+from ledger import commands
+from ledger import events as ev
+from ledger.errors import LeaseLost, LedgerError, UnknownTrial
+from ledger.identity import default_actor
+from ledger.jobs import Lease
+from ledger.records import Record
+from ledger.registry import Event
+from ledger.state import Status, TrialState, trial_stream
+from ledger.telemetry import PointBuffer
+
+if TYPE_CHECKING:
+    from ledger.backends.base import Appended, Command
+    from ledger.experiment import Experiment
+
+LEASE_SECONDS = 60.0
+_HIDDEN = "LeaseRenewed"
+
+
+class Trial:
+    """One trial of an experiment. Made by ``Experiment.new_trial``, ``claim``, ``trial`` and ``trials``.
+
+    **Guarantees.** Every method that records returns when its events are on disk; metrics are buffered (``log``).
+    A method that the trial's state forbids raises InvalidTransition or LeaseLost, and records nothing but late results.
+
+    **Threads and processes.** A handle may be used from any thread. Other handles of the same trial, in any process,
+    see what is recorded at once: nothing of the trial's state is kept here but the attempt that this handle holds.
+
+    >>> import ledger
+    >>> exp = ledger.open("memory:").experiment("demo", objectives={"loss": "min"})
+    >>> trial = exp.new_trial({"lr": 0.1})
+    >>> with trial.run():
+    ...     trial.log(step=1, loss=0.5)
+    ...     trial.complete({"loss": 0.4})
+    >>> trial.id, trial.status.value, trial.results
+    (1, 'SUCCEEDED', {'loss': 0.4})
+    """
+
+    def __init__(self, experiment: Experiment, trial_id: int, config: dict[str, Any] | None = None) -> None:
+        self.experiment = experiment
+        self.id = trial_id
+        self.stream = trial_stream(experiment.id, trial_id)
+        self._book = experiment.book
+        self._config = config
+        self._lease: Lease | None = None
+        self._attempt: int | None = None  # the one this handle was granted
+        self._worker = default_actor()
+        self._actor: str | None = None
+        self._buffers: dict[str, PointBuffer] = {}
+        self._mutex = threading.Lock()
+
+    def __repr__(self) -> str:
+        return f"<Trial {self.id} of {self.experiment.name!r}>"
+
+    # ------------------------------------------------------------------------------------------------- state
+
+    @property
+    def state(self) -> TrialState:
+        """The trial as it stands now, read from the ledger."""
+        with self._book.log.backend.view() as view:
+            state = view.trial(self.experiment.id, self.id)
+        if state is None:
+            raise UnknownTrial(f"there is no trial {self.id} in experiment {self.experiment.name!r}.")
+        return state
+
+    @property
+    def config(self) -> dict[str, Any]:
+        """The trial's config; parameters added while it ran included."""
+        if self._config is None:
+            self._config = self.state.config
+        return dict(self._config)
+
+    @property
+    def status(self) -> Status:
+        """Where the trial stands now."""
+        return self.state.status
+
+    @property
+    def results(self) -> dict[str, Any]:
+        """The results that count now."""
+        return self.state.results
+
+    @property
+    def version(self) -> int:
+        """The version of the trial's stream, for ``expected_version``."""
+        return self._book.log.version(self.stream)
+
+    @property
+    def attempt(self) -> int | None:
+        """The attempt that this handle was granted, or None."""
+        return self._attempt
+
+    @property
+    def is_lost(self) -> bool:
+        """Whether the lease was found lost; a long computation may look here and stop."""
+        return self._lease is not None and self._lease.is_lost
+
+    def history(self, *, renewals: bool = False) -> Iterator[Record]:
+        """Iterate over the trial's records; lease renewals are left out unless asked for.
+
+        >>> import ledger
+        >>> trial = ledger.open("memory:").experiment("demo").new_trial({"lr": 0.1})
+        >>> [record.type for record in trial.history()]
+        ['TrialCreated']
+        """
+        return (r for r in self._book.log.read(stream=self.stream) if renewals or r.type != _HIDDEN)
+
+    # --------------------------------------------------------------------------------------------------- run
+
+    def run(self, *, lease_seconds: float = LEASE_SECONDS) -> Run:
+        """Run the trial: RUNNING inside the block, then SUCCEEDED, or FAILED with the exception, which goes on.
+
+        A trial that was not claimed is claimed first, by this process. Its lease is renewed while the block runs. What
+        was set inside with ``complete``, ``fail``, ``prune`` or ``cancel`` stays as it is. KeyboardInterrupt and
+        SystemExit are recorded too.
+
+        Raises InvalidTransition when the trial is not waiting, LeaseLost when it was taken away.
+        """
+        return Run(self, lease_seconds)
+
+    def _hold(self, attempt: int, lease_seconds: float, worker: str, actor: str | None) -> None:
+        self._attempt, self._worker, self._actor = attempt, worker, actor
+        self._lease = Lease(
+            self._book.log, self._book.background, self.experiment.id, self.id, attempt, lease_seconds,
+            actor or self._book.log.actor,
+        )  # fmt: skip
+
+    def start(self, *, lease_seconds: float = LEASE_SECONDS) -> None:
+        """Start work on the trial without a block; end it with ``complete``, ``fail``, ``prune`` or ``release``."""
+        seconds = commands.check_lease(lease_seconds)
+        command = commands.start(self.experiment.id, self.id, self._attempt, self._worker, seconds)
+        appended = self._execute(command)
+        for _, event in appended.events:
+            if isinstance(event, ev.TrialClaimed):
+                self._hold(event.attempt, event.lease_seconds, self._worker, self._actor)
+
+    def complete(self, results: Mapping[str, Any] | None = None) -> None:
+        """End the trial as SUCCEEDED with its results; metrics are flushed first.
+
+        Raises LeaseLost when the trial is no longer this handle's (the results are kept as late evidence), and
+        InvalidTransition when it has ended already.
+        """
+        self._finish(ev.TrialCompleted(_results(results)))
+
+    def fail(self, error: BaseException | str | None = None, results: Mapping[str, Any] | None = None) -> None:
+        """End the trial as FAILED; an exception is kept with its traceback."""
+        self._finish(ev.TrialFailed(error_info(error), _results(results)))
+
+    def prune(self, results: Mapping[str, Any] | None = None) -> None:
+        """End the trial as PRUNED: stopped early as not worth finishing."""
+        self._finish(ev.TrialPruned(_results(results)))
+
+    def time_out(self, results: Mapping[str, Any] | None = None) -> None:
+        """End the trial as TIMED_OUT."""
+        self._finish(ev.TrialTimedOut(_results(results)))
+
+    def _finish(self, event: Event) -> None:
+        self.flush()
+        command = commands.finish(self.experiment.id, self.id, self._attempt, event, self._worker)
+        appended = self._execute(command)
+        self._let_go()
+        _, last = appended.events[-1]
+        if isinstance(last, ev.LateResultReceived):
+            state = self.state
+            raise LeaseLost(self.stream, last.attempt, state.status, state.attempt, state.worker)
+
+    def cancel(self, reason: str | None = None) -> None:
+        """Call the trial off, whoever holds it; its worker gets LeaseLost."""
+        self._execute(commands.cancel(self.experiment.id, self.id), reason=reason)
+        self._let_go()
+
+    def release(self, reason: str | None = None) -> None:
+        """Hand the trial back, to be claimed by another worker."""
+        self.flush()
+        self._execute(commands.release(self.experiment.id, self.id, self._attempt or 0), reason=reason)
+        self._let_go()
+
+    def requeue(self, reason: str | None = None) -> None:
+        """Let the ended trial wait to be claimed again."""
+        self._execute(commands.requeue(self.experiment.id, self.id), reason=reason)
+
+    def force_status(self, status: Status | str, *, reason: str, results: Mapping[str, Any] | None = None) -> None:
+        """Set the status outside the rules, with the reason why."""
+        event = ev.StatusForced(str(status), _results(results))
+        self._execute(commands.force_status(self.experiment.id, self.id, event, reason), reason=reason)
+        self._let_go()
+
+    def _let_go(self) -> None:
+        if self._lease is not None:
+            self._lease.stop()
+
+    # ------------------------------------------------------------------------------------------------ record
+
+    def log(self, *, step: float | None = None, at: int | None = None, **values: Any) -> None:
+        """Log metrics: values by name, at a step; buffered for a second or 256 values (see ``flush``).
+
+        ``at`` is the time in ns since 1970 UTC, now by default. ``log_metrics`` takes names that are no identifiers.
+        Raises LeaseLost once the trial is known to be no longer this handle's.
+        """
+        self.log_metrics(values, step=step, at=at)
+
+    def log_metrics(self, values: Mapping[str, Any], *, step: float | None = None, at: int | None = None) -> None:
+        """Log metrics, by name in a dict; as ``log``."""
+        self._book.log.backend.check_usable()
+        if self._lease is not None:
+            self._lease.check()
+        self._buffer("metrics").add(step, values, at)
+
+    def log_telemetry(self, values: Mapping[str, Any], *, step: float | None = None, at: int | None = None) -> None:
+        """Log telemetry: values about the run itself, buffered like metrics."""
+        self._book.log.backend.check_usable()
+        self._buffer("telemetry").add(step, values, at)
+
+    def flush(self) -> None:
+        """Return when every metric logged so far is on disk."""
+        for buffer in list(self._buffers.values()):
+            buffer.flush()
+
+    def _buffer(self, kind: str) -> PointBuffer:
+        buffer = self._buffers.get(kind)
+        if buffer is None:
+            with self._mutex:
+                event = ev.MetricsLogged if kind == "metrics" else ev.TelemetryLogged
+                append = lambda points: self._record(event(points, self._attempt or 0))  # noqa: E731
+                buffer = self._buffers.setdefault(kind, PointBuffer(append, self._book.background))
+        return buffer
+
+    def configure(self, parameters: Mapping[str, Any]) -> None:
+        """Add parameters to the config while the trial runs (define-by-run); each is set once."""
+        self._record(ev.TrialConfigured(dict(parameters)))
+        self._config = None
+
+    def report(self, results: Mapping[str, Any]) -> None:
+        """Record results before the trial's end, or late ones after it; they are merged."""
+        self._record(ev.ResultsReported(_results(results), self._attempt or 0))
+
+    def note(self, text: str) -> None:
+        """Add a remark."""
+        self._record(ev.NoteAdded(text))
+
+    def tag(self, *tags: str) -> None:
+        """Add tags."""
+        self._record(ev.TagsChanged(added=list(tags)))
+
+    def untag(self, *tags: str) -> None:
+        """Remove tags."""
+        self._record(ev.TagsChanged(removed=list(tags)))
+
+    def set_attributes(self, attributes: Mapping[str, Any], *, namespace: str = "") -> None:
+        """Set attributes in a namespace; a value of None removes one."""
+        self._record(ev.AttributesSet(dict(attributes), namespace))
+
+    def capture_environment(self, environment: Mapping[str, Any]) -> None:
+        """Record what the trial runs in."""
+        self._record(ev.EnvironmentCaptured(dict(environment)))
+
+    def _record(self, event: Event) -> Appended:
+        return self._execute(commands.record_on_trial(self.experiment.id, self.id, event))
+
+    def _execute(self, command: Command, reason: str | None = None) -> Appended:
+        return self._book.log.execute(command, actor=self._actor, reason=reason)
+
+
+class Run:
+    """The block of ``Trial.run``."""
+
+    def __init__(self, trial: Trial, lease_seconds: float) -> None:
+        self._trial = trial
+        self._lease_seconds = lease_seconds
+
+    def __enter__(self) -> Trial:
+        self._trial.start(lease_seconds=self._lease_seconds)
+        return self._trial
+
+    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, tb: TracebackType | None) -> None:
+        trial = self._trial
+        try:
+            trial.flush()
+            state = trial.state
+            if state.attempt == trial.attempt and state.status.is_finished and state.status is not Status.LOST:
+                return  # set inside the block: it stays
+            if error is None:
+                trial.complete()
+            else:
+                trial.fail(error)
+        except LedgerError as problem:
+            if error is None:
+                raise
+            if not isinstance(error, Exception):
+                error.add_note(f"The trial's end was not recorded: {problem}")
+                return  # an interrupt or exit goes on as what it is
+            raise problem from error
+        finally:
+            trial._let_go()
+
+
+def _results(results: Mapping[str, Any] | None) -> dict[str, Any]:
+    return dict(results or {})
+
+
+def error_info(error: BaseException | str | None) -> ev.ErrorInfo | None:
+    """Return an exception as it is recorded."""
+    if error is None:
+        return None
+    if isinstance(error, str):
+        return ev.ErrorInfo("", error)
+    kind = type(error)
+    name = kind.__qualname__ if kind.__module__ == "builtins" else f"{kind.__module__}.{kind.__qualname__}"
+    text = "".join(traceback.format_exception(error))
+    return ev.ErrorInfo(name, _clean(str(error)), _clean(text))
+
+
+def _clean(text: str) -> str:
+    """Replace what UTF-8 cannot carry (file names that are no text), and cut to what fits a record."""
+    return text.encode(errors="backslashreplace").decode()[-65_536:]

@@ -1,0 +1,1 @@
+"""Tables, folded from the log of a ledger on demand."""

@@ -237,9 +237,10 @@ class LeaseLost(CommandRefused):
 class Corrupted(LedgerError):
     """Stored bytes fail their check; they were not returned.
 
-    Attributes: ``position`` (of the first record concerned, or None).
+    Attributes: ``position`` (of the first record concerned, or None), ``problem`` (the message without the cure).
     """
 
     def __init__(self, message: str, position: int | None = None) -> None:
         super().__init__(f"{message} Run `ledger verify` for the extent; restore a backup to repair it.")
         self.position = position
+        self.problem = message

@@ -1,20 +1,23 @@
-"""The file format: sub-databases, keys, values, and the check on each of them. Format 0: free to change.
+"""The file format: keys, values, and the check on each of them. Format 0: free to change.
 
-=========  ================================================  ==================================================
-database   key                                               value
-=========  ================================================  ==================================================
-meta       ``format``, ``head``                              Identity; Head
-blocks     position of the first record, 8 bytes big endian  a block of 1 to 512 records, see ``pack_block``
-appends    append id (or a record's own id), 16 bytes        position and number of records
-lists      kind and name, see ``*_key``                      ListEntry: positions of a stream, experiment, config
-postings   list id and first position, 8 bytes each          older positions of a list, see ``ledger.backends.postings``
-names      digest of a live experiment's name                the name and the experiment's id
-jobs       experiment, queue, order                          nothing: trials that wait, in the order of claiming
-tiles      level and index                                   root of a complete subtree of the Merkle tree
-=========  ================================================  ==================================================
+All of it is in LMDB's main database (named ones could not be opened while another process writes). The first byte of a
+key says what kind of entry it is:
 
-Every value begins with a check over the ledger's id, the database, the key and the rest of the value: LMDB has none, and
-returns wrong bytes silently for most flipped bits. Blocks, Identity and Head carry 8 bytes of SHA-256, the others a CRC-32.
+====  ========  =======================================================  =============================================
+byte  kind      rest of the key                                          value
+====  ========  =======================================================  =============================================
+m     meta      ``format``, ``head``                                     Identity; Head
+b     blocks    position of the first record, 8 bytes big endian         a block of 1 to 512 records, ``pack_block``
+a     appends   append id (or a record's own id), 16 bytes               position and number of records
+l     lists     ``s`` stream, ``e`` experiment id, or ``c`` config       ListEntry: positions, and the state if kept
+p     postings  list id and first position, 8 bytes each                 older positions, ``ledger.backends.postings``
+n     names     digest of a live experiment's name                       the name and the experiment's id
+j     jobs      experiment, queue, order                                 nothing: trials in the order of claiming
+t     tiles     level and index                                          root of a complete subtree of the Merkle tree
+====  ========  =======================================================  =============================================
+
+Every value begins with a check over the ledger's id, the key and the rest of the value: LMDB has none, and returns wrong
+bytes silently for most flipped bits. Blocks, Identity and Head carry 8 bytes of SHA-256, the others a CRC-32.
 """
 
 from __future__ import annotations
@@ -33,13 +36,14 @@ from ledger.errors import Corrupted
 
 FORMAT = 0
 
-META, BLOCKS, APPENDS, LISTS, POSTINGS, NAMES, JOBS, TILES = (
-    b"meta", b"blocks", b"appends", b"lists", b"postings", b"names", b"jobs", b"tiles",
-)  # fmt: skip
-DATABASES = (META, BLOCKS, APPENDS, LISTS, POSTINGS, NAMES, JOBS, TILES)
+META, BLOCKS, APPENDS, LISTS, POSTINGS, NAMES, JOBS, TILES = b"m", b"b", b"a", b"l", b"p", b"n", b"j", b"t"
+KINDS = {
+    META: "meta", BLOCKS: "blocks", APPENDS: "appends", LISTS: "lists",
+    POSTINGS: "postings", NAMES: "names", JOBS: "jobs", TILES: "tiles",
+}  # fmt: skip
 
-IDENTITY_KEY = b"format"
-HEAD_KEY = b"head"
+IDENTITY_KEY = META + b"format"
+HEAD_KEY = META + b"head"
 
 MAX_BLOCK_RECORDS = 512
 MAX_BLOCK_BYTES = 1 << 20  # of records, unless a single one is larger
@@ -106,36 +110,36 @@ class Checks:
 
     def __init__(self, ledger_id: bytes) -> None:
         self._ledger_id = ledger_id
-        self._seeds = {name: zlib.crc32(ledger_id + name) for name in DATABASES}
+        self._seed = zlib.crc32(ledger_id)
 
-    # -- index values
+    # -- index entries
 
-    def seal(self, database: bytes, key: bytes, content: bytes) -> bytes:
-        """Put the check before an index value."""
-        return zlib.crc32(content, zlib.crc32(key, self._seeds[database])).to_bytes(4, "big") + content
+    def seal(self, key: bytes, content: bytes) -> bytes:
+        """Put the check before the content of an index entry."""
+        return zlib.crc32(content, zlib.crc32(key, self._seed)).to_bytes(4, "big") + content
 
-    def open(self, database: bytes, key: bytes, value: bytes) -> bytes:
-        """Test an index value and return its content; Corrupted when the check fails."""
+    def open(self, key: bytes, value: bytes) -> bytes:
+        """Test an index entry and return its content; Corrupted when the check fails."""
         content = value[4:]
-        if zlib.crc32(content, zlib.crc32(key, self._seeds[database])).to_bytes(4, "big") != value[:4]:
-            raise Corrupted(f"an entry of the index {database.decode()!r} fails its checksum (key {key!r}).")
+        if zlib.crc32(content, zlib.crc32(key, self._seed)).to_bytes(4, "big") != value[:4]:
+            raise Corrupted(f"an entry of the index {KINDS.get(key[:1], 'unknown')!r} fails its checksum (key {key!r}).")
         return content
 
     # -- meta values and blocks
 
-    def digest(self, database: bytes, key: bytes, content: bytes) -> bytes:
-        """Return the 8-byte check of a meta value or a block."""
-        prefix = self._ledger_id if database != META else b"meta"
+    def _digest(self, key: bytes, content: bytes) -> bytes:
+        # The identity's check cannot depend on the id that it holds.
+        prefix = b"" if key == IDENTITY_KEY else self._ledger_id
         return hashlib.sha256(prefix + key + content).digest()[:8]
 
     def seal_meta(self, key: bytes, content: bytes) -> bytes:
         """Put the check before a meta value."""
-        return self.digest(META, key, content) + content
+        return self._digest(key, content) + content
 
     def open_meta(self, key: bytes, value: bytes) -> bytes:
         """Test a meta value and return its content; Corrupted when the check fails."""
-        if self.digest(META, key, value[8:]) != value[:8]:
-            raise Corrupted(f"the ledger's {key.decode()!r} value fails its checksum.")
+        if self._digest(key, value[8:]) != value[:8]:
+            raise Corrupted(f"the ledger's {key[1:].decode(errors='replace')!r} value fails its checksum.")
         return value[8:]
 
     def pack_block(
@@ -146,11 +150,11 @@ class Checks:
         if sealed:
             body = zstandard.ZstdCompressor(level=ZSTD_LEVEL).compress(body)
         rest = _HEADER.pack(b"", _FLAG_ZSTD if sealed else 0, len(records), *times, len(types))[8:] + types + body
-        return self.digest(BLOCKS, position_key(position), rest) + rest
+        return self._digest(block_key(position), rest) + rest
 
     def open_block(self, position: int, value: bytes) -> BlockHeader:
         """Test a block and return its header; Corrupted when the check fails."""
-        if len(value) < _HEADER.size or self.digest(BLOCKS, position_key(position), value[8:]) != value[:8]:
+        if len(value) < _HEADER.size or self._digest(block_key(position), value[8:]) != value[:8]:
             raise Corrupted(f"the block at position {position} fails its checksum.", position)
         return read_header(value)
 
@@ -180,9 +184,14 @@ def array_header(count: int) -> bytes:
 # ------------------------------------------------------------------------------------------------------------- keys
 
 
-def position_key(position: int) -> bytes:
-    """Return the key of a position."""
-    return position.to_bytes(8, "big")
+def block_key(position: int) -> bytes:
+    """Return the key of the block whose first record is at the position."""
+    return BLOCKS + position.to_bytes(8, "big")
+
+
+def append_key(identifier: bytes) -> bytes:
+    """Return the key of an append id or a record's own id."""
+    return APPENDS + identifier
 
 
 _DIGITS = re.compile(r"(\d{0,40})\Z", re.ASCII)
@@ -192,29 +201,35 @@ def stream_key(stream: str) -> bytes:
     """Return the key of a stream's list.
 
     A number at the end of the name is preceded by its length, so that trial 10 comes after trial 9 and new trials go
-    to the right edge of the tree.
+    to the right edge of the experiment's entries.
     """
     match = _DIGITS.search(stream)
     digits = match.group(1) if match else ""
     head = stream[: len(stream) - len(digits)]
-    return b"s" + head.encode() + bytes((len(digits),)) + digits.encode()
+    return b"ls" + head.encode() + bytes((len(digits),)) + digits.encode()
 
 
 def experiment_key(experiment_id: UUID) -> bytes:
     """Return the key of an experiment's list."""
-    return b"e" + experiment_id.bytes
+    return b"le" + experiment_id.bytes
 
 
 def config_key(digest: bytes) -> bytes:
     """Return the key of a config's list."""
-    return b"c" + digest
+    return b"lc" + digest
+
+
+def posting_key(list_id: int, first: int | None = None) -> bytes:
+    """Return the key of a chunk of a list, or the prefix of all its chunks."""
+    prefix = POSTINGS + list_id.to_bytes(8, "big")
+    return prefix if first is None else prefix + first.to_bytes(8, "big")
 
 
 def name_key(name: str) -> bytes:
     """Return the key of a live experiment's name, which may be any text of any length."""
-    return hashlib.blake2b(name.encode(), digest_size=16).digest()
+    return NAMES + hashlib.blake2b(name.encode(), digest_size=16).digest()
 
 
 def tile_key(level: int, index: int) -> bytes:
     """Return the key of a tile."""
-    return level.to_bytes(1, "big") + index.to_bytes(8, "big")
+    return TILES + level.to_bytes(1, "big") + index.to_bytes(8, "big")

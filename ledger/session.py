@@ -3,24 +3,27 @@
 from __future__ import annotations
 
 import atexit
-import difflib
 import os
 import warnings
 import weakref
 from collections.abc import Callable, Iterator, Mapping
-from typing import Any, Self
+from typing import TYPE_CHECKING, Any, Self
 from uuid import UUID
 
 from ledger import commands
 from ledger.background import Background
 from ledger.backends.base import Backend
+from ledger.backends.lmdb import LmdbBackend
 from ledger.errors import InvalidValue, UnknownExperiment
 from ledger.experiment import Experiment
 from ledger.identity import new_uuid7
 from ledger.log import EventLog
 from ledger.state import ExperimentState, experiment_stream, subject_of
 from ledger.tail import Subscription
-from ledger.telemetry import flush_buffers
+from ledger.telemetry import discard_in_child, flush_before_fork, flush_buffers
+
+if TYPE_CHECKING:
+    from ledger.audit import Report
 
 _open_ledgers: weakref.WeakSet[Ledger] = weakref.WeakSet()
 
@@ -71,7 +74,6 @@ def _backend(
     if not text or "\0" in text:
         raise InvalidValue(f"{text!r} is no path; give the path of a directory.")
     from ledger.backends.environment import Options
-    from ledger.backends.lmdb import LmdbBackend
 
     options = Options(durability, lock_timeout)
     return LmdbBackend(text, create=create, readonly=readonly, clock=clock, options=options)
@@ -143,6 +145,8 @@ class Ledger:
             if found is not None and view.experiment(found) is not None:
                 return Experiment(self, found)
             names = [state.name for state in view.experiments()]
+        import difflib
+
         nearest = difflib.get_close_matches(str(name), names, n=1, cutoff=0.4)
         hint = f"Did you mean {nearest[0]!r}?" if nearest else f"There are {len(names)}: `ledger experiments` lists them."
         raise UnknownExperiment(f"there is no experiment {str(name)!r} in {self.path}. {hint}")
@@ -152,6 +156,14 @@ class Ledger:
         with self.log.backend.view() as view:
             states: list[ExperimentState] = list(view.experiments())
         return (Experiment(self, state.id) for state in states)
+
+    def verify(self, progress: Callable[[int, int], None] | None = None) -> Report:
+        """Check the whole ledger in a child process; see ``ledger.audit.verify``. A ledger in memory has no file to check."""
+        if not isinstance(self.log.backend, LmdbBackend):
+            raise InvalidValue(f"{self.path} has no file to verify; only a ledger in a directory has.")
+        from ledger.audit import verify
+
+        return verify(self.path, progress)
 
     def subscribe(self, after: int = 0, **filters: Any) -> Subscription:
         """Catch up with the log from a position, then follow it; see ``Subscription``."""
@@ -182,6 +194,10 @@ def _as_uuid(text: str) -> UUID | None:
         return UUID(text)
     except ValueError:
         return None
+
+
+# After the backend's own hook has been registered: hooks before a fork run in reverse, and that one stops all writing.
+os.register_at_fork(before=flush_before_fork, after_in_child=discard_in_child)
 
 
 @atexit.register

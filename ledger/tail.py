@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-import asyncio
 import threading
 import time
 from collections import deque
 from collections.abc import Iterable
-from typing import Self
+from typing import TYPE_CHECKING, Self
 from uuid import UUID
 
 from ledger.backends.base import Backend
@@ -15,6 +14,9 @@ from ledger.errors import InvalidValue, LedgerClosed
 from ledger.records import Record
 from ledger.registry import Event
 from ledger.state import subject_of
+
+if TYPE_CHECKING:
+    import asyncio
 
 
 class Subscription:
@@ -131,6 +133,8 @@ class Subscription:
         return self
 
     async def __anext__(self) -> Record:
+        import asyncio  # a process that only appends does not pay for it
+
         bell = asyncio.Event()
         self._loop_bell = asyncio.get_running_loop(), bell
         while True:

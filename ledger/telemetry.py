@@ -6,7 +6,6 @@ fork, and at exit. What a kill -9 or a power cut can lose is therefore the point
 
 from __future__ import annotations
 
-import os
 import threading
 import time
 import weakref
@@ -169,17 +168,16 @@ def flush_buffers(background: Background) -> None:
             buffer.flush()
 
 
-def _flush_before_fork() -> None:
+def flush_before_fork() -> None:
+    """Flush every buffer, keeping what goes wrong for the threads that log: a fork cannot be refused."""
     for buffer in list(_buffers):
         try:
             buffer.flush()
-        except Exception as error:  # a fork cannot be refused; the error is raised by the next add
+        except Exception as error:  # noqa: BLE001 - raised by the buffer's next add
             buffer._error = error
 
 
-def _discard_in_child() -> None:
+def discard_in_child() -> None:
+    """Forget every buffer: what was not flushed is the parent's."""
     for buffer in list(_buffers):
         buffer.discard()
-
-
-os.register_at_fork(before=_flush_before_fork, after_in_child=_discard_in_child)

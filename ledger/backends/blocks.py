@@ -21,7 +21,7 @@ from ledger.format import (
     Head,
     Run,
     array_header,
-    position_key,
+    block_key,
     unpack_body,
 )
 from ledger.records import Record
@@ -88,30 +88,30 @@ def type_names(types: bytes) -> frozenset[str]:
     return frozenset(name for name, _ in msgspec.msgpack.decode(types))
 
 
-def find_block(txn: Any, database: Any, checks: Checks, position: int) -> Block | None:
+def find_block(txn: Any, checks: Checks, position: int) -> Block | None:
     """Return the block that contains the position, or None when the log ends before it.
 
     It is the one with the last key not above the position: its own key may be well below, and may be another one a
     moment later, when small blocks have been sealed into one.
     """
-    cursor = txn.cursor(db=database)
-    key = position_key(position)
-    if not (cursor.set_range(key) and cursor.key() == key) and not cursor.prev():
+    cursor = txn.cursor()
+    key = block_key(position)
+    if not (cursor.set_range(key) and cursor.key() == key) and not (cursor.prev() and cursor.key()[:1] == BLOCKS):
         return None
     block = _open(checks, cursor.key(), cursor.value())
     return block if position <= block.last else None
 
 
-def blocks_from(txn: Any, database: Any, checks: Checks, position: int) -> Iterator[Block]:
+def blocks_from(txn: Any, checks: Checks, position: int) -> Iterator[Block]:
     """Iterate over the blocks from the one that contains the position; Corrupted when one is missing between two."""
-    first = find_block(txn, database, checks, position)
+    first = find_block(txn, checks, position)
     if first is None:
         return
     yield first
-    cursor = txn.cursor(db=database)
-    cursor.set_key(position_key(first.position))
+    cursor = txn.cursor()
+    cursor.set_key(block_key(first.position))
     expected = first.last + 1
-    while cursor.next():
+    while cursor.next() and cursor.key()[:1] == BLOCKS:
         block = _open(checks, cursor.key(), cursor.value())
         if block.position != expected:
             raise Corrupted(f"the records from position {expected} to {block.position - 1} are missing.", expected)
@@ -120,11 +120,11 @@ def blocks_from(txn: Any, database: Any, checks: Checks, position: int) -> Itera
 
 
 def _open(checks: Checks, key: bytes, value: bytes) -> Block:
-    position = int.from_bytes(key, "big")
+    position = int.from_bytes(key[1:], "big")
     return Block(position, value, checks.open_block(position, value))
 
 
-def write_blocks(txn: Any, database: Any, checks: Checks, head: Head, new: list[Stored]) -> tuple[int, int]:
+def write_blocks(txn: Any, checks: Checks, head: Head, new: list[Stored]) -> tuple[int, int]:
     """Write new records after the head; return where the records that are not sealed begin, and their size.
 
     Small blocks gather at the end of the log. When they and the new records are enough for a full block, all of them
@@ -134,20 +134,20 @@ def write_blocks(txn: Any, database: Any, checks: Checks, head: Head, new: list[
     unsealed = head.position + len(new) - head.unsealed_from + 1
     first = head.position + 1
     if unsealed < SEAL_RECORDS and unsealed_bytes < SEAL_BYTES:
-        _put(txn, database, checks, first, new, sealed=False)
+        _put(txn, checks, first, new, sealed=False)
         return head.unsealed_from, unsealed_bytes
     if head.unsealed_from < first:
-        new = _take_unsealed(txn, database, checks, head.unsealed_from) + new
+        new = _take_unsealed(txn, checks, head.unsealed_from) + new
         first = head.unsealed_from
     for chunk in _cut(new):
-        _put(txn, database, checks, first, chunk, sealed=True)
+        _put(txn, checks, first, chunk, sealed=True)
         first += len(chunk)
     return first, 0
 
 
-def _take_unsealed(txn: Any, database: Any, checks: Checks, position: int) -> list[Stored]:
+def _take_unsealed(txn: Any, checks: Checks, position: int) -> list[Stored]:
     """Delete the blocks from the position on, and return their records."""
-    taken = list(blocks_from(txn, database, checks, position))
+    taken = list(blocks_from(txn, checks, position))
     records: list[Stored] = []
     for block in taken:
         body = unpack_body(block.position, block.value, block.header)
@@ -155,7 +155,7 @@ def _take_unsealed(txn: Any, database: Any, checks: Checks, position: int) -> li
         for raw, (salt, ordinal) in zip(_raw_records.decode(body.records), origins, strict=True):
             peek = _peek.decode(raw)
             records.append(Stored(bytes(raw), salt, ordinal, (peek.type, peek.schema), peek.recorded_at))
-        txn.delete(position_key(block.position), db=database)
+        txn.delete(block_key(block.position))
     return records
 
 
@@ -173,12 +173,12 @@ def _cut(records: list[Stored]) -> Iterator[list[Stored]]:
         yield piece
 
 
-def _put(txn: Any, database: Any, checks: Checks, position: int, records: list[Stored], *, sealed: bool) -> None:
+def _put(txn: Any, checks: Checks, position: int, records: list[Stored], *, sealed: bool) -> None:
     types = encode_types({record.type for record in records})
     times = (records[0].recorded_at, records[-1].recorded_at)
     raws = [record.raw for record in records]
     value = checks.pack_block(position, raws, list(_runs(records)), types, times, sealed=sealed)
-    txn.put(position_key(position), value, db=database)
+    txn.put(block_key(position), value)
 
 
 def _runs(records: Iterable[Stored]) -> Iterator[Run]:

@@ -56,7 +56,7 @@ class Environment:
     _open: dict[tuple[int, int], Environment] = {}
     _registry = threading.RLock()
 
-    def __init__(self, path: Path, options: Options, databases: tuple[bytes, ...], readonly: bool) -> None:
+    def __init__(self, path: Path, options: Options, readonly: bool) -> None:
         self.path, self.options, self.readonly = path, options, readonly
         self.count = 1
         self.forked = self.closed = False
@@ -67,18 +67,17 @@ class Environment:
         self._lock_fd = self._hold_directory()
         try:
             self._lmdb = self._open_lmdb()
-            self.databases = self._open_databases(databases)
             self.head_fd = os.open(path / "head", os.O_RDONLY if readonly else os.O_RDWR | os.O_CREAT, 0o666)
+            self._gate = Gate(path / "head", self.head_fd)
         except BaseException:
             self._abandon()
             raise
-        self._gate = Gate(path / "head", self.head_fd)
         self._write_lock = threading.Lock()
 
     # ---------------------------------------------------------------------------------------------- opening
 
     @classmethod
-    def acquire(cls, path: Path, options: Options, databases: tuple[bytes, ...], *, create: bool, readonly: bool) -> Environment:
+    def acquire(cls, path: Path, options: Options, *, create: bool, readonly: bool) -> Environment:
         """Open the directory's environment, or share the one that this process has open.
 
         Raises an OpenError; nothing is created when it does.
@@ -97,7 +96,7 @@ class Environment:
             is_new = not (path / "data.mdb").exists()
             if found is None:
                 path.mkdir(exist_ok=True)
-            environment = cls(path, options, databases, readonly)
+            environment = cls(path, options, readonly)
             if is_new:
                 sync_directory(path)
                 sync_directory(path.parent)
@@ -151,7 +150,7 @@ class Environment:
         for attempt in range(60):
             try:
                 environment = lmdb.open(
-                    str(self.path), map_size=size, max_dbs=16, max_readers=2046, readonly=self.readonly, lock=lock,
+                    str(self.path), map_size=size, max_readers=2046, max_spare_txns=0, readonly=self.readonly, lock=lock,
                     metasync=self.options.durability == "full", sync=True, writemap=False, map_async=False, create=True,
                 )  # fmt: skip
                 if lock:
@@ -167,19 +166,6 @@ class Environment:
                 else:
                     raise NotALedger(f"{self.path} could not be opened: {error}.") from error
         raise NotALedger(f"{self.path} could not be opened.")
-
-    def _open_databases(self, names: tuple[bytes, ...]) -> dict[bytes, Any]:
-        try:
-            if self.readonly:
-                with self._lmdb.begin() as txn:
-                    return {name: self._lmdb.open_db(name, txn=txn, create=False) for name in names}
-            with self._lmdb.begin(write=True) as txn:
-                stranger = txn.stat()["entries"] > 0 and txn.get(names[0]) is None
-                if not stranger:
-                    return {name: self._lmdb.open_db(name, txn=txn) for name in names}
-        except lmdb.NotFoundError:
-            stranger = True
-        raise NotALedger(f"{self.path} holds an LMDB database that is not a ledger. Give the path of a ledger.")
 
     # ------------------------------------------------------------------------------------------ transactions
 
@@ -330,11 +316,12 @@ class Environment:
         self.closed = True
         self.resume()
         self._abandon()
-        self._gate.close()
 
     def _abandon(self) -> None:
         if hasattr(self, "_lmdb"):
             self._lmdb.close()
+        if hasattr(self, "_gate"):
+            self._gate.close()
         if self._lock_fd >= 0:
             os.close(self._lock_fd)
 

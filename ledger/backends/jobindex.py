@@ -1,6 +1,6 @@
 """Keys of the index of jobs: trials that wait or are leased, per experiment, in the order in which claims want them.
 
-A key is the experiment's id (16 bytes), the queue (one byte), the order, and the trial's number (8 bytes):
+A key is ``j``, the experiment's id (16 bytes), the queue (one byte), the order, and the trial's number (8 bytes):
 
 - ready: priority (higher first), then time, 8 bytes each;
 - waiting for its time: the time, 8 bytes;
@@ -9,6 +9,9 @@ A key is the experiment's id (16 bytes), the queue (one byte), the order, and th
 
 from __future__ import annotations
 
+from uuid import UUID
+
+from ledger.format import JOBS
 from ledger.state import Status, TrialState, claim_order
 
 READY, WAITING, LEASED = b"r", b"w", b"l"
@@ -20,7 +23,7 @@ def ready_key(state: TrialState) -> bytes:
     """Return the key of a trial that may be claimed now."""
     priority, time, number = claim_order(state)
     order = (priority + _MIDDLE).to_bytes(8, "big") + time.to_bytes(8, "big")
-    return state.experiment_id.bytes + READY + order + number.to_bytes(8, "big")
+    return queue_prefix(state.experiment_id, READY) + order + number.to_bytes(8, "big")
 
 
 def job_key(state: TrialState, now: int) -> bytes | None:
@@ -41,7 +44,17 @@ def possible_keys(state: TrialState) -> list[bytes]:
 
 
 def _timed_key(state: TrialState, queue: bytes, time: int) -> bytes:
-    return state.experiment_id.bytes + queue + time.to_bytes(8, "big") + state.id.to_bytes(8, "big")
+    return queue_prefix(state.experiment_id, queue) + time.to_bytes(8, "big") + state.id.to_bytes(8, "big")
+
+
+def queue_prefix(experiment_id: UUID, queue: bytes) -> bytes:
+    """Return what the keys of one queue begin with."""
+    return JOBS + experiment_id.bytes + queue
+
+
+def time_of(key: bytes) -> int:
+    """Return the time of a waiting trial's key, or the deadline of a leased one's."""
+    return int.from_bytes(key[18:26], "big")
 
 
 def trial_of(key: bytes) -> int:

@@ -6,6 +6,7 @@ import os
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
+from typing import Any
 from uuid import UUID
 
 import msgspec
@@ -16,14 +17,10 @@ from ledger.backends.doorbell import Doorbell
 from ledger.backends.environment import Environment, Options
 from ledger.backends.transaction import LmdbTransaction, LmdbView
 from ledger.clock import Clock, skew_submission
-from ledger.errors import Corrupted, InvalidValue, LedgerClosed, ReadOnlyLedger, UnsupportedFormat
+from ledger.errors import Corrupted, InvalidValue, LedgerClosed, NotALedger, ReadOnlyLedger, UnsupportedFormat
 from ledger.format import (
-    BLOCKS,
-    DATABASES,
     FORMAT,
-    HEAD_KEY,
     IDENTITY_KEY,
-    META,
     Checks,
     Head,
     Identity,
@@ -75,8 +72,7 @@ class LmdbBackend(Backend):
             )
         self._clock = Clock(clock)
         self._closed = False
-        self._environment = Environment.acquire(self.path, options, DATABASES, create=create and not readonly, readonly=readonly)
-        self._databases = self._environment.databases
+        self._environment = Environment.acquire(self.path, options, create=create and not readonly, readonly=readonly)
         try:
             identity = self._identify()
             self.ledger_id = UUID(bytes=identity.ledger_id)
@@ -93,8 +89,11 @@ class LmdbBackend(Backend):
     def _identify(self) -> Identity:
         checks = Checks(b"")
         with self._environment.read() as txn:
-            value = txn.get(IDENTITY_KEY, db=self._databases[META])
+            value = txn.get(IDENTITY_KEY)
+            is_empty = txn.stat()["entries"] == 0
         if value is None:
+            if self.readonly or not is_empty:
+                raise NotALedger(f"{self.path} holds an LMDB database that is not a ledger. Give the path of a ledger.")
             value = self._environment.write(lambda txn: self._create(txn, checks))
         # The format comes first in the value, so that a version this one does not know can at least be named.
         content = value[8:]
@@ -108,13 +107,12 @@ class LmdbBackend(Backend):
             )
         return msgspec.msgpack.decode(checks.open_meta(IDENTITY_KEY, value), type=Identity)
 
-    def _create(self, txn: object, checks: Checks) -> bytes:
-        database = self._databases[META]
-        value = txn.get(IDENTITY_KEY, db=database)  # type: ignore[attr-defined]
+    def _create(self, txn: Any, checks: Checks) -> bytes:
+        value = txn.get(IDENTITY_KEY)
         if value is None:  # else another process was first
             identity = Identity(FORMAT, new_uuid7().bytes, self._clock.now(), default_actor())
             value = checks.seal_meta(IDENTITY_KEY, _encoder.encode(identity))
-            txn.put(IDENTITY_KEY, value, db=database)  # type: ignore[attr-defined]
+            txn.put(IDENTITY_KEY, value)
         return bytes(value)
 
     def _check_tail(self) -> None:
@@ -122,7 +120,7 @@ class LmdbBackend(Backend):
         with self._environment.read() as txn:
             view = self._look(txn)
             position = view.head.position
-            last = list(blocks_from(txn, self._databases[BLOCKS], self._checks, position)) if position else []
+            last = list(blocks_from(txn, self._checks, position)) if position else []
         if position and (not last or last[-1].last != position):
             raise Corrupted(f"{self.path} should end at position {position}, but its blocks do not.", position)
 
@@ -144,9 +142,9 @@ class LmdbBackend(Backend):
         self._ring(head)
         return answers
 
-    def _commit(self, txn: object, group: Sequence[Submission], answers: list[Appended | Exception]) -> int:
+    def _commit(self, txn: Any, group: Sequence[Submission], answers: list[Appended | Exception]) -> int:
         answers.clear()  # this may run again, with a larger map
-        transaction = LmdbTransaction(self._databases, self._checks, txn, 0)
+        transaction = LmdbTransaction(self._checks, txn, 0)
         now, behind = self._clock.next(transaction.head.recorded_at)
         transaction.now = now
         if behind:
@@ -168,8 +166,8 @@ class LmdbBackend(Backend):
 
     # -- reading
 
-    def _look(self, txn: object) -> LmdbView:
-        return LmdbView(self._databases, self._checks, txn, self._clock.now())
+    def _look(self, txn: Any) -> LmdbView:
+        return LmdbView(self._checks, txn, self._clock.now())
 
     @contextmanager
     def view(self) -> Iterator[View]:
@@ -183,7 +181,7 @@ class LmdbBackend(Backend):
     def read_page(self, after: int, types: frozenset[str] | None = None) -> tuple[list[Record], int]:
         blocks, reached, count = [], after, 0
         with self._use().read() as txn:
-            for block in blocks_from(txn, self._databases[BLOCKS], self._checks, after + 1):
+            for block in blocks_from(txn, self._checks, after + 1):
                 reached = block.last
                 if types is None or types & type_names(block.header.types):
                     blocks.append(block)

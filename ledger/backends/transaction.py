@@ -18,24 +18,18 @@ from ledger.backends.staging import Staging, answer_retry, config_of
 from ledger.codec import decode_experiment_state, decode_trial_state, encode_record, encode_state, record_salts
 from ledger.errors import AppendIdReused, Corrupted
 from ledger.format import (
-    APPENDS,
-    BLOCKS,
     HEAD_KEY,
-    JOBS,
-    LISTS,
-    META,
-    NAMES,
-    POSTINGS,
-    TILES,
     Checks,
     Head,
+    append_key,
     config_key,
     experiment_key,
     name_key,
+    posting_key,
     stream_key,
     tile_key,
 )
-from ledger.backends.jobindex import LEASED, READY, WAITING, job_key, possible_keys, ready_key, trial_of
+from ledger.backends.jobindex import LEASED, READY, WAITING, job_key, possible_keys, queue_prefix, ready_key, time_of, trial_of
 from ledger.backends.postings import ListEntry, entry_decoder, unpack_chunk
 from ledger.records import Record
 from ledger.state import ExperimentState, Subject, TrialState, evolve_trial, trial_stream
@@ -48,30 +42,30 @@ _head_decoder = msgspec.msgpack.Decoder(Head)
 class LmdbView:
     """The state of the log in one LMDB transaction."""
 
-    def __init__(self, databases: dict[bytes, Any], checks: Checks, txn: Any, clock_now: int) -> None:
-        self._databases, self._checks, self._txn = databases, checks, txn
+    def __init__(self, checks: Checks, txn: Any, clock_now: int) -> None:
+        self._checks, self._txn = checks, txn
         self.head = self._read_head()
         self.now = max(clock_now, self.head.recorded_at)
 
     def _read_head(self) -> Head:
-        value = self._txn.get(HEAD_KEY, db=self._databases[META])
+        value = self._txn.get(HEAD_KEY)
         return Head() if value is None else _head_decoder.decode(self._checks.open_meta(HEAD_KEY, value))
 
-    def _get(self, database: bytes, key: bytes) -> bytes | None:
-        value = self._txn.get(key, db=self._databases[database])
-        return None if value is None else self._checks.open(database, key, value)
+    def _get(self, key: bytes) -> bytes | None:
+        value = self._txn.get(key)
+        return None if value is None else self._checks.open(key, value)
 
-    def scan(self, database: bytes, prefix: bytes) -> Iterator[tuple[bytes, bytes]]:
+    def scan(self, prefix: bytes) -> Iterator[tuple[bytes, bytes]]:
         """Iterate over keys with the prefix and their tested contents."""
-        cursor = self._txn.cursor(db=self._databases[database])
+        cursor = self._txn.cursor()
         found = cursor.set_range(prefix)
         while found and (key := cursor.key()).startswith(prefix):
-            yield key, self._checks.open(database, key, cursor.value())
+            yield key, self._checks.open(key, cursor.value())
             found = cursor.next()
 
     def entry(self, key: bytes) -> ListEntry | None:
         """Return a posting list's entry."""
-        content = self._get(LISTS, key)
+        content = self._get(key)
         return None if content is None else entry_decoder.decode(content)
 
     def positions(self, key: bytes) -> list[int]:
@@ -81,7 +75,7 @@ class LmdbView:
             return []
         found: list[int] = []
         if entry.tail_count < entry.count:
-            for chunk_key, content in self.scan(POSTINGS, entry.id.to_bytes(8, "big")):
+            for chunk_key, content in self.scan(posting_key(entry.id)):
                 try:
                     found += unpack_chunk(content)
                 except ValueError as error:
@@ -96,7 +90,7 @@ class LmdbView:
         records: list[Record] = []
         i = 0
         while i < len(positions):
-            block = find_block(self._txn, self._databases[BLOCKS], self._checks, positions[i])
+            block = find_block(self._txn, self._checks, positions[i])
             if block is None:
                 if positions[i] <= self.head.position:
                     raise Corrupted(f"the record at position {positions[i]} is missing.", positions[i])
@@ -118,13 +112,13 @@ class LmdbView:
         return None if entry is None or entry.state is None else decode_experiment_state(entry.state)
 
     def experiments(self) -> Iterator[ExperimentState]:
-        for _, content in self.scan(LISTS, b"e"):
+        for _, content in self.scan(b"le"):
             state = entry_decoder.decode(content).state
             if state is not None:
                 yield decode_experiment_state(state)
 
     def experiment_named(self, name: str) -> UUID | None:
-        content = self._get(NAMES, name_key(name))
+        content = self._get(name_key(name))
         if content is None:
             return None
         stored, identifier = msgspec.msgpack.decode(content, type=tuple[str, bytes])
@@ -147,14 +141,14 @@ class LmdbView:
         return state
 
     def first_ready(self, experiment_id: UUID) -> TrialState | None:
-        for key, _ in self.scan(JOBS, experiment_id.bytes + READY):
+        for key, _ in self.scan(queue_prefix(experiment_id, READY)):
             return self._job(experiment_id, key)
         return None
 
     def expired(self, experiment_id: UUID, limit: int) -> list[TrialState]:
         late: list[TrialState] = []
-        for key, _ in self.scan(JOBS, experiment_id.bytes + LEASED):
-            if int.from_bytes(key[17:25], "big") >= self.now or len(late) == limit:
+        for key, _ in self.scan(queue_prefix(experiment_id, LEASED)):
+            if time_of(key) >= self.now or len(late) == limit:
                 break
             late.append(self._job(experiment_id, key))
         return late
@@ -169,8 +163,8 @@ class LmdbView:
 class LmdbTransaction(LmdbView):
     """A view that also writes. Call ``submit`` for each submission, then ``finish``."""
 
-    def __init__(self, databases: dict[bytes, Any], checks: Checks, txn: Any, clock_now: int) -> None:
-        super().__init__(databases, checks, txn, clock_now)
+    def __init__(self, checks: Checks, txn: Any, clock_now: int) -> None:
+        super().__init__(checks, txn, clock_now)
         self._position = self.head.position
         self._entries: dict[bytes, ListEntry] = {}
         self._new_positions: dict[bytes, list[int]] = {}
@@ -213,12 +207,12 @@ class LmdbTransaction(LmdbView):
     def _promote(self, experiment_id: UUID) -> None:
         """Move trials whose time has come from the waiting to the ready: each once, so that claiming stays O(log n)."""
         for key, _ in list(self._due(experiment_id)):
-            self._txn.delete(key, db=self._databases[JOBS])
-            self._put(JOBS, ready_key(self._job(experiment_id, key)), b"")
+            self._txn.delete(key)
+            self._put(ready_key(self._job(experiment_id, key)), b"")
 
     def _due(self, experiment_id: UUID) -> Iterator[tuple[bytes, bytes]]:
-        for key, content in self.scan(JOBS, experiment_id.bytes + WAITING):
-            if int.from_bytes(key[17:25], "big") > self.now:
+        for key, content in self.scan(queue_prefix(experiment_id, WAITING)):
+            if time_of(key) > self.now:
                 return
             yield key, content
 
@@ -270,7 +264,8 @@ class LmdbTransaction(LmdbView):
         return answer_retry(submission, self._records_of_append(first, count), known)
 
     def _append_place(self, identifier: bytes) -> tuple[int, int] | None:
-        content = self._appends.get(identifier) or self._get(APPENDS, identifier)
+        key = append_key(identifier)
+        content = self._appends.get(key) or self._get(key)
         return None if content is None else (int.from_bytes(content[:8], "big"), int.from_bytes(content[8:], "big"))
 
     def _records_of_append(self, first: int, count: int) -> list[Record]:
@@ -279,9 +274,9 @@ class LmdbTransaction(LmdbView):
         return self.records_at(list(range(first, first + count)))
 
     def _remember(self, submission: Submission, first: int, count: int) -> None:
-        self._appends[submission.append_id] = first.to_bytes(8, "big") + count.to_bytes(4, "big")
+        self._appends[append_key(submission.append_id)] = first.to_bytes(8, "big") + count.to_bytes(4, "big")
         for ordinal, record_id in enumerate(submission.record_ids):
-            self._appends[record_id] = (first + ordinal).to_bytes(8, "big") + (1).to_bytes(4, "big")
+            self._appends[append_key(record_id)] = (first + ordinal).to_bytes(8, "big") + (1).to_bytes(4, "big")
 
     def _index(self, key: bytes, subject: Subject | None, digest: bytes | None) -> None:
         keys = [key]
@@ -297,9 +292,9 @@ class LmdbTransaction(LmdbView):
         for name, holder in staging.names.items():
             key = name_key(name)
             if holder is None:
-                self._txn.delete(key, db=self._databases[NAMES])
+                self._txn.delete(key)
             else:
-                self._put(NAMES, key, _encoder.encode((name, holder.bytes)))
+                self._put(key, _encoder.encode((name, holder.bytes)))
         for identity, state in staging.trials.items():
             before = self._trial_states.get(identity)
             self._trial_states[identity] = state
@@ -312,9 +307,9 @@ class LmdbTransaction(LmdbView):
         old = possible_keys(before) if before is not None else []
         for key in old:
             if key != new:
-                self._txn.delete(key, db=self._databases[JOBS])
+                self._txn.delete(key)
         if new is not None:
-            self._put(JOBS, new, b"")
+            self._put(new, b"")
 
     # -- writing
 
@@ -327,16 +322,14 @@ class LmdbTransaction(LmdbView):
         if not self._stored:
             return
         self._write_lists()
-        appends = sorted(self._appends.items())
-        self._put_many(APPENDS, appends)
-        database = self._databases[BLOCKS]
-        unsealed_from, unsealed_bytes = write_blocks(self._txn, database, self._checks, self.head, self._stored)
+        self._put_many(sorted(self._appends.items()))
+        unsealed_from, unsealed_bytes = write_blocks(self._txn, self._checks, self.head, self._stored)
         edge = Edge(self.head.position, self.head.edge)
         tiles = [(tile_key(level, index), node) for level, index, node in edge.extend(self._leaves)]
-        self._put_many(TILES, sorted(tiles))
+        self._put_many(sorted(tiles))
         self.head = Head(self._position, self.now, unsealed_from, unsealed_bytes, edge.hashes)
         content = self._checks.seal_meta(HEAD_KEY, _encoder.encode(self.head))
-        self._txn.put(HEAD_KEY, content, db=self._databases[META])
+        self._txn.put(HEAD_KEY, content)
         for collected in (self._stored, self._leaves, self._appends, self._new_positions, self._entries):
             collected.clear()
 
@@ -350,24 +343,23 @@ class LmdbTransaction(LmdbView):
             positions = self._new_positions[key]
             # A list's id is its first position and its kind, so that it is unique without a counter.
             before = positions[0] - 1
-            entry = self._entry(key) or ListEntry(positions[0] << 2 | b"sec".index(key[:1]), last=before, base=before)
+            entry = self._entry(key) or ListEntry(positions[0] << 2 | b"sec".index(key[1:2]), last=before, base=before)
             entry.add(positions)
             if key in kept:
                 entry.state = kept[key] or None
             spilled = entry.spill()
             if spilled is not None:
-                chunks.append((entry.id.to_bytes(8, "big") + spilled[0].to_bytes(8, "big"), spilled[1]))
+                chunks.append((posting_key(entry.id, spilled[0]), spilled[1]))
             items.append((key, _encoder.encode(entry)))
-        self._put_many(LISTS, items)
-        self._put_many(POSTINGS, sorted(chunks))
+        self._put_many(items)
+        self._put_many(sorted(chunks))
 
-    def _put_many(self, database: bytes, items: list[tuple[bytes, bytes]]) -> None:
+    def _put_many(self, items: list[tuple[bytes, bytes]]) -> None:
         if items:
-            sealed = [(key, self._checks.seal(database, key, content)) for key, content in items]
-            self._txn.cursor(db=self._databases[database]).putmulti(sealed)
+            self._txn.cursor().putmulti([(key, self._checks.seal(key, content)) for key, content in items])
 
-    def _put(self, database: bytes, key: bytes, content: bytes) -> None:
-        self._txn.put(key, self._checks.seal(database, key, content), db=self._databases[database])
+    def _put(self, key: bytes, content: bytes) -> None:
+        self._txn.put(key, self._checks.seal(key, content))
 
     def _stream_key(self, stream: str) -> bytes:
         key = self._keys.get(stream)

@@ -1,0 +1,307 @@
+"""The full check of a ledger in LMDB: everything kept is recomputed from the records, and compared.
+
+The records are walked in short transactions, in order: checksums, positions, versions, times, hashes, and the fold of
+every experiment and trial. Then, in one transaction, what came meanwhile is added and every index is compared.
+"""
+
+from __future__ import annotations
+
+import zlib
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from uuid import UUID
+
+import msgspec
+
+from ledger.backends.blocks import Block, blocks_from
+from ledger.backends.environment import Environment, Options
+from ledger.backends.jobindex import possible_keys
+from ledger.backends.postings import entry_decoder
+from ledger.backends.staging import config_of
+from ledger.backends.transaction import LmdbView
+from ledger.codec import decode_envelopes, decode_experiment_state, encode_state, encode_types, leaf_hashes, record_salts
+from ledger.errors import Corrupted, LedgerError
+from ledger.format import (
+    APPENDS,
+    BLOCKS,
+    FORMAT,
+    IDENTITY_KEY,
+    JOBS,
+    LISTS,
+    NAMES,
+    TILES,
+    Checks,
+    Identity,
+    append_key,
+    block_key,
+    config_key,
+    experiment_key,
+    name_key,
+    stream_key,
+    tile_key,
+    unpack_body,
+)
+from ledger.records import Envelope, Record
+from ledger.state import ExperimentState, Subject, TrialState, evolve_experiment, evolve_trial, subject_of
+from ledger.tree import Edge
+
+MAX_PROBLEMS = 20
+_BLOCKS_PER_READ = 64
+
+
+class LogCheck:
+    """Check one ledger; ``problems`` says what is wrong, the first bad position first.
+
+    ``progress`` is called with the positions done and the number of positions.
+    """
+
+    def __init__(self, path: Path, progress: Callable[[int, int], None] = lambda done, total: None) -> None:
+        self.problems: list[str] = []
+        self.edge = Edge()
+        self.position = 0
+        self._progress = progress
+        self._recorded_at = 0
+        self._lists: dict[bytes, tuple[int, int]] = {}  # key -> number of positions, their CRC
+        self._appends = self._append_count = 0
+        self._append: tuple[bytes, int, int] = (b"", 0, 0)  # id, first position, count so far
+        self._tiles: dict[bytes, bytes] = {}
+        self._experiments: dict[UUID, ExperimentState] = {}
+        self._trials: dict[tuple[UUID, int], TrialState] = {}  # the unfinished
+        self._environment = Environment.acquire(path, Options(), create=False, readonly=True)
+        self._checks = self._identify()
+
+    def _identify(self) -> Checks:
+        with self._environment.read() as txn:
+            value = txn.get(IDENTITY_KEY)
+        if value is None:
+            raise Corrupted("the ledger's identity is missing.")
+        identity = msgspec.msgpack.decode(Checks(b"").open_meta(IDENTITY_KEY, value), type=Identity)
+        if identity.format > FORMAT:
+            raise Corrupted(f"the ledger has format {identity.format}; this version checks up to {FORMAT}.")
+        return Checks(identity.ledger_id)
+
+    def run(self) -> None:
+        """Check everything; ``problems`` is empty afterwards when all is well."""
+        total = self._total()
+        while self._walk(total):
+            self._progress(self.position, max(total, self.position))
+        with self._environment.read() as txn:
+            view = LmdbView(self._checks, txn, 0)
+            self._take(blocks_from(txn, self._checks, self.position + 1))
+            self._end_append()
+            self._compare(view)
+
+    def _total(self) -> int:
+        try:
+            with self._environment.read() as txn:
+                return LmdbView(self._checks, txn, 0).head.position
+        except LedgerError as error:
+            self._report(_problem(error))
+            return 0
+
+    def _report(self, problem: str) -> None:
+        if len(self.problems) < MAX_PROBLEMS and problem not in self.problems:
+            self.problems.append(problem)
+
+    # -------------------------------------------------------------------------------------------- the records
+
+    def _walk(self, total: int) -> bool:
+        """Check some blocks; say whether there may be more."""
+        before = self.position
+        try:
+            with self._environment.read() as txn:
+                blocks = []
+                for block in blocks_from(txn, self._checks, self.position + 1):
+                    blocks.append(block)
+                    if len(blocks) == _BLOCKS_PER_READ:
+                        break
+        except Corrupted as error:
+            self._take(iter(blocks))
+            self._report(_problem(error))
+            return self._skip()
+        self._take(iter(blocks))
+        if not blocks and self.position < total:
+            self._report(f"the records from position {self.position + 1} on are missing (the log ends at {total}).")
+        return self.position > before
+
+    def _skip(self) -> bool:
+        """Go on after a bad block, at the next key; what follows can be read, but no longer be proved."""
+        with self._environment.read() as txn:
+            cursor = txn.cursor()
+            if not cursor.set_range(block_key(self.position + 2)) or cursor.key()[:1] != BLOCKS:
+                return False
+            self.position = int.from_bytes(cursor.key()[1:], "big") - 1
+        self._append = (b"", 0, 0)
+        return True
+
+    def _take(self, blocks: Iterator[Block]) -> None:
+        for block in blocks:
+            try:
+                self._check_block(block)
+            except LedgerError as error:
+                self._report(_problem(error))
+            self.position = block.last
+
+    def _check_block(self, block: Block) -> None:
+        body = unpack_body(block.position, block.value, block.header)
+        raw = bytes(body.records)
+        envelopes = decode_envelopes(raw)
+        salts = [salt for run in body.runs for salt in record_salts(run.salt, run.first_ordinal, run.count)]
+        if not len(envelopes) == len(salts) == block.header.count:
+            raise Corrupted(f"the block at position {block.position} holds {len(envelopes)} records.", block.position)
+        times = envelopes[0].recorded_at, envelopes[-1].recorded_at
+        types = encode_types({(envelope.type, envelope.schema) for envelope in envelopes})
+        if (times, types) != ((block.header.first_recorded_at, block.header.last_recorded_at), block.header.types):
+            self._report(f"the header of the block at position {block.position} does not describe its records.")
+        for level, index, node in self.edge.extend(leaf_hashes(raw, salts)):
+            self._tiles[tile_key(level, index)] = node
+        for position, (envelope, record) in enumerate(zip(envelopes, block.records(), strict=True), start=block.position):
+            self._check_record(position, envelope, record)
+
+    def _check_record(self, position: int, envelope: Envelope, record: Record) -> None:
+        subject = subject_of(envelope.stream)
+        key = stream_key(envelope.stream)
+        version = self._lists.get(key, (0, 0))[0] + 1
+        if envelope.position != position:
+            self._report(f"the record at position {position} says that it is at {envelope.position}.")
+        if envelope.version != version:
+            self._report(f"the record at position {position} is version {envelope.version} of its stream, not {version}.")
+        if envelope.recorded_at < self._recorded_at:
+            self._report(f"the record at position {position} is older than the one before it.")
+        self._recorded_at = envelope.recorded_at
+        self._count_append(envelope)
+        digest = config_of(record.event)
+        for each in (
+            key,
+            *((experiment_key(subject.experiment_id),) if subject else ()),
+            *((config_key(digest),) if digest else ()),
+        ):
+            count, crc = self._lists.get(each, (0, 0))
+            self._lists[each] = count + 1, zlib.crc32(position.to_bytes(8, "big"), crc)
+        if subject is not None:
+            self._fold(subject, record)
+
+    def _fold(self, subject: Subject, record: Record) -> None:
+        at = record.happened_at
+        try:
+            experiment = evolve_experiment(self._experiments.get(subject.experiment_id), subject, record.event, at)
+            self._experiments[subject.experiment_id] = experiment
+            if subject.trial_id is None:
+                return
+            identity = (subject.experiment_id, subject.trial_id)
+            state = self._trials.get(identity) or self._finished(subject, record)
+            state = evolve_trial(state, subject, record.event, at)
+            if state.status.is_finished:
+                self._trials.pop(identity, None)
+            else:
+                self._trials[identity] = state
+        except LedgerError as error:
+            self._report(f"the record at position {record.position} could not have happened: {_problem(error)}")
+
+    def _finished(self, subject: Subject, record: Record) -> TrialState | None:
+        """Fold a trial that had ended from its records again: they are not all held in memory."""
+        if record.version == 1:
+            return None
+        state = None
+        with self._environment.read() as txn:
+            view = LmdbView(self._checks, txn, 0)
+            positions = [p for p in view.positions(stream_key(record.stream)) if p < record.position]
+            for each in view.records_at(positions):
+                state = evolve_trial(state, subject, each.event, each.happened_at)
+        return state
+
+    def _count_append(self, envelope: Envelope) -> None:
+        identifier, first, count = self._append
+        if envelope.append_id != identifier:
+            self._end_append()
+            identifier, first, count = envelope.append_id, envelope.position, 0
+        if envelope.ordinal != count:
+            self._report(f"the record at position {envelope.position} is number {envelope.ordinal} of its append, not {count}.")
+        self._append = identifier, first, count + 1
+        if envelope.context is not None and envelope.context.record_id is not None:
+            self._add_append(envelope.context.record_id, envelope.position, 1)
+
+    def _end_append(self) -> None:
+        if self._append[2]:
+            self._add_append(*self._append)
+        self._append = (b"", 0, 0)
+
+    def _add_append(self, identifier: bytes, first: int, count: int) -> None:
+        self._appends += zlib.crc32(append_key(identifier) + first.to_bytes(8, "big") + count.to_bytes(4, "big"))
+        self._append_count += 1
+
+    # -------------------------------------------------------------------------------------------- the indexes
+
+    def _compare(self, view: LmdbView) -> None:
+        if self.position != view.head.position:
+            self._report(f"the log should end at position {view.head.position}, but its records end at {self.position}.")
+        if self.problems:
+            self._report("the indexes were not compared, because the records are damaged.")
+            return
+        if self.edge.hashes != list(view.head.edge):
+            self._report("the Merkle tree's root is not that of the records: bytes were altered with their checksums.")
+        for compare in (self._compare_lists, self._compare_jobs, self._compare_names, self._compare_appends, self._compare_tiles):
+            try:
+                compare(view)
+            except LedgerError as error:
+                self._report(_problem(error))
+
+    def _compare_lists(self, view: LmdbView) -> None:
+        states = {experiment_key(identity): state for identity, state in self._experiments.items()}
+        live: dict[bytes, TrialState] = {stream_key(state.stream): state for state in self._trials.values()}
+        seen = 0
+        for key, content in view.scan(LISTS):
+            seen += 1
+            crc = 0
+            positions = view.positions(key)
+            for position in positions:
+                crc = zlib.crc32(position.to_bytes(8, "big"), crc)
+            if self._lists.get(key) != (len(positions), crc):
+                self._report(f"the index of {key!r} does not name the right positions.")
+            state = entry_decoder.decode(content).state
+            if key in states:
+                if state is None or decode_experiment_state(state) != states[key]:
+                    self._report(f"the kept state of experiment {states[key].id} is not that of its records.")
+            elif state != (encode_state(live[key]) if key in live else None):
+                self._report(f"the kept state of {key!r} is not that of its records.")
+        if seen != len(self._lists):
+            self._report(f"the index 'lists' has {seen} entries, not {len(self._lists)}.")
+
+    def _compare_jobs(self, view: LmdbView) -> None:
+        wanted = {key: state for state in self._trials.values() for key in possible_keys(state)}
+        found = set()
+        for key, _ in view.scan(JOBS):
+            state = wanted.get(key)
+            if state is None:
+                self._report(f"the index 'jobs' names a trial that neither waits nor is leased (key {key!r}).")
+            else:
+                found.add(state.stream)
+        missing = {state.stream for state in wanted.values()} - found
+        if missing:
+            self._report(f"the index 'jobs' lacks {min(missing)}.")
+
+    def _compare_names(self, view: LmdbView) -> None:
+        wanted = {name_key(state.name): (state.name, state.id.bytes) for state in self._experiments.values()}
+        found = {key: msgspec.msgpack.decode(content, type=tuple[str, bytes]) for key, content in view.scan(NAMES)}
+        if found != wanted:
+            self._report("the index 'names' does not name the live experiments.")
+
+    def _compare_appends(self, view: LmdbView) -> None:
+        total = count = 0
+        for key, content in view.scan(APPENDS):
+            total += zlib.crc32(key + content)
+            count += 1
+        if (total, count) != (self._appends, self._append_count):
+            self._report("the index 'appends' does not name the appends of the records.")
+
+    def _compare_tiles(self, view: LmdbView) -> None:
+        if dict(view.scan(TILES)) != self._tiles:
+            self._report("the index 'tiles' does not hold the subtrees of the Merkle tree.")
+
+    def close(self) -> None:
+        """Give the ledger back."""
+        self._environment.release()
+
+
+def _problem(error: LedgerError) -> str:
+    return error.problem if isinstance(error, Corrupted) else str(error)

@@ -18,6 +18,8 @@ from typing import NamedTuple
 
 from ledger.errors import Corrupted, LedgerError, OpenError
 
+_CHILD = "import sys; from ledger.audit import check_here; check_here(sys.argv[1])"
+
 
 class Report(NamedTuple):
     """What a check found.
@@ -71,7 +73,7 @@ def verify(path: str | os.PathLike[str], progress: Callable[[int, int], None] | 
         describe_directory(place, create=False)
     with tempfile.TemporaryFile() as errors:
         child = subprocess.Popen(
-            [sys.executable, "-c", "import sys; from ledger.audit import check_here; check_here(sys.argv[1])", str(place.absolute())],
+            [sys.executable, "-c", _CHILD, str(place.absolute())],
             stdout=subprocess.PIPE, stderr=errors, stdin=subprocess.DEVNULL, text=True,
             env={**os.environ, "PYTHONPATH": os.pathsep.join(entry for entry in sys.path if entry)},
         )  # fmt: skip
@@ -86,7 +88,9 @@ def verify(path: str | os.PathLike[str], progress: Callable[[int, int], None] | 
             errors.seek(0)
             said = errors.read().decode(errors="replace").strip().splitlines()[-1:]
             how = signal.Signals(-child.returncode).name if child.returncode < 0 else f"exit code {child.returncode}"
-            problem = f"the check died after position {last} ({how}{': ' + said[0] if said else ''}): the file's structure is damaged."
+            problem = (
+                f"the check died after position {last} ({how}{': ' + said[0] if said else ''}): the file's structure is damaged."
+            )
             return Report(str(path), last, b"", [problem], time.monotonic() - begun)
     if "open_error" in answer:
         raise OpenError(answer["open_error"])

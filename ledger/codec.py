@@ -9,7 +9,7 @@ from __future__ import annotations
 import functools
 import hashlib
 from collections.abc import Sequence
-from typing import Any, NamedTuple, Union
+from typing import Any, NamedTuple, Union, cast
 
 import msgspec
 
@@ -54,7 +54,7 @@ def encode_event(event: Event) -> Payload:
         if packed is not value:
             changed[field] = packed
     try:
-        data = _encoder.encode(msgspec.structs.replace(event, **changed) if changed else event)
+        data = _encoder.encode(msgspec.structs.replace(cast("Any", event), **changed) if changed else event)
         decoded = kind.decoder.decode(data)
     except (TypeError, ValueError, OverflowError, msgspec.MsgspecError) as error:
         raise InvalidValue(f"{kind.name} cannot be recorded: {error}. Give each field a value of its declared type.") from error
@@ -136,9 +136,9 @@ def _typed_decoder(types: bytes, registered: int) -> Any:
         kind = find_type(name)
         if kind is None or kind.schema != schema:
             return None
-        classes.append(record_class(name, kind.cls))
-    union = Union[tuple(classes)]  # noqa: UP007 - made at run time
-    return msgspec.msgpack.Decoder(list[union], ext_hook=unpack_extension)  # type: ignore[valid-type]
+        classes.append(record_class(name, cast("Any", kind.cls)))
+    union: Any = Union[tuple(classes)]  # noqa: UP007 - made at run time
+    return msgspec.msgpack.Decoder(list[union], ext_hook=unpack_extension)
 
 
 def decode_records(records: bytes, types: bytes) -> list[Record]:
@@ -177,9 +177,9 @@ def _decode_one(envelope: Envelope) -> Record:
             event = kind.decoder.decode(encode_value(data, envelope.type))
     except (msgspec.MsgspecError, InvalidValue) as error:
         event = UnknownEvent(envelope.type, envelope.schema, _decode_any(envelope.payload), problem=str(error))
-    cls = record_class(envelope.type, type(event))
+    cls = cast("Any", record_class(envelope.type, cast("Any", type(event))))
     fields = [getattr(envelope, field) for field in Record.__struct_fields__[:-1]]
-    return cls(*fields, event)
+    return cast("Record", cls(*fields, event))
 
 
 def _decode_any(payload: msgspec.Raw) -> Any:

@@ -8,14 +8,17 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping
-from typing import Any, get_args
+from typing import Any, cast, get_args
 from uuid import UUID
+
+import msgspec
 
 from ledger import events as ev
 from ledger.backends.base import Command, Staged, View
 from ledger.errors import CommandRefused, InvalidTransition, InvalidValue, LeaseLost, UnknownExperiment, UnknownTrial
 from ledger.registry import Event
 from ledger.state import (
+    TRANSITIONS,
     ExperimentState,
     Status,
     TrialState,
@@ -225,16 +228,14 @@ def finish(experiment_id: UUID, trial_id: int, attempt: int | None, event: Event
             return [(state.stream, _late(number, event))]
         if state.status in (Status.PENDING, Status.READY):
             staged.append((state.stream, ev.TrialStarted(number)))
-        final = type(event)(**{f: getattr(event, f) for f in event.__struct_fields__ if f != "attempt"}, attempt=number)
-        return [*staged, (state.stream, final)]
+        return [*staged, (state.stream, msgspec.structs.replace(cast("Any", event), attempt=number))]
 
     return command
 
 
 def _late(attempt: int, event: Any) -> ev.LateResultReceived:
-    status = {ev.TrialCompleted: Status.SUCCEEDED, ev.TrialFailed: Status.FAILED, ev.TrialPruned: Status.PRUNED}
-    meant = status.get(type(event), Status.TIMED_OUT)
-    return ev.LateResultReceived(attempt, meant, event.results, getattr(event, "error", None))
+    _, meant = TRANSITIONS[type(event)]
+    return ev.LateResultReceived(attempt, str(meant), event.results, getattr(event, "error", None))
 
 
 def cancel(experiment_id: UUID, trial_id: int) -> Command:

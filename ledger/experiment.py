@@ -109,7 +109,8 @@ class Experiment:
 
     def _handle(self, stream: str, event: Event) -> Trial:
         subject = subject_of(stream)
-        assert subject is not None and subject.trial_id is not None  # the log has checked the stream
+        assert subject is not None  # the log has checked the stream
+        assert subject.trial_id is not None
         config = event.config if isinstance(event, ev.TrialCreated) else None
         return Trial(self, subject.trial_id, config)
 
@@ -150,9 +151,9 @@ class Experiment:
         name = worker or default_actor()
         actor = default_actor(worker) if worker else None
         appended = self.book.log.execute(commands.claim(self.id, name, seconds), actor=actor)
-        if not appended.events or not isinstance(appended.events[-1][1], ev.TrialClaimed):
+        stream, event = appended.events[-1] if appended.events else ("", None)
+        if not isinstance(event, ev.TrialClaimed):
             return None
-        stream, event = appended.events[-1]
         trial = self._handle(stream, event)
         trial._hold(event.attempt, seconds, name, actor)
         return trial

@@ -26,7 +26,6 @@ import hashlib
 import re
 import struct
 import zlib
-from typing import NamedTuple
 from uuid import UUID
 
 import msgspec
@@ -91,7 +90,7 @@ class Body(msgspec.Struct, frozen=True, array_like=True):
     records: msgspec.Raw
 
 
-class BlockHeader(NamedTuple):
+class BlockHeader(msgspec.Struct, frozen=True):
     """What is known of a block without unpacking it."""
 
     flags: int

@@ -295,9 +295,7 @@ def _check_position(position: int, what: str) -> None:
         raise InvalidValue(f"{what} is {position!r}; a position is a number from 0 (the beginning).")
 
 
-def _cut(
-    records: Iterator[Record], names: frozenset[str] | None, as_of: int | None, limit: int | None
-) -> Iterator[Record]:
+def _cut(records: Iterator[Record], names: frozenset[str] | None, as_of: int | None, limit: int | None) -> Iterator[Record]:
     count = 0
     for record in records:
         if (as_of is not None and record.position > as_of) or count == limit:

@@ -9,13 +9,12 @@ from __future__ import annotations
 
 import datetime as dt
 from functools import cache
-from typing import Any
+from typing import Any, cast
 from uuid import UUID
 
 import msgspec
 
 from ledger.errors import InvalidValue
-from ledger.registry import Event
 
 
 class Context(msgspec.Struct, frozen=True, array_like=True):
@@ -107,11 +106,11 @@ class Envelope(msgspec.Struct, frozen=True, array_like=True):
 
 
 @cache
-def record_class(type_name: str, event_class: type[Event]) -> type[Record]:
+def record_class(type_name: str, event_class: type) -> type[Record]:
     """Return the class of records that hold events of one type; msgspec picks it by the first element of the array."""
-    return msgspec.defstruct(
-        "Record", [("event", event_class)], bases=(Record,), tag=type_name, frozen=True, array_like=True, module=__name__
-    )
+    fields = [("event", event_class)]
+    made = msgspec.defstruct("Record", fields, bases=(Record,), tag=type_name, frozen=True, array_like=True, module=__name__)
+    return cast("type[Record]", made)
 
 
 def from_nanoseconds(nanoseconds: int) -> dt.datetime:

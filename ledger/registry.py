@@ -8,32 +8,43 @@ from __future__ import annotations
 
 import typing
 from collections.abc import Callable
-from typing import Any, TypeVar, overload
+from typing import TYPE_CHECKING, Any, ClassVar, TypeVar, dataclass_transform, overload
 
 import msgspec
 
 from ledger.errors import InvalidValue
 from ledger.values import unpack_extension
 
+if TYPE_CHECKING:
+    # What type checkers should know: subclasses are frozen dataclasses without having to say so.
+    @dataclass_transform(frozen_default=True, field_specifiers=(msgspec.field,))
+    class Event:
+        __struct_fields__: ClassVar[tuple[str, ...]]
 
-class Event(msgspec.Struct, frozen=True):
-    """Base of all event types: a fact, named in the past tense, that never changes.
+        def __init__(self, *args: Any, **kwargs: Any) -> None: ...
 
-    Fields may be str, int, float, bool, bytes, None, lists, dicts, tuples, Decimal, UUID, datetime, or ``Any`` of these.
-    Give a field that you add later a default, so that older records can be read; for any other change raise the
-    schema version and register an upcaster.
+        def __init_subclass__(cls, *, omit_defaults: bool = False, kw_only: bool = False) -> None: ...
 
-    >>> import ledger
-    >>> @ledger.event
-    ... class CheckpointSaved(ledger.Event):
-    ...     path: str
-    ...     step: int = 0
-    >>> CheckpointSaved("model-7.bin", step=7)
-    CheckpointSaved(path='model-7.bin', step=7)
-    """
+else:
+
+    class Event(msgspec.Struct, frozen=True):
+        """Base of all event types: a fact, named in the past tense, that never changes.
+
+        Fields may be str, int, float, bool, bytes, None, lists, dicts, tuples, Decimal, UUID, datetime, or ``Any`` of these.
+        Give a field that you add later a default, so that older records can be read; for any other change raise the
+        schema version and register an upcaster.
+
+        >>> import ledger
+        >>> @ledger.event
+        ... class CheckpointSaved(ledger.Event):
+        ...     path: str
+        ...     step: int = 0
+        >>> CheckpointSaved("model-7.bin", step=7)
+        CheckpointSaved(path='model-7.bin', step=7)
+        """
 
 
-class UnknownEvent(Event, frozen=True):
+class UnknownEvent(Event):
     """What a record holds when its type is not registered here, or its content does not fit the registered class.
 
     ``data`` is the content as recorded; ``problem`` says what did not fit (empty for a type that is not registered).

@@ -11,9 +11,9 @@ from typing import TYPE_CHECKING, Any, Self
 from uuid import UUID
 
 from ledger import commands
-from ledger.background import Background
 from ledger.backends.base import Backend
 from ledger.backends.lmdb import LmdbBackend
+from ledger.background import Background
 from ledger.errors import InvalidValue, UnknownExperiment
 from ledger.experiment import Experiment
 from ledger.identity import new_uuid7
@@ -108,9 +108,7 @@ class Ledger:
         """The path or URL it was opened with."""
         return self.log.backend.name
 
-    def experiment(
-        self, name: str, *, objectives: Mapping[str, Any] | None = None, description: str | None = None
-    ) -> Experiment:
+    def experiment(self, name: str, *, objectives: Mapping[str, Any] | None = None, description: str | None = None) -> Experiment:
         """Create the experiment of that name, or resume it.
 
         Resuming with other ``objectives`` or another ``description`` records the change and warns (ExperimentChanged);

@@ -90,9 +90,7 @@ class PointBuffer:
 
     def _close_batch(self) -> None:
         if self._rows:
-            self._batches.append(
-                [Points(list(names), rows.steps, rows.times, rows.values) for names, rows in self._rows.items()]
-            )
+            self._batches.append([Points(list(names), rows.steps, rows.times, rows.values) for names, rows in self._rows.items()])
         self._rows = {}
         self._count = 0
 
@@ -114,7 +112,7 @@ class PointBuffer:
     def _flush_in_background(self) -> float | None:
         try:
             self.flush()
-        except Exception as error:  # kept for the thread that logs: it can act on it
+        except Exception as error:  # noqa: BLE001 - kept for the thread that logs: it can act on it
             self._error = error
         with self._lock:
             return FLUSH_SECONDS if self._count or (self._batches and self._error is None) else None

@@ -186,19 +186,19 @@ def to_json(value: Any) -> Any:
         if all(type(key) is str and not key.startswith("$") for key in value):
             return {key: to_json(item) for key, item in value.items()}
         return {"$dict": [[to_json(key), to_json(item)] for key, item in value.items()]}
-    if kind is tuple:
-        return {"$tuple": [to_json(item) for item in value]}
-    if kind is bytes:
-        return {"$bytes": base64.b64encode(value).decode()}
-    if kind is Decimal:
-        return {"$decimal": str(value)}
-    if kind is UUID:
-        return {"$uuid": str(value)}
-    if kind is dt.datetime:
-        return {"$datetime": value.isoformat()}
-    if kind is msgspec.msgpack.Ext:
-        return {"$ext": [value.code, base64.b64encode(value.data).decode()]}
+    if kind in _TO_JSON:
+        return _TO_JSON[kind](value)
     raise InvalidValue(f"a {kind.__qualname__} has no form in JSON. {_cure(value)}")
+
+
+_TO_JSON: dict[type, Callable[[Any], dict[str, Any]]] = {
+    tuple: lambda value: {"$tuple": [to_json(item) for item in value]},
+    bytes: lambda value: {"$bytes": base64.b64encode(value).decode()},
+    Decimal: lambda value: {"$decimal": str(value)},
+    UUID: lambda value: {"$uuid": str(value)},
+    dt.datetime: lambda value: {"$datetime": value.isoformat()},
+    msgspec.msgpack.Ext: lambda value: {"$ext": [value.code, base64.b64encode(value.data).decode()]},
+}
 
 
 def _float_text(value: float) -> str:

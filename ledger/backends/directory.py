@@ -11,8 +11,11 @@ from ledger.errors import LedgerNotFound, NetworkFileSystem, NotALedger, ReadOnl
 KNOWN_NAMES = frozenset({"data.mdb", "lock.mdb", "head", "open.lock", "blobs", "projections"})
 
 _NETWORK = frozenset(
-    "nfs nfs4 cifs smb2 smb3 smbfs 9p afs ceph glusterfs lustre gpfs beegfs ocfs2 gfs2 orangefs davfs davfs2 ncpfs coda".split()
-)
+    {
+        "9p", "afs", "beegfs", "ceph", "cifs", "coda", "davfs", "gfs2", "glusterfs", "gpfs", "lustre", "ncpfs", "nfs",
+        "nfs4", "ocfs2", "orangefs", "smb2", "smb3", "smbfs",
+    }
+)  # fmt: skip
 _LOCAL_FUSE = frozenset({"fuseblk", "fusectl", "fuse.fuse-overlayfs", "fuse.gocryptfs", "fuse.lxcfs"})
 
 
@@ -25,7 +28,9 @@ def describe_directory(path: Path, *, create: bool) -> tuple[int, int] | None:
         if not create:
             raise LedgerNotFound(f"there is no ledger at {path}. Check the path, or create one: `ledger init {path}`.")
         if not path.parent.is_dir():
-            raise LedgerNotFound(f"the directory {path.parent} does not exist, so {path.name} cannot be created in it. Create it first.")
+            raise LedgerNotFound(
+                f"the directory {path.parent} does not exist, so {path.name} cannot be created in it. Create it first."
+            )
         refuse_network(path.parent)
         return None
     if not path.is_dir():

@@ -44,7 +44,7 @@ class Doorbell:
         return stop
 
     def _watch(self) -> Any:
-        from watchdog.events import FileSystemEvent, FileSystemEventHandler, FileModifiedEvent
+        from watchdog.events import FileModifiedEvent, FileSystemEvent, FileSystemEventHandler
         from watchdog.observers import Observer
 
         bell = self

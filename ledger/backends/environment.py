@@ -14,6 +14,7 @@ import contextlib
 import errno
 import fcntl
 import os
+import resource
 import threading
 import time
 from collections.abc import Callable, Iterator
@@ -39,6 +40,7 @@ from ledger.errors import (
 T = TypeVar("T")
 
 MAP_BYTES = 1 << 40  # address space only; the file is as large as its content
+_LITTLE_ROOM = 1 << 20
 _FULL = {errno.ENOSPC, errno.EDQUOT, errno.EFBIG}
 
 
@@ -157,7 +159,9 @@ class Environment:
                     environment.reader_check()
                 return environment
             except (lmdb.InvalidError, lmdb.VersionMismatchError, lmdb.CorruptedError) as error:
-                raise NotALedger(f"{self.path / 'data.mdb'} is not a ledger's file ({error}). Give the path of a ledger.") from error
+                raise NotALedger(
+                    f"{self.path / 'data.mdb'} is not a ledger's file ({error}). Give the path of a ledger."
+                ) from error
             except (lmdb.Error, MemoryError) as error:
                 if "annot allocate memory" in str(error) and size > 1 << 24:
                     size //= 2  # RLIMIT_AS or strict overcommit: a smaller map grows when needed
@@ -247,9 +251,8 @@ class Environment:
 
     def _poisoned(self, error: Exception) -> CommitFailed:
         self.poison = str(error)
-        number = getattr(error, "errno", None) or getattr(error, "code", None)
         text = str(error)
-        if number in _FULL or "No space left" in text or "File too large" in text or "quota" in text:
+        if isinstance(error, lmdb.DiskError) or getattr(error, "errno", None) in _FULL or self._is_full():
             return DiskFull(
                 f"no space left for {self.path} ({text}). Everything acknowledged before is intact. "
                 "Free some space, open the ledger again, and repeat the append with its append_id.", None,
@@ -258,6 +261,13 @@ class Environment:
             f"a commit on {self.path} failed ({text}); it may or may not be on disk. Open the ledger again and repeat "
             "the append with its append_id: it is recorded once.", None,
         )  # fmt: skip
+
+    def _is_full(self) -> bool:
+        """Say whether there is hardly room for the next write: LMDB calls a write that was cut short an I/O error."""
+        room = os.statvfs(self.path)
+        limit = resource.getrlimit(resource.RLIMIT_FSIZE)[0]
+        left = limit - (self.path / "data.mdb").stat().st_size if limit != resource.RLIM_INFINITY else _LITTLE_ROOM
+        return min(left, room.f_bavail * room.f_frsize) < _LITTLE_ROOM
 
     # ------------------------------------------------------------- quiet moments: growing the map, forking, closing
 

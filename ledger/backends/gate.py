@@ -99,7 +99,7 @@ class Gate:
                         ticket.result = ticket.work()
                 finally:
                     fcntl.flock(self._fd, fcntl.LOCK_UN)
-            except BaseException as error:  # whatever it was belongs to the caller, who waits for it
+            except BaseException as error:  # noqa: BLE001 - whatever it was belongs to the caller, who waits for it
                 ticket.error = error
             finally:
                 self._waiting -= 1

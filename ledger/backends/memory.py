@@ -52,7 +52,7 @@ class MemoryBackend(Backend):
             for submission in group:
                 try:
                     answers.append(self._submit(submission, now))
-                except Exception as error:  # a command may raise anything: it goes to its own caller
+                except Exception as error:  # noqa: BLE001 - a command may raise anything: it goes to its own caller
                     answers.append(error)
         for callback in list(self._listeners):
             callback()
@@ -161,7 +161,8 @@ class _MemoryView:
         return _version(self._records, stream)
 
     def _fold(self, experiment_id: UUID) -> tuple[ExperimentState | None, dict[int, TrialState]]:
-        experiment, trials = None, {}
+        experiment: ExperimentState | None = None
+        trials: dict[int, TrialState] = {}
         for record in self._records:
             kind, _, rest = record.stream.partition("/")
             identifier, _, number = rest.partition("/")

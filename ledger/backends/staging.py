@@ -10,10 +10,11 @@ from collections.abc import Sequence
 from uuid import UUID
 
 from ledger import events as ev
-from ledger.backends.base import Appended, Staged, Submission, View, config_digest
+from ledger.backends.base import Appended, Submission, View, config_digest
 from ledger.codec import Payload, encode_event
 from ledger.errors import AppendIdReused, ExperimentExists, InvalidValue, WrongExpectedVersion
 from ledger.records import Record
+from ledger.registry import Event
 from ledger.state import ExperimentState, Subject, TrialState, check_stream, evolve_experiment, evolve_trial
 
 MAX_STREAM_BYTES = 400  # an LMDB key ends at 511
@@ -44,7 +45,7 @@ class Staging:
                 f"{len(submission.record_ids)} ids were given for {len(self.events)} events; give one for each, or none."
             )
 
-    def _add(self, stream: str, event: ev.Event, at: int) -> None:
+    def _add(self, stream: str, event: Event, at: int) -> None:
         check_stream_name(stream)
         payload = encode_event(event)
         subject = check_stream(stream, event)
@@ -52,7 +53,7 @@ class Staging:
             self._evolve(subject, payload.event, at)
         self.events.append((stream, subject, payload))
 
-    def _evolve(self, subject: Subject, event: ev.Event, at: int) -> None:
+    def _evolve(self, subject: Subject, event: Event, at: int) -> None:
         experiment_id, trial_id = subject
         before = self.experiments.get(experiment_id) or self.view.experiment(experiment_id)
         after = evolve_experiment(before, subject, event, at)
@@ -88,7 +89,7 @@ def check_stream_name(stream: str) -> None:
         raise InvalidValue(f"the stream name {stream[:40]!r}... takes {size} bytes; at most {MAX_STREAM_BYTES} fit an index key.")
 
 
-def config_of(event: ev.Event) -> bytes | None:
+def config_of(event: Event) -> bytes | None:
     """Return the digest under which the event is indexed by config, or None."""
     return config_digest(event.config) if type(event) is ev.TrialCreated else None
 

@@ -14,6 +14,8 @@ import msgspec
 
 from ledger.backends.base import Appended, Submission
 from ledger.backends.blocks import Stored, find_block, write_blocks
+from ledger.backends.jobindex import LEASED, READY, WAITING, job_key, possible_keys, queue_prefix, ready_key, time_of, trial_of
+from ledger.backends.postings import ListEntry, entry_decoder, unpack_chunk
 from ledger.backends.staging import Staging, answer_retry, config_of
 from ledger.codec import decode_experiment_state, decode_trial_state, encode_record, encode_state, record_salts
 from ledger.errors import AppendIdReused, Corrupted
@@ -29,8 +31,6 @@ from ledger.format import (
     stream_key,
     tile_key,
 )
-from ledger.backends.jobindex import LEASED, READY, WAITING, job_key, possible_keys, queue_prefix, ready_key, time_of, trial_of
-from ledger.backends.postings import ListEntry, entry_decoder, unpack_chunk
 from ledger.records import Record
 from ledger.state import ExperimentState, Subject, TrialState, evolve_trial, trial_stream
 from ledger.tree import Edge
@@ -374,4 +374,3 @@ class LmdbTransaction(LmdbView):
             if entry is not None:
                 self._entries[key] = entry
         return entry
-

@@ -3,13 +3,7 @@
 from __future__ import annotations
 
 import time
-import warnings
 from collections.abc import Callable
-
-from ledger.backends.base import Submission
-from ledger.events import ClockSkewed
-from ledger.identity import default_actor, new_uuid7
-from ledger.records import iso_nanoseconds
 
 SKEW_LIMIT_NS = 60_000_000_000
 
@@ -37,15 +31,3 @@ class Clock:
             return last, 0
         self._reported_at = raw
         return last, behind
-
-
-def skew_submission(now: int, behind: int) -> Submission:
-    """Warn the user, and return the submission that records the raw time."""
-    raw, seconds = now - behind, behind / 1e9
-    warnings.warn(
-        f"the clock says {iso_nanoseconds(raw)}, {seconds:,.0f} s before the newest record; records get the time of that "
-        "one until the clock has caught up, and a ClockSkewed event keeps the raw time. Set the clock right.",
-        stacklevel=2,
-    )
-    append_id = new_uuid7().bytes
-    return Submission(lambda view: [("ledger", ClockSkewed(raw, seconds))], append_id, append_id, default_actor())

@@ -30,9 +30,6 @@ __all__ = [
 Direction = Literal["min", "max"]
 
 
-# --------------------------------------------------------------------------------------------------- experiments
-
-
 @event
 class ExperimentCreated(Event, omit_defaults=True):
     """An experiment began; its id is in the stream's name, its name is free again once it is deleted.
@@ -77,9 +74,6 @@ class ObjectivesChanged(Event, omit_defaults=True):
     """
 
     objectives: dict[str, Direction]
-
-
-# -------------------------------------------------------------------------------------------------------- trials
 
 
 class Arm(msgspec.Struct, frozen=True, omit_defaults=True):
@@ -347,9 +341,6 @@ class TelemetryLogged(Event, omit_defaults=True):
 
     points: list[Points]
     attempt: int = 0
-
-
-# ------------------------------------------------------------------------------------------------- both, and the ledger
 
 
 @event

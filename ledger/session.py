@@ -145,8 +145,9 @@ class Ledger:
             names = [state.name for state in view.experiments()]
         import difflib
 
-        nearest = difflib.get_close_matches(str(name), names, n=1, cutoff=0.4)
-        hint = f"Did you mean {nearest[0]!r}?" if nearest else f"There are {len(names)}: `ledger experiments` lists them."
+        folded = {each.casefold(): each for each in names}
+        nearest = difflib.get_close_matches(str(name).casefold(), folded, n=1, cutoff=0.4)
+        hint = f"Did you mean {folded[nearest[0]]!r}?" if nearest else f"There are {len(names)}: `ledger experiments` lists them."
         raise UnknownExperiment(f"there is no experiment {str(name)!r} in {self.path}. {hint}")
 
     def experiments(self) -> Iterator[Experiment]:

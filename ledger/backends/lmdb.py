@@ -13,10 +13,12 @@ import msgspec
 
 from ledger.backends.base import Appended, Backend, Submission, View
 from ledger.backends.blocks import blocks_from, type_names
+from ledger.backends.check import LogCheck
 from ledger.backends.doorbell import Doorbell
 from ledger.backends.environment import Environment, Options
+from ledger.backends.staging import skew_submission
 from ledger.backends.transaction import LmdbTransaction, LmdbView
-from ledger.clock import Clock, skew_submission
+from ledger.clock import Clock
 from ledger.errors import Corrupted, InvalidValue, LedgerClosed, NotALedger, ReadOnlyLedger, UnsupportedFormat
 from ledger.format import (
     FORMAT,
@@ -224,10 +226,14 @@ class LmdbBackend(Backend):
         return self._doorbell.listen(callback)
 
     def check(self) -> None:
-        from ledger.audit import verify
-
         self.check_usable()
-        verify(self.path).raise_for_problem()
+        check = LogCheck(self.path)
+        try:
+            check.run()
+        finally:
+            check.close()
+        if check.problems:
+            raise Corrupted(f"{self.path}: {check.problems[0]}")
 
     def close(self) -> None:
         if not self._closed:

@@ -13,8 +13,8 @@ from uuid import UUID
 
 from ledger import events as ev
 from ledger.backends.base import Appended, Backend, Submission, View
-from ledger.backends.staging import Staging, answer_retry, config_of
-from ledger.clock import Clock, skew_submission
+from ledger.backends.staging import Staging, answer_retry, config_of, skew_submission
+from ledger.clock import Clock
 from ledger.codec import Payload, decode_records, encode_record, encode_types, record_salts
 from ledger.errors import AppendIdReused, Corrupted, ForkedHandle, LedgerClosed
 from ledger.identity import new_uuid7

@@ -6,6 +6,7 @@ is refused half-way has left no trace.
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Sequence
 from uuid import UUID
 
@@ -13,7 +14,8 @@ from ledger import events as ev
 from ledger.backends.base import Appended, Submission, View, config_digest
 from ledger.codec import Payload, encode_event
 from ledger.errors import AppendIdReused, ExperimentExists, InvalidValue, WrongExpectedVersion
-from ledger.records import Record
+from ledger.identity import default_actor, new_uuid7
+from ledger.records import Record, iso_nanoseconds
 from ledger.registry import Event
 from ledger.state import ExperimentState, Subject, TrialState, check_stream, evolve_experiment, evolve_trial
 
@@ -121,3 +123,15 @@ def _difference(submission: Submission, records: Sequence[Record]) -> str:
     stored = records[0].context
     reasons = (stored.reason if stored else None, submission.context.reason if submission.context else None)
     return "" if reasons[0] == reasons[1] else f"its reason was {reasons[0]!r} then, is {reasons[1]!r} now"
+
+
+def skew_submission(now: int, behind: int) -> Submission:
+    """Warn the user, and return the submission that records the raw time."""
+    raw, seconds = now - behind, behind / 1e9
+    warnings.warn(
+        f"the clock says {iso_nanoseconds(raw)}, {seconds:,.0f} s before the newest record; records get the time of that "
+        "one until the clock has caught up, and a ClockSkewed event keeps the raw time. Set the clock right.",
+        stacklevel=2,
+    )
+    append_id = new_uuid7().bytes
+    return Submission(lambda view: [("ledger", ev.ClockSkewed(raw, seconds))], append_id, append_id, default_actor())

@@ -112,10 +112,11 @@ class LmdbView:
         return None if entry is None or entry.state is None else decode_experiment_state(entry.state)
 
     def experiments(self) -> Iterator[ExperimentState]:
-        for _, content in self.scan(b"le"):
-            state = entry_decoder.decode(content).state
-            if state is not None:
-                yield decode_experiment_state(state)
+        # By first position: ids of the same millisecond are not in order.
+        entries = sorted((entry_decoder.decode(content) for _, content in self.scan(b"le")), key=lambda entry: entry.id)
+        for entry in entries:
+            if entry.state is not None:
+                yield decode_experiment_state(entry.state)
 
     def experiment_named(self, name: str) -> UUID | None:
         content = self._get(name_key(name))

@@ -18,6 +18,7 @@ from ledger.backends.base import Command, Staged, View
 from ledger.errors import CommandRefused, InvalidTransition, InvalidValue, LeaseLost, UnknownExperiment, UnknownTrial
 from ledger.registry import Event
 from ledger.state import (
+    MAX_TRIAL_ID,
     TRANSITIONS,
     ExperimentState,
     Status,
@@ -27,11 +28,10 @@ from ledger.state import (
     experiment_stream,
     trial_stream,
 )
-from ledger.values import check_text
+from ledger.values import check_label
 
 MAX_LEASE_SECONDS = 366 * 86_400.0
 MAX_PRIORITY = 2**31 - 1
-MAX_TRIAL_ID = 2**62
 _EXPIRED_PER_CLAIM = 64
 
 
@@ -52,7 +52,7 @@ def check_name(name: Any, what: str = "the experiment's name") -> str:
     """Return a name that is a text and not empty."""
     if type(name) is not str or not name.strip():
         raise InvalidValue(f"{what} is {name!r}; give a text that is not empty.")
-    return check_text(name, what)
+    return check_label(name, what)
 
 
 def create_or_change_experiment(

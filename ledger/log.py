@@ -16,7 +16,7 @@ from ledger.identity import default_actor, uuid7_bytes
 from ledger.records import Context, Record, to_nanoseconds
 from ledger.registry import Event
 from ledger.tail import Subscription
-from ledger.values import check_text
+from ledger.values import check_label
 
 #: ``expected_version`` of a stream that must not exist yet, and of one that may be at any version.
 NO_STREAM = 0
@@ -50,7 +50,7 @@ class EventLog:
 
     def __init__(self, backend: Backend, actor: str | None = None) -> None:
         self.backend = backend
-        self.actor = default_actor() if actor is None else check_text(actor, "the actor")
+        self.actor = default_actor() if actor is None else check_label(actor, "the actor")
         self._mutex = threading.Lock()
         self._queue: list[_Ticket] = []
         self._leading = False
@@ -130,7 +130,7 @@ class EventLog:
             command,
             identifier,
             random[10:],
-            self.actor if actor is None else check_text(actor, "the actor"),
+            self.actor if actor is None else check_label(actor, "the actor"),
             _context(**context) if any(value is not None for value in context.values()) else None,
             **more,
         )
@@ -266,9 +266,7 @@ def _context(
 ) -> Context:
     for what, text in (("the reason", reason), ("the correlation id", correlation_id), ("the causation id", causation_id)):
         if text is not None:
-            if type(text) is not str:
-                raise InvalidValue(f"{what} is a text, not {text!r}.")
-            check_text(text, what)
+            check_label(text, what)
     return Context(to_nanoseconds(occurred_at, "occurred_at"), reason, correlation_id, causation_id)
 
 

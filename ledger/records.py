@@ -125,7 +125,7 @@ def from_nanoseconds(nanoseconds: int) -> dt.datetime:
 
 def to_nanoseconds(time: int | dt.datetime | None, what: str = "time") -> int | None:
     """Return the time as ns since 1970 UTC; a datetime must have a time zone."""
-    if time is None or type(time) is int:
+    if time is None or (type(time) is int and -(2**63) <= time < 2**63):
         return time
     if isinstance(time, dt.datetime) and time.tzinfo is not None:
         delta = time - dt.datetime(1970, 1, 1, tzinfo=dt.UTC)

@@ -17,6 +17,7 @@ The status machine::
 from __future__ import annotations
 
 import enum
+import functools
 from collections.abc import Callable
 from typing import Any, Literal, NamedTuple
 from uuid import UUID
@@ -24,8 +25,16 @@ from uuid import UUID
 import msgspec
 
 from ledger import events as ev
-from ledger.errors import ExperimentExists, InvalidTransition, InvalidValue, TrialExists, UnknownExperiment, UnknownTrial
-from ledger.registry import Event
+from ledger.errors import (
+    ExperimentExists,
+    InvalidTransition,
+    InvalidValue,
+    TrialExists,
+    UnknownExperiment,
+    UnknownTrial,
+    UnsupportedFormat,
+)
+from ledger.registry import Event, UnknownEvent
 
 
 class Status(enum.StrEnum):
@@ -118,6 +127,9 @@ class TrialState(msgspec.Struct, frozen=True, omit_defaults=True):
         return trial_stream(self.experiment_id, self.id)
 
 
+MAX_TRIAL_ID = 2**62
+
+
 class Subject(NamedTuple):
     """Whom a stream is about: an experiment, or one trial of it."""
 
@@ -135,6 +147,7 @@ def trial_stream(experiment_id: UUID, trial_id: int) -> str:
     return f"trial/{experiment_id.hex}/{trial_id}"
 
 
+@functools.lru_cache(maxsize=4096)
 def subject_of(stream: str) -> Subject | None:
     """Say whom the stream is about; None for streams of the caller's naming.
 
@@ -150,7 +163,7 @@ def subject_of(stream: str) -> Subject | None:
         canonical = experiment_stream(experiment_id) if trial_id is None else trial_stream(experiment_id, trial_id)
     except ValueError:
         canonical = ""
-    if stream != canonical or (trial_id is not None and trial_id < 0):
+    if stream != canonical or (trial_id is not None and not 0 <= trial_id <= MAX_TRIAL_ID):
         raise InvalidValue(
             f"the stream {stream!r} is not well-formed: names that begin with 'experiment/' and 'trial/' are kept for "
             "experiments and trials. Name your stream otherwise."
@@ -176,6 +189,7 @@ def evolve_experiment(state: ExperimentState | None, subject: Subject, event: Ev
         if state is not None:
             raise ExperimentExists(f"experiment {subject.experiment_id} exists already, as {state.name!r}.")
         return ExperimentState(subject.experiment_id, event.name, dict(event.objectives), event.description, at)
+    _refuse_newer(event)
     if state is None:
         raise UnknownExperiment(f"there is no experiment {subject.experiment_id}; its first event is ExperimentCreated.")
     change = _EXPERIMENT_CHANGES.get(type(event))
@@ -185,6 +199,15 @@ def evolve_experiment(state: ExperimentState | None, subject: Subject, event: Ev
         return state
     changes = change(state, event)
     return msgspec.structs.replace(state, **changes) if changes else state
+
+
+def _refuse_newer(event: Event) -> None:
+    """Raise for an event of the vocabulary in a form this version cannot read: the state after it is not known."""
+    if isinstance(event, UnknownEvent) and event.type in ev.__all__:
+        raise UnsupportedFormat(
+            f"a {event.type} was recorded with schema {event.schema}, which this version cannot read ({event.problem}). "
+            "Upgrade: pip install -U experiment-ledger."
+        )
 
 
 def _set_attributes(state: ExperimentState | TrialState, event: ev.AttributesSet) -> dict[str, Any]:
@@ -217,12 +240,13 @@ def evolve_trial(state: TrialState | None, subject: Subject, event: Event, at: i
 
     Raises InvalidTransition when the trial's status forbids the event, naming what is allowed.
     """
-    stream = trial_stream(subject.experiment_id, subject.trial_id or 0)
     if isinstance(event, ev.TrialCreated):
         if state is not None:
-            raise TrialExists(f"{stream} exists already. Leave the number out to get the next free one.")
+            raise TrialExists(f"{state.stream} exists already. Leave the number out to get the next free one.")
         return _created(subject, event, at)
+    _refuse_newer(event)
     if state is None:
+        stream = trial_stream(subject.experiment_id, subject.trial_id or 0)
         raise UnknownTrial(f"there is no {stream}; its first event is TrialCreated.")
     _check_transition(state, event)
     change = _TRIAL_CHANGES.get(type(event))

@@ -187,12 +187,15 @@ class Trial:
     def requeue(self, reason: str | None = None) -> None:
         """Let the ended trial wait to be claimed again."""
         self._execute(commands.requeue(self.experiment.id, self.id), reason=reason)
+        self._attempt = None
 
     def force_status(self, status: Status | str, *, reason: str, results: Mapping[str, Any] | None = None) -> None:
         """Set the status outside the rules, with the reason why."""
         event = ev.StatusForced(str(status), _results(results))
         self._execute(commands.force_status(self.experiment.id, self.id, event, reason), reason=reason)
         self._let_go()
+        state = self.state
+        self._attempt = None if state.status is Status.PENDING else state.attempt
 
     def _let_go(self) -> None:
         if self._lease is not None:

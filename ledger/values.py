@@ -34,6 +34,7 @@ import msgspec
 from ledger.errors import InvalidValue
 
 MAX_DEPTH = 64
+MAX_LABEL = 16_384
 
 _PLAIN = frozenset({str, float, bool, bytes, type(None)})
 _INT_MIN, _INT_MAX = -(2**63), 2**64 - 1
@@ -50,6 +51,17 @@ def check_text(text: str, what: str) -> str:
             "UTF-8). Decode it with the right encoding, or record it as bytes."
         ) from None
     return text
+
+
+def check_label(text: Any, what: str) -> str:
+    """Return a text that goes with records (actor, reason, ids) when it is one and not a document."""
+    if type(text) is not str:
+        raise InvalidValue(f"{what} is a text, not {text!r}.")
+    if len(text) > MAX_LABEL:
+        raise InvalidValue(
+            f"{what} has {len(text):,} characters; at most {MAX_LABEL:,} go with a record. Record the rest as a note."
+        )
+    return check_text(text, what)
 
 
 def pack(value: Any, what: str = "value", depth: int = 0) -> Any:
@@ -75,6 +87,8 @@ def pack(value: Any, what: str = "value", depth: int = 0) -> Any:
     if kind is list:
         packed = [pack(item, f"{what}[{i}]", depth + 1) for i, item in enumerate(value)]
         return packed if any(a is not b for a, b in zip(packed, value, strict=True)) else value
+    if kind is msgspec.msgpack.Ext and not 1 <= value.code <= 6:
+        return value  # of a newer version, carried through
     extension = _EXTENSIONS.get(kind)
     if extension is not None:
         return extension(value, what, depth)

@@ -41,6 +41,7 @@ T = TypeVar("T")
 
 MAP_BYTES = 1 << 40  # address space only; the file is as large as its content
 _LITTLE_ROOM = 1 << 20
+_READER_CHECK_SECONDS = 5.0
 _FULL = {errno.ENOSPC, errno.EDQUOT, errno.EFBIG}
 
 
@@ -66,6 +67,7 @@ class Environment:
         self._idle = threading.Condition(threading.Lock())
         self._active = 0
         self._exclusive = False
+        self._readers_checked = time.monotonic()
         self._lock_fd = self._hold_directory()
         try:
             self._lmdb = self._open_lmdb()
@@ -93,7 +95,10 @@ class Environment:
                     return environment
                 if environment is not None:
                     environment._close_files()
-            if not (readonly and path.exists() and os.statvfs(path).f_flag & os.ST_RDONLY):
+            # A read-only handle shares the environment with others of this process, so the environment is made read-only
+            # only where it has to be.
+            readonly = readonly and path.exists() and bool(os.statvfs(path).f_flag & os.ST_RDONLY)
+            if not readonly:
                 require_writable(path)
             is_new = not (path / "data.mdb").exists()
             if found is None:
@@ -111,7 +116,7 @@ class Environment:
 
     def _share(self, options: Options, readonly: bool) -> None:
         if self.readonly and not readonly:
-            raise OptionsConflict(f"{self.path} is open read-only in this process; close that handle before opening it to write.")
+            raise OptionsConflict(f"{self.path} is on a read-only mount and open in this process; it cannot be opened to write.")
         if not readonly and options != self.options:
             pairs = zip(Options._fields, self.options, options, strict=True)
             name, ours, asked = next((n, a, b) for n, a, b in pairs if a != b)
@@ -123,7 +128,7 @@ class Environment:
 
     def _hold_directory(self) -> int:
         """Take the shared lock of ``open.lock``; compaction and restore take it exclusively."""
-        flags = os.O_RDONLY if self.readonly and self._mount_is_readonly() else os.O_RDWR | os.O_CREAT
+        flags = os.O_RDONLY if self.readonly else os.O_RDWR | os.O_CREAT
         try:
             fd = os.open(self.path / "open.lock", flags, 0o666)
         except FileNotFoundError:
@@ -143,12 +148,9 @@ class Environment:
                     ) from None
                 time.sleep(0.02)
 
-    def _mount_is_readonly(self) -> bool:
-        return bool(os.statvfs(self.path).f_flag & os.ST_RDONLY)
-
     def _open_lmdb(self) -> lmdb.Environment:
         size = self.options.map_bytes
-        lock = not (self.readonly and self._mount_is_readonly())
+        lock = not self.readonly  # without locks only where nobody can write
         for attempt in range(60):
             try:
                 environment = lmdb.open(
@@ -227,6 +229,7 @@ class Environment:
         while True:
             self._enter()
             try:
+                self._clear_dead_readers()
                 txn = self._lmdb.begin(write=True)
                 try:
                     result = work(txn)
@@ -244,6 +247,13 @@ class Environment:
             finally:
                 self._leave()
             self._resize(grow_to)
+
+    def _clear_dead_readers(self) -> None:
+        """Free the slots of readers that were killed: each pins the pages it could see, and the file grows."""
+        now = time.monotonic()
+        if now - self._readers_checked > _READER_CHECK_SECONDS:
+            self._readers_checked = now
+            self._lmdb.reader_check()
 
     def commit_transaction(self, txn: Any) -> None:
         """Commit; here so that tests can make it fail."""

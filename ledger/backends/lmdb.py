@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 from uuid import UUID
@@ -163,7 +163,8 @@ class LmdbBackend(Backend):
     def _ring(self, head: int) -> None:
         # After the commit, not before: tailers that wake must find the records (watching data.mdb loses wake-ups,
         # because LMDB writes the file before it publishes the transaction).
-        os.pwrite(self._environment.head_fd, head.to_bytes(8, "big"), 0)
+        with suppress(OSError):  # a full disk: the records are safe all the same, and readers also look by themselves
+            os.pwrite(self._environment.head_fd, head.to_bytes(8, "big"), 0)
         self._doorbell.ring()
 
     # -- reading

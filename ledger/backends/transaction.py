@@ -32,7 +32,7 @@ from ledger.format import (
     tile_key,
 )
 from ledger.records import Record
-from ledger.state import ExperimentState, Subject, TrialState, evolve_trial, trial_stream
+from ledger.state import ExperimentState, Subject, TrialState, claim_order, evolve_trial, trial_stream
 from ledger.tree import Edge
 
 _encoder = msgspec.msgpack.Encoder()
@@ -142,9 +142,16 @@ class LmdbView:
         return state
 
     def first_ready(self, experiment_id: UUID) -> TrialState | None:
-        for key, _ in self.scan(queue_prefix(experiment_id, READY)):
-            return self._job(experiment_id, key)
-        return None
+        first = next(self.scan(queue_prefix(experiment_id, READY)), None)
+        keys = [key for key, _ in self._due(experiment_id)] + ([first[0]] if first else [])
+        return min((self._job(experiment_id, key) for key in keys), key=claim_order, default=None)
+
+    def _due(self, experiment_id: UUID) -> Iterator[tuple[bytes, bytes]]:
+        """Iterate over the trials that waited for a time which has come."""
+        for key, content in self.scan(queue_prefix(experiment_id, WAITING)):
+            if time_of(key) > self.now:
+                return
+            yield key, content
 
     def expired(self, experiment_id: UUID, limit: int) -> list[TrialState]:
         late: list[TrialState] = []
@@ -210,12 +217,6 @@ class LmdbTransaction(LmdbView):
         for key, _ in list(self._due(experiment_id)):
             self._txn.delete(key)
             self._put(ready_key(self._job(experiment_id, key)), b"")
-
-    def _due(self, experiment_id: UUID) -> Iterator[tuple[bytes, bytes]]:
-        for key, content in self.scan(queue_prefix(experiment_id, WAITING)):
-            if time_of(key) > self.now:
-                return
-            yield key, content
 
     # -- accepting
 

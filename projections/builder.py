@@ -1,0 +1,74 @@
+"""Builder: fold a projection from the log up to a position."""
+
+from __future__ import annotations
+
+from typing import TypeVar
+
+from ledger.errors import InvalidValue
+from ledger.log import EventLog
+from projections.projection import Projection
+
+P = TypeVar("P", bound=Projection)
+
+
+def build(projection: P, log: EventLog, *, as_of: int | None = None) -> P:
+    """Fold the log into the projection up to the position ``as_of``, the head by default, and return the projection.
+
+    It goes on from where the projection stands (``projection.position``), so folding again later reads only what is
+    new. An ``as_of`` beyond the head means the head. Records appended while it folds are left for the next time.
+
+    Raises InvalidValue for an ``as_of`` that is no position, or is before the place where the projection stands (a fold
+    cannot go back: build a new instance), and what ``apply`` raises, with a note that names the record.
+
+    Costs one pass over the records after ``projection.position``.
+
+    >>> import ledger, projections
+    >>> book = ledger.open("memory:")
+    >>> trial = book.experiment("demo").new_trial({"lr": 0.1})
+    >>> table = projections.build(projections.TrialTable(), book.log)
+    >>> trial.complete({"loss": 0.5})
+    >>> table.position, projections.build(table, book.log).position
+    (2, 5)
+    """
+    _check_projection(projection)
+    head = log.head
+    target = head if as_of is None else min(check_position(as_of), head)
+    if target < projection.position:
+        raise InvalidValue(
+            f"the projection {projection.name!r} stands at position {projection.position}, after {target}, and a fold cannot "
+            f"go back. Build a new one: build({type(projection).__name__}(), log, as_of={target})."
+        )
+    for record in log.read(after=projection.position, as_of=target, types=projection.types):
+        try:
+            projection.apply(record)
+        except Exception as error:
+            error.add_note(f"Folding {projection.name!r}, at position {record.position}: {record.type} of {record.stream!r}.")
+            raise
+        projection.position = record.position
+    projection.position = target  # records of other types lie between
+    return projection
+
+
+def check_position(as_of: object) -> int:
+    """Return ``as_of`` when it is a position, an int from 0; InvalidValue otherwise.
+
+    >>> check_position(7)
+    7
+    """
+    if type(as_of) is not int or as_of < 0:
+        raise InvalidValue(
+            f"as_of is {as_of!r}; give a position in the log: an int from 0 (before the first record), as record.position "
+            "and book.log.head are. Leave it out for the newest state."
+        )
+    return as_of
+
+
+def _check_projection(projection: object) -> None:
+    if not isinstance(projection, Projection):
+        raise InvalidValue(f"{projection!r} is no projection; give an instance of a class derived from Projection.")
+    what = f"the projection {type(projection).__qualname__}"
+    name, version = getattr(projection, "name", None), getattr(projection, "schema_version", None)
+    if type(name) is not str or not name:
+        raise InvalidValue(f"{what} has the name {name!r}; give its class a text: name = 'failures'.")
+    if type(version) is not int or version < 1:
+        raise InvalidValue(f"{what} has the schema_version {version!r}; give its class an int from 1: schema_version = 1.")

@@ -1,0 +1,83 @@
+"""Projection: the contract of everything that builds a table from the log."""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from typing import Any, ClassVar
+
+import pandas as pd
+
+from ledger import events
+from ledger.records import Record
+from ledger.registry import Event
+
+#: Names of the event types that may change what is known of an experiment or a trial: the whole vocabulary, without
+#: the types that only add to its history. Metrics are most of many logs; a fold that does not need them reads past them.
+STATE_EVENTS = frozenset(
+    name for name in events.__all__ if isinstance(kind := getattr(events, name), type) and issubclass(kind, Event)
+) - {"ClockSkewed", "EnvironmentCaptured", "MetricsLogged", "NoteAdded", "TelemetryLogged"}
+
+
+class Projection(ABC):
+    """Fold records into a table.
+
+    Derive from it, name it, and say what one record changes (``apply``) and how the table looks (``table``). Then
+    ``Tables.table`` shows it now and as of any position, and ``build`` folds an instance of your own.
+
+    **Guarantees** of the builder: ``apply`` gets each record once, in order of position, from the first on; it gets no
+    record after the position asked for; ``position`` is the place in the log that the instance stands for.
+
+    **Duties** of the projection: it can be made without arguments; ``apply`` is pure, in that the instance depends on
+    nothing but the records it was given (no clock, no file, no random number), and keeps what it is given unchanged;
+    ``table`` changes nothing. What the vocabulary's own events mean is said by ``ledger.state`` (``evolve_trial``,
+    ``evolve_experiment``): ask it rather than saying it again. ``schema_version`` is raised whenever the code would make
+    another table of the same records, so that nothing saved by the older code is mistaken for it.
+
+    ``types`` are the names of the event types wanted, None for all; the log may skip whole blocks without them.
+
+    **Threads.** An instance belongs to one thread at a time; ``Tables`` sees to that.
+
+    >>> from collections import Counter
+    >>> import pandas, ledger, projections
+    >>> class FailureTable(projections.Projection):
+    ...     name = "failures"
+    ...     schema_version = 1
+    ...     types = frozenset({"TrialFailed"})
+    ...
+    ...     def __init__(self):
+    ...         self.trials = Counter()
+    ...
+    ...     def apply(self, record):
+    ...         error = record.event.error
+    ...         self.trials[error.type if error else "unknown"] += 1
+    ...
+    ...     def table(self):
+    ...         return pandas.DataFrame({"error": list(self.trials), "trials": list(self.trials.values())})
+    >>> book = ledger.open("memory:")
+    >>> for error in (OSError("disk full"), ValueError("batch"), OSError("disk full")):
+    ...     book.experiment("demo").new_trial({}).fail(error)
+    >>> tables = projections.Tables(book)
+    >>> tables.table(FailureTable).to_dict("list")
+    {'error': ['OSError', 'ValueError'], 'trials': [2, 1]}
+    >>> tables.table(FailureTable, as_of=5).to_dict("list")
+    {'error': ['OSError'], 'trials': [1]}
+    """
+
+    name: ClassVar[str]
+    schema_version: ClassVar[int]
+    types: ClassVar[frozenset[str] | None] = None
+
+    #: The last position that the instance stands for; the builder's to set.
+    position: int = 0
+
+    @abstractmethod
+    def apply(self, record: Record) -> None:
+        """Take in the next record.
+
+        A record of a registered type may hold an ``UnknownEvent``, when it was written by a newer version. An instance
+        whose ``apply`` raised is not used again.
+        """
+
+    @abstractmethod
+    def table(self, *args: Any, **kwargs: Any) -> pd.DataFrame:
+        """Return the table as of ``position``; the arguments, if any, are the projection's own (which experiment ...)."""

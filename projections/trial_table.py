@@ -1,0 +1,93 @@
+"""TrialTable: one row a trial, as its events left it."""
+
+from __future__ import annotations
+
+from uuid import UUID
+
+import numpy as np
+import pandas as pd
+
+from ledger.backends.base import config_digest
+from ledger.events import TrialCreated
+from ledger.records import Record
+from ledger.state import TrialState, evolve_trial, subject_of
+from projections.columns import gather, integer_column, status_column, text_column, time_column
+from projections.config_table import ConfigIds
+from projections.projection import STATE_EVENTS, Projection
+
+
+class TrialTable(Projection):
+    """The trials of an experiment.
+
+    Columns, in this order:
+
+    - ``trial_id`` (int64);
+    - ``status`` (category over all of ``ledger.Status``);
+    - ``created_at``, ``started_at``, ``ended_at`` (datetime64[ns, UTC], NaT when it has not happened): the time that the
+      caller said it happened, else the time of recording;
+    - ``attempts`` (Int64): the number of the last attempt granted, 0 when it was never claimed;
+    - ``worker`` (string): who holds it, or held it when it ended;
+    - ``lease_expired`` (bool): it is held, and its lease has run out. Nobody has recorded it as LOST yet, so ``status``
+      still says READY or RUNNING; the next claim will;
+    - ``config_id`` (Int64): the number of the config it was created with, dense over the whole ledger from 1 in order of
+      first appearance. Parameters added while it ran do not change it;
+    - ``config.<parameter>`` by name: the config, with parameters added while it ran;
+    - ``result.<name>`` by name: the results that count.
+
+    ``projections.columns`` says how values become dtypes.
+
+    Costs one state in memory for each trial, and to show a table, time in proportion to its cells.
+
+    >>> import ledger, projections
+    >>> book = ledger.open("memory:")
+    >>> exp = book.experiment("demo")
+    >>> exp.new_trial({"lr": 0.1}).complete({"loss": 0.5})
+    >>> trials = projections.build(projections.TrialTable(), book.log).table(exp.id, now=0)
+    >>> trials[["trial_id", "status", "config.lr", "result.loss"]].values.tolist()
+    [[1, 'SUCCEEDED', 0.1, 0.5]]
+    """
+
+    name = "trials"
+    schema_version = 1
+    types = STATE_EVENTS
+
+    def __init__(self) -> None:
+        self._ids = ConfigIds()
+        self._states: dict[UUID, dict[int, TrialState]] = {}
+        self._config_ids: dict[UUID, dict[int, int]] = {}
+
+    def apply(self, record: Record) -> None:
+        """Let the trial that the record is about go one event further."""
+        subject = subject_of(record.stream)
+        if subject is None or subject.trial_id is None:
+            return
+        experiment_id, trial_id = subject.experiment_id, subject.trial_id
+        states = self._states.setdefault(experiment_id, {})
+        states[trial_id] = evolve_trial(states.get(trial_id), subject, record.event, record.happened_at)
+        if isinstance(record.event, TrialCreated):
+            number = self._ids.number(config_digest(record.event.config))
+            self._config_ids.setdefault(experiment_id, {})[trial_id] = number
+
+    def table(self, experiment_id: UUID, *, now: int) -> pd.DataFrame:
+        """Return the trials of one experiment, ordered by trial_id; no rows for one without trials.
+
+        ``now`` (ns since 1970 UTC) is the time at which leases are looked at.
+        """
+        known, config_ids = self._states.get(experiment_id, {}), self._config_ids.get(experiment_id, {})
+        ids = sorted(known)
+        states = [known[trial_id] for trial_id in ids]
+        expired = [state.deadline is not None and state.deadline < now for state in states]
+        columns = {
+            "trial_id": pd.Series(np.array(ids, dtype=np.int64)),
+            "status": status_column(state.status for state in states),
+            "created_at": time_column([state.created_at for state in states]),
+            "started_at": time_column([state.started_at for state in states]),
+            "ended_at": time_column([state.ended_at for state in states]),
+            "attempts": integer_column([state.attempt for state in states]),
+            "worker": text_column([state.worker for state in states]),
+            "lease_expired": pd.Series(np.array(expired, dtype=np.bool_)),
+            "config_id": integer_column([config_ids[trial_id] for trial_id in ids]),
+            **gather([state.config for state in states], "config."),
+            **gather([state.results for state in states], "result."),
+        }
+        return pd.DataFrame(columns)

@@ -1,0 +1,270 @@
+"""Every table at every position of a random history equals a fold that was written a second time, in plain Python."""
+
+import contextlib
+import hashlib
+
+import pandas as pd
+from hypothesis import HealthCheck, example, given, settings
+from hypothesis import strategies as st
+
+import ledger
+import projections
+from ledger.values import encode_value
+
+CONFIGS = [{"x": 1}, {"x": 1.0}, {"x": 2, "name": "a"}, {"name": None, "list": [1, 2]}, {}]
+RESULTS = [{"loss": 0.5}, {"loss": 2, "x": True}, {}, {"loss": float("inf"), "text": "t"}]
+COMMANDS = [
+    "experiment", "rename", "tag", "trial", "trials", "claim", "start", "complete", "fail", "prune", "time_out", "cancel",
+    "release", "requeue", "report", "configure", "force", "late", "note", "metrics",
+]  # fmt: skip
+STEPS = st.lists(st.tuples(st.sampled_from(COMMANDS), st.integers(0, 7), st.integers(0, 40)), min_size=1, max_size=25)
+
+#: One history in which everything happens once: a lease lost and taken over, a requeue, a name used again.
+EVERYTHING = [
+    ("experiment", 0, 1), ("trials", 0, 1), ("claim", 1, 30), ("claim", 2, 1), ("start", 0, 1), ("configure", 0, 1),
+    ("report", 1, 1), ("metrics", 0, 1), ("note", 0, 1), ("late", 0, 1), ("complete", 0, 1), ("report", 3, 1), ("start", 2, 1),
+    ("fail", 2, 1), ("trial", 4, 1), ("trial", 3, 1), ("rename", 0, 1), ("experiment", 0, 1), ("trial", 1, 1), ("tag", 1, 1),
+    ("start", 0, 1), ("release", 0, 1), ("force", 0, 1), ("force", 3, 1), ("cancel", 0, 1), ("requeue", 0, 1), ("start", 0, 1),
+    ("time_out", 0, 1), ("requeue", 0, 1), ("start", 0, 1), ("prune", 0, 1), ("trial", 1, 1), ("fail", 0, 1),
+]  # fmt: skip
+
+
+class Session:
+    """Drive the public handles by numbers, and leave out what the ledger refuses."""
+
+    def __init__(self, book):
+        self.book = book
+        self.experiments = []
+        self.trials = []
+
+    def step(self, command, number):
+        with contextlib.suppress(ledger.LedgerError):
+            self.run(command, number)
+
+    def run(self, command, number):
+        if command == "experiment" or not self.experiments:
+            self.experiments.append(self.book.experiment(f"e{number}"))
+            return
+        exp = self.experiments[number % len(self.experiments)]
+        if command == "rename":
+            exp.rename(f"e{(number + 3) % 8}")
+        elif command == "tag":
+            exp.tag(f"t{number}")
+        elif command == "trials":
+            self.trials += exp.new_trials([CONFIGS[number % 5], CONFIGS[0]])
+        elif command == "trial" or not self.trials:
+            self.trials.append(exp.new_trial(CONFIGS[number % 5], number=None if number % 2 else number))
+        elif command == "claim":
+            job = exp.claim(worker=f"w{number}", lease_seconds=20)
+            self.trials += [] if job is None else [job]
+        else:
+            self.on_trial(command, self.trials[-1 - number % len(self.trials)], RESULTS[number % 4])
+
+    def on_trial(self, command, trial, results):
+        if command in ("complete", "prune", "time_out", "report"):
+            getattr(trial, command)(results)
+        elif command == "start":
+            fresh = trial.experiment.trial(trial.id)
+            fresh.start()
+            self.trials.append(fresh)
+        elif command in ("cancel", "release", "requeue"):
+            getattr(trial, command)()
+        elif command == "fail":
+            trial.fail("no", results)
+        elif command == "configure":
+            trial.configure({"added": len(results), "x": 1})
+        elif command == "force":
+            trial.force_status(["SUCCEEDED", "RUNNING", "PENDING", "UNKNOWN"][len(results)], reason="test", results=results)
+        elif command == "late":
+            event = ledger.NoteAdded("late")
+            self.book.log.append([event], stream=trial.stream, occurred_at=1_700_000_000_000_000_000)
+        elif command == "note":
+            trial.note("n")
+        else:
+            trial.log_metrics({"loss": 1.0}, at=1)
+            trial.flush()
+
+
+# ------------------------------------------------------------------------------------------------ the second fold
+
+ENDS = {
+    "TrialCompleted": "SUCCEEDED", "TrialFailed": "FAILED", "TrialPruned": "PRUNED", "TrialTimedOut": "TIMED_OUT",
+    "TrialLost": "LOST", "TrialCanceled": "CANCELED", "TrialAbandoned": "ABANDONED",
+}  # fmt: skip
+GROUPS = {"READY": "running", "RUNNING": "running", "TIMED_OUT": "failed", "LOST": "failed"}
+STOPPED = ("PRUNED", "CANCELED", "ABANDONED")
+
+
+def brute_force(records):
+    """Fold records into experiments, trials by experiment, and configs by experiment, as plain dicts."""
+    experiments, trials, configs, numbers = {}, {}, {}, {}
+    for record in records:
+        kind, identifier, *rest = [*record.stream.split("/"), ""]
+        if kind not in ("experiment", "trial"):
+            continue
+        at = record.recorded_at if record.occurred_at is None else record.occurred_at
+        event = record.event
+        if record.type == "ExperimentCreated":
+            experiments[identifier] = {"name": event.name, "tags": set(), "created_at": at, "updated_at": at}
+            trials[identifier], configs[identifier] = {}, {}
+        experiment = experiments[identifier]
+        experiment["updated_at"] = max(experiment["updated_at"], at)
+        if kind == "experiment":
+            if record.type == "ExperimentRenamed":
+                experiment["name"] = event.name
+            elif record.type == "TagsChanged":
+                experiment["tags"] |= set(event.added)
+            continue
+        key = int(rest[0])
+        if record.type == "TrialCreated":
+            digest = hashlib.sha256(encode_value(event.config)).hexdigest()[:32]
+            number = numbers.setdefault(digest, len(numbers) + 1)
+            row = configs[identifier].setdefault(number, {"digest": digest, "trials": 0, "first_trial_id": key, **event.config})
+            row["trials"] += 1
+            trials[identifier][key] = {
+                "status": "PENDING", "created_at": at, "started_at": None, "ended_at": None, "attempts": 0, "worker": None,
+                "deadline": None, "config_id": number, "config": dict(event.config), "result": {},
+            }  # fmt: skip
+        else:
+            change_trial(trials[identifier][key], record.type, event, at)
+    return experiments, trials, configs
+
+
+def change_trial(row, kind, event, at):
+    """Change a trial's row by one event."""
+    if kind in ENDS:
+        row.update(status=ENDS[kind], ended_at=at, deadline=None)
+        row["result"].update(getattr(event, "results", {}))
+    elif kind == "TrialClaimed":
+        row.update(status="READY", attempts=event.attempt, worker=event.worker, deadline=event.deadline, ended_at=None)
+    elif kind == "TrialStarted":
+        row.update(status="RUNNING", started_at=at)
+    elif kind in ("TrialReleased", "TrialRequeued"):
+        row.update(status="PENDING", worker=None, deadline=None, started_at=None, ended_at=None, result={})
+    elif kind == "TrialConfigured":
+        row["config"].update(event.parameters)
+    elif kind == "ResultsReported":
+        row["result"].update(event.results)
+    elif kind == "LeaseRenewed":
+        row["deadline"] = event.deadline
+    elif kind == "StatusForced":
+        force(row, event, at)
+
+
+def force(row, event, at):
+    """Change a trial's row by a forced status."""
+    row.update(status=event.status, deadline=None, ended_at=None)
+    row["result"].update(event.results)
+    if event.status == "PENDING":
+        row.update(worker=None, started_at=None)
+    elif event.status == "RUNNING":
+        row.update(started_at=at, attempts=row["attempts"] + 1)
+    else:
+        row["ended_at"] = at
+
+
+# -------------------------------------------------------------------------------------------------------- compare
+
+
+def plain(frame):
+    """Return a DataFrame as a list of dicts without what is missing; times as ns."""
+    rows = []
+    for row in frame.to_dict("records"):
+        row = {
+            name: value.value if isinstance(value, pd.Timestamp) and value is not pd.NaT else value for name, value in row.items()
+        }
+        rows.append({name: value for name, value in row.items() if isinstance(value, list | tuple) or not pd.isna(value)})
+    return rows
+
+
+def without_none(row):
+    return {name: value for name, value in row.items() if value is not None}
+
+
+def expected_experiments(experiments, trials):
+    rows = []
+    for identifier, row in experiments.items():
+        counts = dict.fromkeys(("pending", "running", "succeeded", "failed", "stopped", "unknown"), 0)
+        for trial in trials[identifier].values():
+            status = trial["status"]
+            counts["stopped" if status in STOPPED else GROUPS.get(status, status.lower())] += 1
+        rows.append((identifier, row["name"], row["created_at"], row["updated_at"], counts, tuple(sorted(row["tags"]))))
+    return rows
+
+
+def shown_experiments(frame):
+    return [
+        (
+            row["experiment_id"].replace("-", ""), row["name"], row["created_at"], row["updated_at"],
+            {name: row[name] for name in ("pending", "running", "succeeded", "failed", "stopped", "unknown")}, row["tags"],
+        )
+        for row in plain(frame)
+    ]  # fmt: skip
+
+
+def expected_trials(trials, now):
+    rows = []
+    for key in sorted(trials):
+        row = dict(trials[key])
+        deadline, config, result = row.pop("deadline"), row.pop("config"), row.pop("result")
+        row |= {"trial_id": key, "lease_expired": deadline is not None and deadline < now}
+        row |= {f"config.{name}": value for name, value in config.items()}
+        row |= {f"result.{name}": value for name, value in result.items()}
+        rows.append(without_none(row))
+    return rows
+
+
+def expected_configs(configs):
+    fixed = ("digest", "trials", "first_trial_id")
+    return [
+        without_none({"config_id": number, **{k if k in fixed else f"config.{k}": v for k, v in configs[number].items()}})
+        for number in sorted(configs)
+    ]
+
+
+def check(tables, records, as_of):
+    """Compare every table as of the position with the fold of the records up to it."""
+    experiments, trials, configs = brute_force(records[:as_of])
+    assert shown_experiments(tables.experiments(as_of=as_of)) == expected_experiments(experiments, trials)
+    for identifier, row in experiments.items():
+        now = records[as_of - 1].recorded_at
+        assert plain(tables.trials(row["name"], as_of=as_of)) == expected_trials(trials[identifier], now)
+        assert plain(tables.configs(row["name"], as_of=as_of)) == expected_configs(configs[identifier])
+
+
+@settings(max_examples=40, deadline=None, suppress_health_check=[HealthCheck.too_slow])
+@given(STEPS)
+@example(EVERYTHING)
+def test_every_position_of_a_random_history(steps):
+    """As of each position, from the first to the last and back, the tables equal an independent fold of the records."""
+    time = [1_800_000_000_000_000_000]
+    with ledger.open("memory:", clock=lambda: time[0]) as book:
+        session = Session(book)
+        for command, number, seconds in steps:
+            session.step(command, number)
+            time[0] += seconds * 1_000_000_001
+        records = list(book.log.read())
+        onwards, tables = projections.Tables(book), projections.Tables(book)
+        for as_of in range(len(records) + 1):
+            check(onwards, records, as_of)
+        assert len(tables.experiments()) == len(onwards.experiments())  # stands at the head from here on
+        for as_of in range(len(records), -1, -max(1, len(records) // 5)):
+            check(tables, records, as_of)
+
+
+@settings(max_examples=25, deadline=None, suppress_health_check=[HealthCheck.too_slow])
+@given(STEPS)
+@example(EVERYTHING)
+def test_refreshing_equals_rebuilding(steps):
+    """A handle that was asked after every command shows the same tables, with the same dtypes, as one made afresh."""
+    time = [1_800_000_000_000_000_000]
+    with ledger.open("memory:", clock=lambda: time[0]) as book:
+        session, kept = Session(book), projections.Tables(book)
+        for command, number, seconds in steps:
+            session.step(command, number)
+            time[0] += seconds * 1_000_000_001
+            fresh = projections.Tables(book)
+            pd.testing.assert_frame_equal(kept.experiments(), fresh.experiments())
+            for exp in book.experiments():
+                pd.testing.assert_frame_equal(kept.trials(exp.name), fresh.trials(exp.id))
+                pd.testing.assert_frame_equal(kept.configs(exp.name), fresh.configs(exp.id))

@@ -1,0 +1,98 @@
+"""Recorded values become columns of the right dtype, and none is lost."""
+
+import math
+from decimal import Decimal
+
+import pandas as pd
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from projections.columns import MISSING, gather, status_column, time_column, value_column
+
+NAN = float("nan")
+
+
+@pytest.mark.parametrize(
+    ("values", "dtype"),
+    [
+        ([1, 2], "Int64"),
+        ([1, MISSING], "Int64"),
+        ([1, None], "Int64"),
+        ([2**63 - 1, -(2**63), MISSING], "Int64"),
+        ([2**63, 1], "object"),
+        ([-(2**63) - 1, 1], "object"),
+        ([0.5, 1.5], "float64"),
+        ([0.5, MISSING, NAN, math.inf, None], "float64"),
+        ([1, 0.5], "float64"),
+        ([2**60, 0.5], "float64"),
+        ([2**53 + 1, 0.5], "object"),
+        ([10**400, 0.5], "object"),
+        ([True, False], "boolean"),
+        ([True, MISSING], "boolean"),
+        ([True, 1], "object"),
+        ([True, 1.0], "object"),
+        (["a", "\U0001f600 'x' \"y\""], "string"),
+        (["", MISSING, None], "string"),
+        (["a", 1], "object"),
+        ([b"a"], "object"),
+        ([[1, 2], [3, 4]], "object"),
+        ([(1, 2), (3, 4)], "object"),
+        ([{"a": 1}], "object"),
+        ([Decimal("0.1")], "object"),
+        ([None, MISSING], "object"),
+        ([], "object"),
+    ],
+)
+def test_dtype(values, dtype):
+    """The kinds of the values decide the dtype, and every value comes back equal; None, NaN and missing are NA."""
+    column = value_column(values)
+    assert str(column.dtype) == dtype
+    for shown, value in zip(column.tolist(), values, strict=True):
+        if value is None or value is MISSING or value is NAN:
+            assert pd.isna(shown)
+        else:
+            assert shown == value
+            assert type(shown) is type(value) or dtype == "float64"
+
+
+recorded = st.one_of(
+    st.none(),
+    st.booleans(),
+    st.integers(),
+    st.floats(allow_nan=False),
+    st.text(st.characters(exclude_categories=["Cs"])),
+    st.binary(max_size=3),
+    st.lists(st.integers(), max_size=2),
+    st.tuples(st.integers()),
+)
+
+
+@given(st.one_of(st.lists(recorded), st.lists(st.integers()), st.lists(st.one_of(st.integers(), st.floats(allow_nan=False)))))
+def test_no_value_is_lost(values):
+    """Whatever is recorded, in whatever mixture, the column holds values equal to it."""
+    for shown, value in zip(value_column(values).tolist(), values, strict=True):
+        assert pd.isna(shown) if value is None else shown == value
+
+
+def test_gather_fills_what_a_row_lacks():
+    """Rows with different names share columns, sorted by name, and miss what they do not have."""
+    columns = gather([{"b": 1}, {}, {"a": "x", "b": 3}], "config.")
+    assert list(columns) == ["config.a", "config.b"]
+    assert columns["config.a"].tolist() == [pd.NA, pd.NA, "x"]
+    assert columns["config.b"].tolist() == [1, pd.NA, 3]
+
+
+def test_times_keep_nanoseconds():
+    """Times are exact to the nanosecond, before 1970 too; None and what int64 cannot hold are NaT."""
+    column = time_column([1_800_000_000_123_456_789, -1, None, 2**63, -(2**63)])
+    assert str(column.dtype) == "datetime64[ns, UTC]"
+    assert [time.value for time in column[:2]] == [1_800_000_000_123_456_789, -1]
+    assert column[2:].isna().all()
+
+
+def test_status_keeps_every_category():
+    """The categories are all statuses in the enum's order, also in an empty column."""
+    assert status_column([]).cat.categories.tolist() == [
+        "PENDING", "READY", "RUNNING", "SUCCEEDED", "FAILED", "PRUNED", "CANCELED", "TIMED_OUT", "LOST", "ABANDONED", "UNKNOWN",
+    ]  # fmt: skip

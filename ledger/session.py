@@ -21,6 +21,7 @@ from ledger.log import EventLog
 from ledger.state import ExperimentState, experiment_stream, subject_of
 from ledger.tail import Subscription
 from ledger.telemetry import discard_in_child, flush_before_fork, flush_buffers
+from ledger.values import check_text
 
 if TYPE_CHECKING:
     from ledger.audit import Report
@@ -71,6 +72,7 @@ def _backend(
         raise InvalidValue(f"no backend is known for {scheme}://; give the path of a directory, or 'memory:'.")
     if not lock_timeout >= 0:
         raise InvalidValue(f"lock_timeout is {lock_timeout!r}; give a number of seconds from 0.")
+    check_text(text, "the path")
     if not text or "\0" in text:
         raise InvalidValue(f"{text!r} is no path; give the path of a directory.")
     from ledger.backends.environment import Options

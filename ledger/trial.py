@@ -53,6 +53,7 @@ class Trial:
         self._config = config
         self._lease: Lease | None = None
         self._attempt: int | None = None  # the one this handle was granted
+        self._is_done = False  # this handle has ended that attempt, or handed it back
         self._worker = default_actor()
         self._actor: str | None = None
         self._buffers: dict[str, PointBuffer] = {}
@@ -120,15 +121,15 @@ class Trial:
         """Run the trial: RUNNING inside the block, then SUCCEEDED, or FAILED with the exception, which goes on.
 
         A trial that was not claimed is claimed first, by this process. Its lease is renewed while the block runs. What
-        was set inside with ``complete``, ``fail``, ``prune`` or ``cancel`` stays as it is. KeyboardInterrupt and
-        SystemExit are recorded too.
+        this handle sets inside (``complete``, ``fail``, ``prune``, ``cancel``, ``release`` ...) stays as it is.
+        KeyboardInterrupt and SystemExit are recorded too.
 
         Raises InvalidTransition when the trial is not waiting, LeaseLost when it was taken away.
         """
         return Run(self, lease_seconds)
 
     def _hold(self, attempt: int, lease_seconds: float, worker: str, actor: str | None) -> None:
-        self._attempt, self._worker, self._actor = attempt, worker, actor
+        self._attempt, self._worker, self._actor, self._is_done = attempt, worker, actor, False
         self._lease = Lease(
             self._book.log, self._book.background, self.experiment.id, self.id, attempt, lease_seconds,
             actor or self._book.log.actor,
@@ -167,7 +168,7 @@ class Trial:
         self.flush()
         command = commands.finish(self.experiment.id, self.id, self._attempt, event, self._worker)
         appended = self._execute(command)
-        self._let_go()
+        self._let_go(done=True)
         _, last = appended.events[-1]
         if isinstance(last, ev.LateResultReceived):
             state = self.state
@@ -176,28 +177,29 @@ class Trial:
     def cancel(self, reason: str | None = None) -> None:
         """Call the trial off, whoever holds it; its worker gets LeaseLost."""
         self._execute(commands.cancel(self.experiment.id, self.id), reason=reason)
-        self._let_go()
+        self._let_go(done=True)
 
     def release(self, reason: str | None = None) -> None:
         """Hand the trial back, to be claimed by another worker."""
         self.flush()
         self._execute(commands.release(self.experiment.id, self.id, self._attempt or 0), reason=reason)
-        self._let_go()
+        self._let_go(done=True)
 
     def requeue(self, reason: str | None = None) -> None:
         """Let the ended trial wait to be claimed again."""
         self._execute(commands.requeue(self.experiment.id, self.id), reason=reason)
-        self._attempt = None
+        self._attempt, self._is_done = None, False
 
     def force_status(self, status: Status | str, *, reason: str, results: Mapping[str, Any] | None = None) -> None:
         """Set the status outside the rules, with the reason why."""
         event = ev.StatusForced(str(status), _results(results))
         self._execute(commands.force_status(self.experiment.id, self.id, event, reason), reason=reason)
-        self._let_go()
+        self._let_go(done=True)
         state = self.state
         self._attempt = None if state.status is Status.PENDING else state.attempt
 
-    def _let_go(self) -> None:
+    def _let_go(self, *, done: bool = False) -> None:
+        self._is_done = self._is_done or done
         if self._lease is not None:
             self._lease.stop()
 
@@ -287,11 +289,9 @@ class Run:
     def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, tb: TracebackType | None) -> None:
         trial = self._trial
         try:
-            trial.flush()
-            state = trial.state
-            if state.attempt == trial.attempt and state.status.is_finished and state.status is not Status.LOST:
-                return  # set inside the block: it stays
-            if error is None:
+            if trial._is_done:  # set inside the block: it stays
+                trial.flush()
+            elif error is None:
                 trial.complete()
             else:
                 trial.fail(error)

@@ -20,11 +20,12 @@ from ledger.backends.postings import entry_decoder
 from ledger.backends.staging import config_of
 from ledger.backends.transaction import LmdbView
 from ledger.codec import decode_envelopes, decode_experiment_state, encode_state, encode_types, leaf_hashes, record_salts
-from ledger.errors import Corrupted, LedgerError
+from ledger.errors import Corrupted, LedgerError, NotALedger
 from ledger.format import (
     APPENDS,
     BLOCKS,
     FORMAT,
+    HEAD_KEY,
     IDENTITY_KEY,
     JOBS,
     LISTS,
@@ -73,7 +74,10 @@ class LogCheck:
     def _identify(self) -> Checks:
         with self._environment.read() as txn:
             value = txn.get(IDENTITY_KEY)
+            is_ledger = txn.get(HEAD_KEY) is not None
         if value is None:
+            if not is_ledger:
+                raise NotALedger(f"{self._environment.path} holds an LMDB database that is not a ledger.")
             raise Corrupted("the ledger's identity is missing.")
         identity = msgspec.msgpack.decode(Checks(b"").open_meta(IDENTITY_KEY, value), type=Identity)
         if identity.format > FORMAT:

@@ -108,7 +108,7 @@ def test_the_file_system_of_a_path_is_that_of_its_innermost_mount() -> None:
     assert directory.file_system(Path("/")) not in ("", "proc")
 
 
-@pytest.mark.parametrize("url", ["nats://host/x", "", "a\0b", b"bytes"])
+@pytest.mark.parametrize("url", ["nats://host/x", "", "a\0b", b"bytes", "not-utf-8-\udcff"])
 def test_what_is_no_path_is_refused(url: str) -> None:
     """Unknown schemes, the empty path, NUL and bytes are named in the error."""
     with pytest.raises(ledger.InvalidValue):

@@ -56,14 +56,16 @@ def test_an_exception_that_is_no_text_is_recorded_all_the_same(exp: ledger.Exper
         assert trial.status is Status.FAILED
 
 
-@pytest.mark.parametrize("status", ["PRUNED", "FAILED", "CANCELED", "TIMED_OUT"])
+@pytest.mark.parametrize("status", ["PRUNED", "FAILED", "CANCELED", "TIMED_OUT", "PENDING", "ABANDONED"])
 def test_an_end_set_inside_the_block_stays(exp: ledger.Experiment, status: str) -> None:
-    """prune(), fail(), cancel() and time_out() inside run() are not overwritten at its end, not even by an exception."""
+    """What the handle sets inside run() is not overwritten at its end, not even by an exception."""
     ends: dict[str, Callable[[ledger.Trial], None]] = {
         "PRUNED": lambda trial: trial.prune({"loss": 9.0}),
         "FAILED": lambda trial: trial.fail("diverged"),
         "CANCELED": lambda trial: trial.cancel("not needed"),
         "TIMED_OUT": lambda trial: trial.time_out(),
+        "PENDING": lambda trial: trial.release("later"),
+        "ABANDONED": lambda trial: trial.force_status("ABANDONED", reason="moot"),
     }
     quiet, loud = exp.new_trial({}), exp.new_trial({})
     with quiet.run():
@@ -216,6 +218,24 @@ def test_a_trial_lost_too_often_stays_lost(exp: ledger.Experiment) -> None:
     assert exp.trial(1).status is Status.LOST
     exp.trial(1).requeue("the driver was updated")
     assert exp.claim() is not None
+
+
+def test_a_run_called_off_by_somebody_else_raises_lease_lost(exp: ledger.Experiment) -> None:
+    """The worker learns at the end of its block at the latest, and what it has is kept as late evidence."""
+    trial = exp.new_trial({})
+    with pytest.raises(ledger.LeaseLost, match="CANCELED"), trial.run():
+        exp.trial(trial.id).cancel("budget")
+    assert _types(trial)[-2:] == ["TrialCanceled", "LateResultReceived"]
+
+
+def test_a_requeued_trial_can_be_run_again_by_its_handle(exp: ledger.Experiment) -> None:
+    """Each run is an attempt of its own."""
+    trial = exp.new_trial({})
+    trial.fail("first")
+    trial.requeue("the cable was loose")
+    with trial.run():
+        trial.complete({"loss": 1.0})
+    assert (trial.status, trial.state.attempt) == (Status.SUCCEEDED, 2)
 
 
 def test_the_heartbeat_tells_of_a_lost_lease(exp: ledger.Experiment) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import shutil
 import sys
 from collections.abc import Callable
 from typing import Any, TypeVar
@@ -80,7 +81,12 @@ def fail(message: str, code: int) -> typer.Exit:
 
 def program_name() -> str:
     """Return how this program was called, as a person would type it again."""
-    return "python -m ledger" if sys.argv[0].endswith("__main__.py") else "ledger"
+    if sys.argv[0].endswith("__main__.py"):
+        return "python -m ledger"
+    found = shutil.which("ledger")
+    if found is not None and os.path.exists(sys.argv[0]) and os.path.samefile(found, sys.argv[0]):
+        return "ledger"
+    return sys.argv[0]  # an environment that is not activated
 
 
 def _let_go_of_stdout() -> None:

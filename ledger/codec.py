@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import functools
 import hashlib
+import typing
 from collections.abc import Sequence
 from typing import Any, NamedTuple, Union, cast
 
@@ -15,7 +16,7 @@ import msgspec
 
 from ledger.errors import Corrupted, InvalidValue, RecordTooLarge
 from ledger.records import Context, Envelope, Record, record_class
-from ledger.registry import Event, EventType, UnknownEvent, find_type, generation, type_of
+from ledger.registry import Event, EventType, UnknownEvent, find_type, generation, open_fields, type_of
 from ledger.state import ExperimentState, TrialState
 from ledger.tree import leaf_hash
 from ledger.upcasters import upcast
@@ -48,9 +49,9 @@ def encode_event(event: Event) -> Payload:
         return _encode_unknown(event)
     kind = type_of(event)
     changed = {}
-    for field in kind.open_fields:
+    for field, hint in kind.open_fields.items():
         value = getattr(event, field)
-        packed = _pack_field(value, f"{kind.name}.{field}")
+        packed = _pack_typed(value, hint, f"{kind.name}.{field}")
         if packed is not value:
             changed[field] = packed
     try:
@@ -63,18 +64,26 @@ def encode_event(event: Event) -> Payload:
     return Payload(kind, data, decoded)
 
 
-def _pack_field(value: Any, what: str) -> Any:
-    if isinstance(value, msgspec.Struct):
-        return {f: _pack_field(getattr(value, f), f"{what}.{f}") for f in value.__struct_fields__}
-    if type(value) is list and any(isinstance(item, msgspec.Struct) for item in value):
-        return [_pack_field(item, f"{what}[{i}]") for i, item in enumerate(value)]
+def _pack_typed(value: Any, hint: Any, what: str) -> Any:
+    """Pack the parts of a value whose annotation leaves their type open; the typed parts are msgspec's affair."""
+    if isinstance(value, msgspec.Struct) and hint is not Any and hint is not object:
+        parts = {f: _pack_typed(getattr(value, f), h, f"{what}.{f}") for f, h in open_fields(type(value)).items()}
+        changed = {f: packed for f, packed in parts.items() if packed is not getattr(value, f)}
+        return msgspec.structs.replace(value, **changed) if changed else value
+    arguments = typing.get_args(hint)
+    if type(value) is list and typing.get_origin(hint) is list:
+        items = [_pack_typed(item, arguments[0], f"{what}[{i}]") for i, item in enumerate(value)]
+        return items if any(a is not b for a, b in zip(items, value, strict=True)) else value
+    if type(value) is dict and typing.get_origin(hint) is dict and arguments[1] is not Any:
+        pack(dict.fromkeys(value), what)  # the keys
+        return {key: _pack_typed(item, arguments[1], f"{what}[{key!r}]") for key, item in value.items()}
     return pack(value, what)
 
 
 def _encode_unknown(event: UnknownEvent) -> Payload:
     """Carry an event of an unknown type through as it was recorded (copies, merges)."""
-    kind = EventType(event.type, event.schema, UnknownEvent, (), None)
-    data = encode_value(event.data, event.type)
+    kind = EventType(event.type, event.schema, UnknownEvent, {}, None)
+    data = event.raw or encode_value(event.data, event.type)
     if len(data) > MAX_RECORD_BYTES:
         raise RecordTooLarge(f"a {event.type} event", len(data), MAX_RECORD_BYTES)
     return Payload(kind, data, event)
@@ -115,7 +124,7 @@ def record_salts(append_salt: bytes, first_ordinal: int, count: int) -> list[byt
 
 def leaf_hashes(records: bytes, salts: Sequence[bytes]) -> list[bytes]:
     """Recompute the leaf hashes of an array of records from their bytes."""
-    raws, envelopes = _raw_records.decode(records), _envelopes.decode(records)
+    raws, envelopes = _raw_records.decode(records), decode_envelopes(records)
     leaves = []
     for raw, envelope, salt in zip(raws, envelopes, salts, strict=True):
         payload = bytes(envelope.payload)
@@ -124,8 +133,11 @@ def leaf_hashes(records: bytes, salts: Sequence[bytes]) -> list[bytes]:
 
 
 def decode_envelopes(records: bytes) -> list[Envelope]:
-    """Decode an array of records, leaving the events as bytes."""
-    return _envelopes.decode(records)
+    """Decode an array of records, leaving the events as bytes; Corrupted when they are none."""
+    try:
+        return _envelopes.decode(records)
+    except (msgspec.MsgspecError, ValueError) as error:
+        raise Corrupted(f"records do not decode: {error}.") from error
 
 
 @functools.lru_cache(maxsize=256)
@@ -148,42 +160,41 @@ def decode_records(records: bytes, types: bytes) -> list[Record]:
     call decodes everything; else each event is decoded by itself, so that one that is old, unknown or does not fit its
     class never fails its neighbours.
     """
-    decoder = _typed_decoder(types, generation())
-    if decoder is not None:
-        try:
-            return decoder.decode(records)  # type: ignore[no-any-return]
-        except msgspec.ValidationError:
-            pass  # an event does not fit its class: find it below
-    return [_decode_one(envelope) for envelope in _decode_checked(records)]
-
-
-def _decode_checked(records: bytes) -> list[Envelope]:
     try:
-        return _envelopes.decode(records)
-    except msgspec.MsgspecError as error:
-        raise Corrupted(f"a block's checksum is right but its records do not decode: {error}.") from error
+        decoder = _typed_decoder(types, generation())
+        if decoder is not None:
+            return decoder.decode(records)  # type: ignore[no-any-return]
+    except msgspec.ValidationError:
+        pass  # an event does not fit its class: find it below
+    except (msgspec.MsgspecError, ValueError) as error:
+        raise Corrupted(f"records do not decode: {error}.") from error
+    return [_decode_one(envelope) for envelope in decode_envelopes(records)]
 
 
 def _decode_one(envelope: Envelope) -> Record:
     kind = find_type(envelope.type)
+    raw = bytes(envelope.payload)
     event: Event
     try:
         if kind is None:
-            event = UnknownEvent(envelope.type, envelope.schema, _decode_any(envelope.payload))
+            event = UnknownEvent(envelope.type, envelope.schema, _decode_any(raw), raw=raw)
         elif kind.schema == envelope.schema:
-            event = kind.decoder.decode(envelope.payload)
+            event = kind.decoder.decode(raw)
         else:
-            data = upcast(envelope.type, envelope.schema, kind.schema, _decode_any(envelope.payload))
-            event = kind.decoder.decode(encode_value(data, envelope.type))
-    except (msgspec.MsgspecError, InvalidValue) as error:
-        event = UnknownEvent(envelope.type, envelope.schema, _decode_any(envelope.payload), problem=str(error))
+            data = upcast(envelope.type, envelope.schema, kind.schema, _decode_any(raw))
+            event = msgspec.convert(data, kind.cls)
+    except Exception as error:  # noqa: BLE001 - an upcaster may raise anything, and must not hide its neighbours
+        event = UnknownEvent(envelope.type, envelope.schema, _decode_any(raw), f"{type(error).__name__}: {error}", raw)
     cls = cast("Any", record_class(envelope.type, cast("Any", type(event))))
     fields = [getattr(envelope, field) for field in Record.__struct_fields__[:-1]]
     return cast("Record", cls(*fields, event))
 
 
-def _decode_any(payload: msgspec.Raw) -> Any:
-    return msgspec.msgpack.decode(payload, ext_hook=unpack_extension)
+def _decode_any(payload: bytes) -> Any:
+    try:
+        return msgspec.msgpack.decode(payload, ext_hook=unpack_extension)
+    except (msgspec.MsgspecError, ValueError, ArithmeticError) as error:
+        raise Corrupted(f"a record's content does not decode: {error}.") from error
 
 
 def encode_types(types: set[tuple[str, int]]) -> bytes:
@@ -193,15 +204,13 @@ def encode_types(types: set[tuple[str, int]]) -> bytes:
 
 # -------------------------------------------------------------------------------------------------------------- states
 
-_OPEN_FIELDS = ("config", "arms", "results", "attributes")  # those of states that hold values of any type
 _trial_states = msgspec.msgpack.Decoder(TrialState, ext_hook=unpack_extension)
 _experiment_states = msgspec.msgpack.Decoder(ExperimentState, ext_hook=unpack_extension)
 
 
 def encode_state(state: TrialState | ExperimentState) -> bytes:
     """Encode a state; equal states have equal bytes."""
-    packed = {f: _pack_field(getattr(state, f), f) for f in _OPEN_FIELDS if getattr(state, f, None)}
-    return _encoder.encode(msgspec.structs.replace(state, **packed))
+    return _encoder.encode(_pack_typed(state, type(state), "state"))
 
 
 def decode_trial_state(data: bytes) -> TrialState:

@@ -31,7 +31,6 @@ from ledger.state import (
 from ledger.values import check_label
 
 MAX_LEASE_SECONDS = 366 * 86_400.0
-MAX_PRIORITY = 2**31 - 1
 _EXPIRED_PER_CLAIM = 64
 
 
@@ -116,12 +115,6 @@ def trial_created(
     for key in config:
         if type(key) is not str:
             raise InvalidValue(f"the config has the parameter name {key!r}; names are str. Use {str(key)!r}.")
-    if type(priority) is not int or abs(priority) > MAX_PRIORITY:
-        raise InvalidValue(f"priority is {priority!r}; give an int between -{MAX_PRIORITY} and {MAX_PRIORITY}.")
-    if type(max_attempts) is not int or max_attempts < 1:
-        raise InvalidValue(f"max_attempts is {max_attempts!r}; give an int from 1.")
-    if scheduled_at is not None and not 0 <= scheduled_at < 2**63:
-        raise InvalidValue(f"scheduled_at is {scheduled_at!r} ns; give a time after 1970.")
     return ev.TrialCreated(dict(config), arms or [], priority, scheduled_at, max_attempts)
 
 

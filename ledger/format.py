@@ -34,6 +34,7 @@ import zstandard
 from ledger.errors import Corrupted
 
 FORMAT = 0
+MAX_POSITION = 2**63 - 1
 
 META, BLOCKS, APPENDS, LISTS, POSTINGS, NAMES, JOBS, TILES = b"m", b"b", b"a", b"l", b"p", b"n", b"j", b"t"
 KINDS = {
@@ -205,7 +206,8 @@ def stream_key(stream: str) -> bytes:
     match = _DIGITS.search(stream)
     digits = match.group(1) if match else ""
     head = stream[: len(stream) - len(digits)]
-    return b"ls" + head.encode() + bytes((len(digits),)) + digits.encode()
+    # A lone surrogate, which no stream has, is looked up like any other name and not found.
+    return b"ls" + head.encode(errors="surrogatepass") + bytes((len(digits),)) + digits.encode()
 
 
 def experiment_key(experiment_id: UUID) -> bytes:
@@ -226,7 +228,7 @@ def posting_key(list_id: int, first: int | None = None) -> bytes:
 
 def name_key(name: str) -> bytes:
     """Return the key of a live experiment's name, which may be any text of any length."""
-    return NAMES + hashlib.blake2b(name.encode(), digest_size=16).digest()
+    return NAMES + hashlib.blake2b(name.encode(errors="surrogatepass"), digest_size=16).digest()
 
 
 def tile_key(level: int, index: int) -> bytes:

@@ -14,7 +14,7 @@ from ledger.codec import SALT_BYTES
 from ledger.errors import CommitFailed, Corrupted, InvalidValue
 from ledger.identity import default_actor, uuid7_bytes
 from ledger.records import Context, Record, to_nanoseconds
-from ledger.registry import Event
+from ledger.registry import Event, type_name
 from ledger.tail import Subscription
 from ledger.values import check_label
 
@@ -95,6 +95,8 @@ class EventLog:
         2
         """
         content = tuple(events)
+        for identifier in ids:
+            _check_uuid(identifier, "one of ids")
         if not content:
             raise InvalidValue("there is nothing to append; give at least one event.")
         for stream, expected in (expect or {}).items():
@@ -123,6 +125,8 @@ class EventLog:
         return self._submit(self._submission(command, append_id, context))
 
     def _submission(self, command: Command, append_id: UUID | None, context: dict[str, Any], **more: Any) -> Submission:
+        if append_id is not None:
+            _check_uuid(append_id, "append_id")
         random = os.urandom(10 + SALT_BYTES)
         identifier = uuid7_bytes(time.time_ns() // 1_000_000, random[:10]) if append_id is None else append_id.bytes
         actor = context.pop("actor", None)
@@ -216,7 +220,9 @@ class EventLog:
         ['b']
         """
         _check_position(after, "after")
-        names = None if types is None else frozenset(_type_name(kind) for kind in types)
+        if sum(filter_ is not None for filter_ in (stream, experiment, config)) > 1:
+            raise InvalidValue("of stream, experiment and config, one at most can be given; filter the rest yourself.")
+        names = None if types is None else frozenset(type_name(kind) for kind in types)
         if stream is not None:
             records = self._read_stream(stream, after)
         elif experiment is not None:
@@ -284,8 +290,9 @@ def _for_submission(error: BaseException, submission: Submission) -> BaseExcepti
     return own
 
 
-def _type_name(kind: str | type[Event]) -> str:
-    return kind if isinstance(kind, str) else kind.__name__
+def _check_uuid(identifier: Any, what: str) -> None:
+    if not isinstance(identifier, UUID):
+        raise InvalidValue(f"{what} is {identifier!r}; give a uuid.UUID (ledger.new_uuid7() makes one).")
 
 
 def _check_position(position: int, what: str) -> None:

@@ -6,9 +6,10 @@ The registry maps the type's name, which is what the log stores, to its class. A
 
 from __future__ import annotations
 
+import functools
 import typing
 from collections.abc import Callable
-from typing import TYPE_CHECKING, Any, ClassVar, TypeVar, dataclass_transform, overload
+from typing import TYPE_CHECKING, Any, ClassVar, TypeVar, cast, dataclass_transform, overload
 
 import msgspec
 
@@ -47,13 +48,15 @@ else:
 class UnknownEvent(Event):
     """What a record holds when its type is not registered here, or its content does not fit the registered class.
 
-    ``data`` is the content as recorded; ``problem`` says what did not fit (empty for a type that is not registered).
+    ``data`` is the content as far as it can be read without its class; ``problem`` says what did not fit (empty for a type
+    that is not registered); ``raw`` is the content as recorded, byte for byte, so that a copy is the same event again.
     """
 
     type: str
     schema: int
     data: Any
     problem: str = ""
+    raw: bytes = b""
 
 
 class EventType(msgspec.Struct, frozen=True):
@@ -62,7 +65,7 @@ class EventType(msgspec.Struct, frozen=True):
     name: str
     schema: int
     cls: type[Event]
-    open_fields: tuple[str, ...]  # those that hold values of any type, packed one by one
+    open_fields: dict[str, Any]  # name -> annotation of those that hold values of any type, packed one by one
     decoder: Any  # msgspec decoder of the payload
 
 
@@ -100,7 +103,7 @@ def event(cls: E | None = None, *, schema: int = 1, name: str | None = None) -> 
             )
         try:
             decoder = msgspec.msgpack.Decoder(cls, ext_hook=unpack_extension)
-            entry = EventType(type_name, schema, cls, _open_fields(cls), decoder)
+            entry = EventType(type_name, schema, cls, open_fields(cast("Any", cls)), decoder)
         except TypeError as error:
             raise InvalidValue(f"the fields of event type {type_name!r} cannot be recorded: {error}") from error
         _by_name[type_name] = _by_class[cls] = entry
@@ -110,13 +113,18 @@ def event(cls: E | None = None, *, schema: int = 1, name: str | None = None) -> 
     return register if cls is None else register(cls)
 
 
-def _open_fields(cls: type[Event]) -> tuple[str, ...]:
+@functools.cache
+def open_fields(cls: Any) -> dict[str, Any]:
+    """Return the annotations of a struct's fields that hold values of any type, themselves or further down."""
     hints = typing.get_type_hints(cls)
-    return tuple(field for field in cls.__struct_fields__ if _mentions_any(hints[field]))
+    fields: tuple[str, ...] = cls.__struct_fields__
+    return {field: hints[field] for field in fields if _mentions_any(hints[field], (cls,))}
 
 
-def _mentions_any(hint: Any) -> bool:
-    return hint is Any or hint is object or any(_mentions_any(part) for part in typing.get_args(hint))
+def _mentions_any(hint: Any, seen: tuple[Any, ...]) -> bool:
+    if isinstance(hint, type) and issubclass(hint, msgspec.Struct) and hint not in seen:
+        return any(_mentions_any(part, (*seen, hint)) for part in typing.get_type_hints(hint).values())
+    return hint is Any or hint is object or any(_mentions_any(part, seen) for part in typing.get_args(hint))
 
 
 def type_of(event: Event) -> EventType:
@@ -127,6 +135,14 @@ def type_of(event: Event) -> EventType:
         cure = "Put @ledger.event above its class." if isinstance(event, Event) else "Make it a class derived from ledger.Event."
         raise InvalidValue(f"{what} is not a registered event type. {cure}")
     return entry
+
+
+def type_name(kind: str | type[Event]) -> str:
+    """Return the name under which a class was registered; a name is returned as it is."""
+    if isinstance(kind, str):
+        return kind
+    entry = _by_class.get(kind)
+    return kind.__name__ if entry is None else entry.name
 
 
 def find_type(name: str) -> EventType | None:

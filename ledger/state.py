@@ -128,6 +128,8 @@ class TrialState(msgspec.Struct, frozen=True, omit_defaults=True):
 
 
 MAX_TRIAL_ID = 2**62
+MAX_PRIORITY = 2**31 - 1
+MAX_TIME = 2**63 - 1  # ns since 1970 UTC: the year 2262
 
 
 class Subject(NamedTuple):
@@ -278,6 +280,8 @@ def _check_transition(state: TrialState, event: Event) -> None:
         raise InvalidTransition(state.stream, state.status, name, allowed_events(state.status), hint)
     if isinstance(event, ev.TrialClaimed) and event.attempt != state.attempt + 1:
         raise InvalidValue(f"a claim of {state.stream} is attempt {state.attempt + 1}, not {event.attempt}.")
+    if isinstance(event, ev.TrialClaimed | ev.LeaseRenewed):
+        _check_number("deadline", event.deadline, 0, MAX_TIME)
     if isinstance(event, ev.TrialConfigured):
         twice = sorted(key for key, value in event.parameters.items() if key in state.config and state.config[key] != value)
         if twice:
@@ -286,7 +290,15 @@ def _check_transition(state: TrialState, event: Event) -> None:
         raise InvalidValue(f"{event.status!r} is no trial status; use one of {', '.join(Status)}.")
 
 
+def _check_number(what: str, value: int | None, low: int, high: int) -> None:
+    if value is not None and not (type(value) is int and low <= value <= high):
+        raise InvalidValue(f"{what} is {value!r}; give an int between {low} and {high}.")
+
+
 def _created(subject: Subject, event: ev.TrialCreated, at: int) -> TrialState:
+    _check_number("priority", event.priority, -MAX_PRIORITY, MAX_PRIORITY)
+    _check_number("scheduled_at", event.scheduled_at, 0, MAX_TIME)
+    _check_number("max_attempts", event.max_attempts, 1, MAX_PRIORITY)
     return TrialState(
         experiment_id=subject.experiment_id,
         id=subject.trial_id or 0,

@@ -12,7 +12,7 @@ from uuid import UUID
 from ledger.backends.base import Backend
 from ledger.errors import InvalidValue, LedgerClosed
 from ledger.records import Record
-from ledger.registry import Event
+from ledger.registry import Event, type_name
 from ledger.state import subject_of
 
 if TYPE_CHECKING:
@@ -56,7 +56,7 @@ class Subscription:
         self.position = after  # of the last record delivered, or left out
         self._backend = backend
         self._experiment, self._stream = experiment, stream
-        self._types = None if types is None else frozenset(t if isinstance(t, str) else t.__name__ for t in types)
+        self._types = None if types is None else frozenset(type_name(kind) for kind in types)
         self._poll_seconds = poll_seconds
         self._buffer: deque[Record] = deque()
         self._read_to = after

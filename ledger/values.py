@@ -149,19 +149,23 @@ def unpack_extension(code: int, data: memoryview) -> Any:
     An unknown code is carried through as ``msgspec.msgpack.Ext``: a newer version may have written it.
     """
     content = bytes(data)
-    if code == 1:
-        return tuple(_decoder.decode(content))
-    if code == 2:
-        return int.from_bytes(content, "big", signed=True)
-    if code == 3:
-        return Decimal(content.decode())
-    if code == 4:
-        return UUID(bytes=content)
-    if code == 5:
-        return dt.datetime.fromisoformat(content.decode())
-    if code == 6:
-        return dict(_decoder.decode(content))
-    return msgspec.msgpack.Ext(code, content)
+    unpack = _UNPACK.get(code)
+    if unpack is None:
+        return msgspec.msgpack.Ext(code, content)
+    try:
+        return unpack(content)
+    except (ValueError, TypeError, ArithmeticError) as error:
+        raise msgspec.DecodeError(f"extension type {code} holds {content[:40]!r}: {error}") from error
+
+
+_UNPACK: dict[int, Callable[[bytes], Any]] = {
+    1: lambda content: tuple(_decoder.decode(content)),
+    2: lambda content: int.from_bytes(content, "big", signed=True),
+    3: lambda content: Decimal(content.decode()),
+    4: lambda content: UUID(bytes=content),
+    5: lambda content: dt.datetime.fromisoformat(content.decode()),
+    6: lambda content: dict(_decoder.decode(content)),
+}
 
 
 _decoder = msgspec.msgpack.Decoder(ext_hook=unpack_extension)
@@ -191,7 +195,7 @@ def to_json(value: Any) -> Any:
     if kind in (str, bool, type(None)):
         return value
     if kind is int:
-        return value if -(2**53) < value < 2**53 else {"$int": str(value)}
+        return value if -(2**53) < value < 2**53 else {"$int": str(value) if value.bit_length() < 10_000 else hex(value)}
     if kind is float:
         return value if math.isfinite(value) else {"$float": _float_text(value)}
     if kind is list:
@@ -227,7 +231,7 @@ def _float_from_text(text: str) -> float:
 
 
 _FROM_JSON: dict[str, Callable[[Any], Any]] = {
-    "$int": int,
+    "$int": lambda text: int(text, 0),  # hexadecimal when Python would refuse so many decimal digits
     "$float": _float_from_text,
     "$tuple": lambda items: tuple(from_json(item) for item in items),
     "$dict": lambda pairs: {from_json(key): from_json(item) for key, item in pairs},

@@ -22,7 +22,7 @@ _MIDDLE = 1 << 63
 def ready_key(state: TrialState) -> bytes:
     """Return the key of a trial that may be claimed now."""
     priority, time, number = claim_order(state)
-    order = (priority + _MIDDLE).to_bytes(8, "big") + time.to_bytes(8, "big")
+    order = _ordered(priority) + _ordered(time)
     return queue_prefix(state.experiment_id, READY) + order + number.to_bytes(8, "big")
 
 
@@ -44,7 +44,12 @@ def possible_keys(state: TrialState) -> list[bytes]:
 
 
 def _timed_key(state: TrialState, queue: bytes, time: int) -> bytes:
-    return queue_prefix(state.experiment_id, queue) + time.to_bytes(8, "big") + state.id.to_bytes(8, "big")
+    return queue_prefix(state.experiment_id, queue) + _ordered(time) + state.id.to_bytes(8, "big")
+
+
+def _ordered(number: int) -> bytes:
+    """Encode a signed number of 64 bits so that the bytes sort as the numbers do."""
+    return (number + _MIDDLE).to_bytes(8, "big")
 
 
 def queue_prefix(experiment_id: UUID, queue: bytes) -> bytes:
@@ -54,7 +59,7 @@ def queue_prefix(experiment_id: UUID, queue: bytes) -> bytes:
 
 def time_of(key: bytes) -> int:
     """Return the time of a waiting trial's key, or the deadline of a leased one's."""
-    return int.from_bytes(key[18:26], "big")
+    return int.from_bytes(key[18:26], "big") - _MIDDLE
 
 
 def trial_of(key: bytes) -> int:

@@ -6,9 +6,10 @@ import os
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, suppress
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple, cast
 from uuid import UUID
 
+import lmdb
 import msgspec
 
 from ledger.backends.base import Appended, Backend, Submission, View
@@ -16,13 +17,14 @@ from ledger.backends.blocks import blocks_from, type_names
 from ledger.backends.check import LogCheck
 from ledger.backends.doorbell import Doorbell
 from ledger.backends.environment import Environment, Options
-from ledger.backends.staging import skew_submission
+from ledger.backends.staging import Staging, skew_submission, warn_of_skew
 from ledger.backends.transaction import LmdbTransaction, LmdbView
-from ledger.clock import Clock
+from ledger.clock import Clock, Reading
 from ledger.errors import Corrupted, InvalidValue, LedgerClosed, NotALedger, ReadOnlyLedger, UnsupportedFormat
 from ledger.format import (
     FORMAT,
     IDENTITY_KEY,
+    MAX_POSITION,
     Checks,
     Head,
     Identity,
@@ -36,6 +38,14 @@ from ledger.tree import Edge
 
 _PAGE_RECORDS = 256
 _encoder = msgspec.msgpack.Encoder()
+
+
+class _Committed(NamedTuple):
+    """The outcome of one group."""
+
+    head: int
+    answers: list[Appended | Exception]
+    reading: Reading
 
 
 class LmdbBackend(Backend):
@@ -139,26 +149,33 @@ class LmdbBackend(Backend):
     def commit(self, group: Sequence[Submission]) -> list[Appended | Exception]:
         if self.readonly:
             raise ReadOnlyLedger(f"{self.path} was opened with readonly=True; open it without to append.")
-        answers: list[Appended | Exception] = []
-        head = self._use().write(lambda txn: self._commit(txn, group, answers))
-        self._ring(head)
-        return answers
+        done = self._use().write(lambda txn: self._commit(txn, group))
+        self._clock.reported(done.reading)
+        self._ring(done.head)
+        if done.reading.behind:
+            warn_of_skew(done.reading.raw, done.reading.behind)
+        return done.answers
 
-    def _commit(self, txn: Any, group: Sequence[Submission], answers: list[Appended | Exception]) -> int:
-        answers.clear()  # this may run again, with a larger map
+    def _commit(self, txn: Any, group: Sequence[Submission]) -> _Committed:
+        """Write a group; this may run again, with a larger map."""
         transaction = LmdbTransaction(self._checks, txn, 0)
-        now, behind = self._clock.next(transaction.head.recorded_at)
-        transaction.now = now
-        if behind:
-            transaction.submit(skew_submission(now, behind))
+        reading = self._clock.read(transaction.head.recorded_at)
+        transaction.now = reading.now
+        if reading.behind:
+            skew = skew_submission(reading.raw, reading.behind)
+            transaction.accept(skew, Staging(skew, transaction))
+        answers: list[Appended | Exception] = []
         for submission in group:
             try:
-                answers.append(transaction.submit(submission))
-            except Exception as error:
-                if _is_storage_error(error):
-                    raise
-                answers.append(error)  # a command may raise anything: it goes to its own caller
-        return transaction.finish()
+                known = transaction.find(submission)
+                staging = None if known else Staging(submission, transaction)
+            except (lmdb.Error, Corrupted, MemoryError):
+                raise  # the transaction's own trouble: then the whole group must fail
+            except Exception as error:  # noqa: BLE001 - a command may raise anything: it goes to its own caller
+                answers.append(error)
+                continue
+            answers.append(known or transaction.accept(submission, cast("Staging", staging)))
+        return _Committed(transaction.finish(), answers, reading)
 
     def _ring(self, head: int) -> None:
         # After the commit, not before: tailers that wake must find the records (watching data.mdb loses wake-ups,
@@ -182,6 +199,8 @@ class LmdbBackend(Backend):
             return self._look(txn).head.position
 
     def read_page(self, after: int, types: frozenset[str] | None = None) -> tuple[list[Record], int]:
+        if after >= MAX_POSITION:
+            return [], after
         blocks, reached, count = [], after, 0
         with self._use().read() as txn:
             for block in blocks_from(txn, self._checks, after + 1):
@@ -202,7 +221,8 @@ class LmdbBackend(Backend):
 
     def read_positions(self, positions: Sequence[int]) -> list[Record]:
         with self._use().read() as txn:
-            return self._look(txn).records_at(sorted(positions))
+            view = self._look(txn)
+            return view.records_at(sorted(p for p in positions if 1 <= p <= view.head.position))
 
     def stream_positions(self, stream: str) -> Sequence[int]:
         return self._positions(stream_key(stream))
@@ -241,8 +261,3 @@ class LmdbBackend(Backend):
             self._closed = True
             self._doorbell.close()
             self._environment.release()
-
-
-def _is_storage_error(error: Exception) -> bool:
-    """Say whether the error is the transaction's own rather than a command's: then the whole group must fail."""
-    return type(error).__module__.startswith("lmdb") or isinstance(error, Corrupted | MemoryError)

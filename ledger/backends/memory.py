@@ -13,9 +13,9 @@ from uuid import UUID
 
 from ledger import events as ev
 from ledger.backends.base import Appended, Backend, Submission, View
-from ledger.backends.staging import Staging, answer_retry, config_of, skew_submission
+from ledger.backends.staging import Staging, answer_retry, config_of, skew_submission, warn_of_skew
 from ledger.clock import Clock
-from ledger.codec import Payload, decode_records, encode_record, encode_types, record_salts
+from ledger.codec import decode_records, encode_record, encode_types, record_salts
 from ledger.errors import AppendIdReused, Corrupted, ForkedHandle, LedgerClosed
 from ledger.identity import new_uuid7
 from ledger.records import Record
@@ -45,45 +45,50 @@ class MemoryBackend(Backend):
     def commit(self, group: Sequence[Submission]) -> list[Appended | Exception]:
         self.check_usable()
         with self._lock:
-            now, behind = self._clock.next(self._records[-1].recorded_at if self._records else 0)
-            if behind:
-                self._submit(skew_submission(now, behind), now)
+            reading = self._clock.read(self._records[-1].recorded_at if self._records else 0)
+            if reading.behind:
+                self._submit(skew_submission(reading.raw, reading.behind), reading.now)
             answers: list[Appended | Exception] = []
             for submission in group:
                 try:
-                    answers.append(self._submit(submission, now))
+                    answers.append(self._submit(submission, reading.now))
                 except Exception as error:  # noqa: BLE001 - a command may raise anything: it goes to its own caller
                     answers.append(error)
+            self._clock.reported(reading)
         for callback in list(self._listeners):
             callback()
+        if reading.behind:
+            warn_of_skew(reading.raw, reading.behind)
         return answers
 
     def _submit(self, submission: Submission, now: int) -> Appended:
-        known = [r for r in self._records if r.append_id == submission.append_id]
-        if known:
-            return answer_retry(submission, known, submission.append_id)
-        if submission.record_ids:
-            known = [r for r in self._records if r.context and r.context.record_id in submission.record_ids]
-            if known:
-                first = submission.record_ids[0]
-                if len(known) != len(submission.record_ids):
-                    raise AppendIdReused(UUID(bytes=first), known[0].position, "only some of the ids are known")
-                return answer_retry(submission, known, first)
+        known = self._find(submission)
+        if known is not None:
+            return known
         staging = Staging(submission, _MemoryView(self._records, now))
-        position = len(self._records) + 1
+        records, leaves = list(self._records), list(self._leaves)
         for ordinal, (stream, _, payload) in enumerate(staging.events):
-            self._write(stream, payload, now, submission, ordinal)
+            raw, leaf = encode_record(
+                payload, position=len(records) + 1, stream=stream, version=_version(records, stream) + 1, recorded_at=now,
+                append_id=submission.append_id, ordinal=ordinal, actor=submission.actor,
+                context=submission.context_of(ordinal), salt=record_salts(submission.salt, ordinal, 1)[0],
+            )  # fmt: skip
+            records += decode_records(b"\x91" + raw, encode_types({(payload.type.name, payload.type.schema)}))
+            leaves.append(leaf)
+        position = len(self._records) + bool(staging.events)
+        self._records, self._leaves = records, leaves  # readers see all of it or nothing
         events = tuple((stream, payload.event) for stream, _, payload in staging.events)
-        return Appended(UUID(bytes=submission.append_id), position if events else len(self._records), events, now)
+        return Appended(UUID(bytes=submission.append_id), position, events, now)
 
-    def _write(self, stream: str, payload: Payload, now: int, submission: Submission, ordinal: int) -> None:
-        raw, leaf = encode_record(
-            payload, position=len(self._records) + 1, stream=stream, version=_version(self._records, stream) + 1,
-            recorded_at=now, append_id=submission.append_id, ordinal=ordinal, actor=submission.actor,
-            context=submission.context_of(ordinal), salt=record_salts(submission.salt, ordinal, 1)[0],
-        )  # fmt: skip
-        self._records += decode_records(b"\x91" + raw, encode_types({(payload.type.name, payload.type.schema)}))
-        self._leaves.append(leaf)
+    def _find(self, submission: Submission) -> Appended | None:
+        for identifiers in ((submission.append_id,), submission.record_ids):
+            found = [[r for r in self._records if identifier in _ids(r)] for identifier in identifiers]
+            if any(found):
+                first = next(records for records in found if records)[0]
+                if not all(found):
+                    raise AppendIdReused(UUID(bytes=identifiers[0]), first.position, "only some of the ids are known")
+                return answer_retry(submission, [record for records in found for record in records], identifiers[0])
+        return None
 
     def check_usable(self) -> None:
         if os.getpid() != self._pid:
@@ -121,17 +126,20 @@ class MemoryBackend(Backend):
     @contextmanager
     def view(self) -> Iterator[View]:
         self.check_usable()
-        yield _MemoryView(list(self._records), self._clock.now())
+        records = self._records
+        yield _MemoryView(records, self._clock.read(records[-1].recorded_at if records else 0).now)
 
     def tree_head(self) -> tuple[int, bytes]:
         self.check_usable()
         return len(self._leaves), root_of(self._leaves)
 
     def listen(self, callback: Callable[[], None]) -> Callable[[], None]:
+        self.check_usable()
         self._listeners.append(callback)
         return lambda: self._listeners.remove(callback) if callback in self._listeners else None
 
     def check(self) -> None:
+        self.check_usable()
         versions: dict[str, int] = {}
         for place, record in enumerate(self._records, start=1):
             versions[record.stream] = versions.get(record.stream, 0) + 1
@@ -140,6 +148,10 @@ class MemoryBackend(Backend):
 
     def close(self) -> None:
         self._closed = True
+
+
+def _ids(record: Record) -> tuple[bytes | None, ...]:
+    return record.append_id, record.context.record_id if record.context else None
 
 
 def _version(records: list[Record], stream: str) -> int:

@@ -17,7 +17,7 @@ from ledger.errors import AppendIdReused, ExperimentExists, InvalidValue, WrongE
 from ledger.identity import default_actor, new_uuid7
 from ledger.records import Record, iso_nanoseconds
 from ledger.registry import Event
-from ledger.state import ExperimentState, Subject, TrialState, check_stream, evolve_experiment, evolve_trial
+from ledger.state import MAX_TIME, ExperimentState, Subject, TrialState, check_stream, evolve_experiment, evolve_trial
 
 MAX_STREAM_BYTES = 400  # an LMDB key ends at 511
 
@@ -38,7 +38,10 @@ class Staging:
             version = view.version(stream)
             if version != expected:
                 raise WrongExpectedVersion(stream, expected, version)
+        _check_ids(submission)
         context = submission.context
+        if context is not None and context.occurred_at is not None and abs(context.occurred_at) > MAX_TIME:
+            raise InvalidValue(f"occurred_at is {context.occurred_at!r} ns; give a time between the years 1678 and 2262.")
         at = view.now if context is None or context.occurred_at is None else context.occurred_at
         for stream, event in submission.command(view):
             self._add(stream, event, at)
@@ -77,6 +80,12 @@ class Staging:
         if before is not None and before.name != after.name:
             self.names[before.name] = None
         self.names[after.name] = after.id
+
+
+def _check_ids(submission: Submission) -> None:
+    ids = submission.record_ids
+    if len({submission.append_id, *ids}) != len(ids) + 1:
+        raise InvalidValue("an id is given twice: each record's own id must differ from the others and from the append id.")
 
 
 def check_stream_name(stream: str) -> None:
@@ -119,19 +128,23 @@ def _difference(submission: Submission, records: Sequence[Record]) -> str:
             return f"event {number} went to stream {record.stream!r} then, to {stream!r} now"
         then, now = encode_event(record.event), encode_event(event)
         if (then.type.name, then.data) != (now.type.name, now.data):
-            return f"event {number} was {record.event!r:.200} then, is {event!r:.200} now"
+            return f"event {number} was a {then.type.name} with other content then, is a {now.type.name} now"
     stored = records[0].context
     reasons = (stored.reason if stored else None, submission.context.reason if submission.context else None)
     return "" if reasons[0] == reasons[1] else f"its reason was {reasons[0]!r} then, is {reasons[1]!r} now"
 
 
-def skew_submission(now: int, behind: int) -> Submission:
-    """Warn the user, and return the submission that records the raw time."""
-    raw, seconds = now - behind, behind / 1e9
+def skew_submission(raw_time: int, behind: int) -> Submission:
+    """Return the submission that records what a clock said that stands behind the log."""
+    append_id = new_uuid7().bytes
+    command = lambda view: [("ledger", ev.ClockSkewed(raw_time, behind / 1e9))]  # noqa: E731
+    return Submission(command, append_id, append_id, default_actor())
+
+
+def warn_of_skew(raw_time: int, behind: int) -> None:
+    """Warn the user; after the commit, so that a warning made an error costs nobody an append."""
     warnings.warn(
-        f"the clock says {iso_nanoseconds(raw)}, {seconds:,.0f} s before the newest record; records get the time of that "
-        "one until the clock has caught up, and a ClockSkewed event keeps the raw time. Set the clock right.",
+        f"the clock says {iso_nanoseconds(raw_time)}, {behind / 1e9:,.0f} s before the newest record; records get the time "
+        "of that one until the clock has caught up, and a ClockSkewed event keeps the raw time. Set the clock right.",
         stacklevel=2,
     )
-    append_id = new_uuid7().bytes
-    return Submission(lambda view: [("ledger", ev.ClockSkewed(raw, seconds))], append_id, append_id, default_actor())

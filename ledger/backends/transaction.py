@@ -169,7 +169,7 @@ class LmdbView:
 
 
 class LmdbTransaction(LmdbView):
-    """A view that also writes. Call ``submit`` for each submission, then ``finish``."""
+    """A view that also writes. For each submission ``find`` it or stage and ``accept`` it; then ``finish``."""
 
     def __init__(self, checks: Checks, txn: Any, clock_now: int) -> None:
         super().__init__(checks, txn, clock_now)
@@ -220,12 +220,8 @@ class LmdbTransaction(LmdbView):
 
     # -- accepting
 
-    def submit(self, submission: Submission) -> Appended:
-        """Take one submission in, or answer a known one; raises what its command raises, leaving no trace."""
-        known = self._find_append(submission)
-        if known is not None:
-            return known
-        staging = Staging(submission, self)
+    def accept(self, submission: Submission, staging: Staging) -> Appended:
+        """Take in what was staged on this view; from here on nothing may fail but the transaction as a whole."""
         if not staging.events:
             return Appended(UUID(bytes=submission.append_id), self._position, (), self.now)
         first = self._position + 1
@@ -248,32 +244,29 @@ class LmdbTransaction(LmdbView):
         events = tuple((stream, payload.event) for stream, _, payload in staging.events)
         return Appended(UUID(bytes=submission.append_id), first, events, self.now)
 
-    def _find_append(self, submission: Submission) -> Appended | None:
-        place = self._append_place(submission.append_id)
-        known = submission.append_id
-        if place is None and submission.record_ids:
-            places = [self._append_place(record_id) for record_id in submission.record_ids]
-            found = [p for p in places if p is not None]
-            if not found:
-                return None
-            known = submission.record_ids[0]
-            if len(found) != len(places):
-                raise AppendIdReused(UUID(bytes=known), found[0][0], "only some of the ids are known")
-            place = found[0][0], len(found)
-        if place is None:
+    def find(self, submission: Submission) -> Appended | None:
+        """Answer a submission that is in the log, or None."""
+        identifiers: tuple[bytes, ...] = (submission.append_id,)
+        places = [self._append_place(submission.append_id)]
+        if places == [None]:
+            identifiers = submission.record_ids
+            places = [self._append_place(identifier) for identifier in identifiers]
+        found = [place for place in places if place is not None]
+        if not found:
             return None
-        first, count = place
-        return answer_retry(submission, self._records_of_append(first, count), known)
+        known = identifiers[0]
+        if len(found) != len(places):
+            raise AppendIdReused(UUID(bytes=known), found[0][0], "only some of the ids are known")
+        positions = [position for first, count in found for position in range(first, first + count)]
+        if max(positions) > self.head.position:  # written by this very group: flush, so that it can be read
+            self._write()
+        records = {record.position: record for record in self.records_at(sorted(positions))}
+        return answer_retry(submission, [records[position] for position in positions], known)
 
     def _append_place(self, identifier: bytes) -> tuple[int, int] | None:
         key = append_key(identifier)
         content = self._appends.get(key) or self._get(key)
         return None if content is None else (int.from_bytes(content[:8], "big"), int.from_bytes(content[8:], "big"))
-
-    def _records_of_append(self, first: int, count: int) -> list[Record]:
-        if first > self.head.position:  # written by this very group: flush, so that it can be read
-            self._write()
-        return self.records_at(list(range(first, first + count)))
 
     def _remember(self, submission: Submission, first: int, count: int) -> None:
         self._appends[append_key(submission.append_id)] = first.to_bytes(8, "big") + count.to_bytes(4, "big")

@@ -17,17 +17,8 @@ from ledger import events as ev
 from ledger.backends.base import Command, Staged, View
 from ledger.errors import CommandRefused, InvalidTransition, InvalidValue, LeaseLost, UnknownExperiment, UnknownTrial
 from ledger.registry import Event
-from ledger.state import (
-    MAX_TRIAL_ID,
-    TRANSITIONS,
-    ExperimentState,
-    Status,
-    TrialState,
-    allowed_events,
-    claim_order,
-    experiment_stream,
-    trial_stream,
-)
+from ledger.state import TRANSITIONS, ExperimentState, Status, TrialState, allowed_events, claim_order
+from ledger.streams import MAX_TRIAL_ID, experiment_stream, trial_stream
 from ledger.values import check_label
 
 MAX_LEASE_SECONDS = 366 * 86_400.0

@@ -12,7 +12,8 @@ from ledger.errors import UnknownExperiment, UnknownTrial
 from ledger.identity import default_actor
 from ledger.records import Record, to_nanoseconds
 from ledger.registry import Event
-from ledger.state import ExperimentState, experiment_stream, subject_of
+from ledger.state import ExperimentState
+from ledger.streams import experiment_stream, subject_of
 from ledger.trial import LEASE_SECONDS, Trial
 
 if TYPE_CHECKING:

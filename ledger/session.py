@@ -18,7 +18,8 @@ from ledger.errors import InvalidValue, UnknownExperiment
 from ledger.experiment import Experiment
 from ledger.identity import new_uuid7
 from ledger.log import EventLog
-from ledger.state import ExperimentState, experiment_stream, subject_of
+from ledger.state import ExperimentState
+from ledger.streams import experiment_stream, subject_of
 from ledger.tail import Subscription
 from ledger.telemetry import discard_in_child, flush_before_fork, flush_buffers
 from ledger.values import check_text

@@ -13,7 +13,7 @@ from ledger.backends.base import Backend
 from ledger.errors import InvalidValue, LedgerClosed
 from ledger.records import Record
 from ledger.registry import Event, type_name
-from ledger.state import subject_of
+from ledger.streams import subject_of
 
 if TYPE_CHECKING:
     import asyncio

@@ -15,7 +15,8 @@ from ledger.identity import default_actor
 from ledger.jobs import Lease
 from ledger.records import Record
 from ledger.registry import Event
-from ledger.state import Status, TrialState, trial_stream
+from ledger.state import Status, TrialState
+from ledger.streams import trial_stream
 from ledger.telemetry import PointBuffer
 
 if TYPE_CHECKING:

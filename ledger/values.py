@@ -168,7 +168,7 @@ _UNPACK: dict[int, Callable[[bytes], Any]] = {
 }
 
 
-_decoder = msgspec.msgpack.Decoder(ext_hook=unpack_extension)
+_decoder: Any = msgspec.msgpack.Decoder(ext_hook=unpack_extension)
 
 
 def encode_value(value: Any, what: str = "value") -> bytes:

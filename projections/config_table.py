@@ -11,7 +11,7 @@ import pandas as pd
 from ledger.backends.base import config_digest
 from ledger.events import TrialCreated
 from ledger.records import Record
-from ledger.state import subject_of
+from ledger.streams import subject_of
 from projections.columns import gather, integer_column, text_column
 from projections.projection import Projection
 

@@ -10,7 +10,8 @@ import msgspec
 import pandas as pd
 
 from ledger.records import Record
-from ledger.state import ExperimentState, Status, Subject, TrialState, evolve_experiment, evolve_trial, subject_of
+from ledger.state import ExperimentState, Status, TrialState, evolve_experiment, evolve_trial
+from ledger.streams import Subject, subject_of
 from projections.columns import integer_column, object_column, text_column, time_column
 from projections.projection import Projection
 

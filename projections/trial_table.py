@@ -10,7 +10,8 @@ import pandas as pd
 from ledger.backends.base import config_digest
 from ledger.events import TrialCreated
 from ledger.records import Record
-from ledger.state import TrialState, evolve_trial, subject_of
+from ledger.state import TrialState, evolve_trial
+from ledger.streams import subject_of
 from projections.columns import gather, integer_column, status_column, text_column, time_column
 from projections.config_table import ConfigIds
 from projections.projection import STATE_EVENTS, Projection

@@ -43,7 +43,8 @@ from ledger.format import (
     unpack_body,
 )
 from ledger.records import Envelope, Record
-from ledger.state import ExperimentState, Subject, TrialState, evolve_experiment, evolve_trial, subject_of
+from ledger.state import ExperimentState, TrialState, evolve_experiment, evolve_trial
+from ledger.streams import Subject, subject_of
 from ledger.tree import Edge
 
 MAX_PROBLEMS = 20

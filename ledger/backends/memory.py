@@ -19,7 +19,8 @@ from ledger.codec import decode_records, encode_record, encode_types, record_sal
 from ledger.errors import AppendIdReused, Corrupted, ForkedHandle, LedgerClosed
 from ledger.identity import new_uuid7
 from ledger.records import Record
-from ledger.state import ExperimentState, Status, Subject, TrialState, claim_order, evolve_experiment, evolve_trial
+from ledger.state import ExperimentState, Status, TrialState, claim_order, evolve_experiment, evolve_trial
+from ledger.streams import Subject
 from ledger.tree import root_of
 
 

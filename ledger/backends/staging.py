@@ -17,7 +17,8 @@ from ledger.errors import AppendIdReused, ExperimentExists, InvalidValue, WrongE
 from ledger.identity import default_actor, new_uuid7
 from ledger.records import Record, iso_nanoseconds
 from ledger.registry import Event
-from ledger.state import MAX_TIME, ExperimentState, Subject, TrialState, check_stream, evolve_experiment, evolve_trial
+from ledger.state import MAX_TIME, ExperimentState, TrialState, check_stream, evolve_experiment, evolve_trial
+from ledger.streams import Subject
 
 MAX_STREAM_BYTES = 400  # an LMDB key ends at 511
 

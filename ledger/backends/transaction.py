@@ -32,7 +32,8 @@ from ledger.format import (
     tile_key,
 )
 from ledger.records import Record
-from ledger.state import ExperimentState, Subject, TrialState, claim_order, evolve_trial, trial_stream
+from ledger.state import ExperimentState, TrialState, claim_order, evolve_trial
+from ledger.streams import Subject, trial_stream
 from ledger.tree import Edge
 
 _encoder = msgspec.msgpack.Encoder()

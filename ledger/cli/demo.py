@@ -24,7 +24,8 @@ from ledger.cli.output import printable
 from ledger.errors import CommandRefused
 from ledger.experiment import Experiment
 from ledger.session import Ledger
-from ledger.state import Status, TrialState, evolve_trial, experiment_stream, subject_of, trial_stream
+from ledger.state import Status, TrialState, evolve_trial
+from ledger.streams import experiment_stream, subject_of, trial_stream
 
 if TYPE_CHECKING:
     from multiprocessing.context import SpawnProcess

@@ -32,7 +32,8 @@ from ledger.experiment import Experiment
 from ledger.records import Record, iso_nanoseconds
 from ledger.registry import all_types
 from ledger.session import Ledger
-from ledger.state import ExperimentState, TrialState, subject_of, trial_stream
+from ledger.state import ExperimentState, TrialState
+from ledger.streams import subject_of, trial_stream
 from ledger.values import to_json
 
 _LAST = 10

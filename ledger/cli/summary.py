@@ -12,7 +12,7 @@ from ledger.cli.opening import Names
 from ledger.cli.output import plain, printable, shown, shown_time
 from ledger.records import Record
 from ledger.registry import UnknownEvent
-from ledger.state import subject_of
+from ledger.streams import subject_of
 
 if TYPE_CHECKING:
     from rich.text import Text

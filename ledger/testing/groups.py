@@ -18,7 +18,7 @@ from ledger.errors import (
 )
 from ledger.events import NoteAdded
 from ledger.records import Context
-from ledger.state import trial_stream
+from ledger.streams import trial_stream
 from ledger.testing.tools import (
     EXPERIMENT,
     ContractBase,

@@ -14,7 +14,8 @@ from ledger.errors import LeaseLost
 from ledger.events import TrialCreated
 from ledger.registry import Event
 from ledger.session import Ledger
-from ledger.state import Status, trial_stream
+from ledger.state import Status
+from ledger.streams import trial_stream
 from ledger.testing.clock import FakeClock
 from ledger.testing.tools import (
     EXPERIMENT,

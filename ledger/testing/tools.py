@@ -18,7 +18,8 @@ from ledger.events import ExperimentCreated, NoteAdded, TrialCreated
 from ledger.log import EventLog
 from ledger.records import Context, Record
 from ledger.registry import Event, event
-from ledger.state import ExperimentState, TrialState, experiment_stream, trial_stream
+from ledger.state import ExperimentState, TrialState
+from ledger.streams import experiment_stream, trial_stream
 from ledger.testing.clock import FakeClock
 
 EXPERIMENT = UUID("01890000-0000-7000-8000-000000000001")

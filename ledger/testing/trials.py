@@ -18,7 +18,8 @@ from ledger.errors import (
 )
 from ledger.events import TrialCreated
 from ledger.registry import Event, UnknownEvent
-from ledger.state import Status, Subject, allowed_events, evolve_trial, experiment_stream, trial_stream
+from ledger.state import Status, allowed_events, evolve_trial
+from ledger.streams import Subject, experiment_stream, trial_stream
 from ledger.testing.clock import FakeClock
 from ledger.testing.tools import (
     EXPERIMENT,

@@ -17,7 +17,7 @@ from ledger.backends.base import Backend
 from ledger.errors import InvalidValue, RecordTooLarge
 from ledger.events import NoteAdded
 from ledger.log import EventLog
-from ledger.state import trial_stream
+from ledger.streams import trial_stream
 from ledger.testing.clock import FakeClock
 from ledger.testing.tools import (
     EXPERIMENT,

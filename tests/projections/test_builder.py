@@ -5,7 +5,8 @@ import pytest
 
 import ledger
 import projections
-from ledger.state import Subject, evolve_trial
+from ledger.state import evolve_trial
+from ledger.streams import Subject
 from projections.projection import STATE_EVENTS
 
 

@@ -31,7 +31,8 @@ from ledger.backends.lmdb import LmdbBackend
 from ledger.backends.memory import MemoryBackend
 from ledger.codec import encode_state
 from ledger.records import Context
-from ledger.state import TrialState, experiment_stream, trial_stream
+from ledger.state import TrialState
+from ledger.streams import experiment_stream, trial_stream
 from ledger.testing import FakeClock
 
 EXPERIMENTS = [UUID(int=n << 64 | 0x8000_0000_0000_0000) for n in (7, 3, 5)]  # not in the order of their ids

@@ -1,0 +1,52 @@
+"""Names of streams, and whom a stream is about."""
+
+from __future__ import annotations
+
+import functools
+from typing import NamedTuple
+from uuid import UUID
+
+from ledger.errors import InvalidValue
+
+MAX_TRIAL_ID = 2**62
+
+
+class Subject(NamedTuple):
+    """Whom a stream is about: an experiment, or one trial of it."""
+
+    experiment_id: UUID
+    trial_id: int | None
+
+
+def experiment_stream(experiment_id: UUID) -> str:
+    """Return the name of an experiment's stream."""
+    return f"experiment/{experiment_id.hex}"
+
+
+def trial_stream(experiment_id: UUID, trial_id: int) -> str:
+    """Return the name of a trial's stream."""
+    return f"trial/{experiment_id.hex}/{trial_id}"
+
+
+@functools.lru_cache(maxsize=4096)
+def subject_of(stream: str) -> Subject | None:
+    """Say whom the stream is about; None for streams of the caller's naming.
+
+    Raises InvalidValue for a name in the reserved spaces ``experiment/`` and ``trial/`` that is not well-formed.
+    """
+    kind, _, rest = stream.partition("/")
+    if kind not in ("experiment", "trial"):
+        return None
+    identifier, _, number = rest.partition("/")
+    try:
+        experiment_id = UUID(hex=identifier)
+        trial_id = None if kind == "experiment" else int(number)
+        canonical = experiment_stream(experiment_id) if trial_id is None else trial_stream(experiment_id, trial_id)
+    except ValueError:
+        canonical = ""
+    if stream != canonical or (trial_id is not None and not 0 <= trial_id <= MAX_TRIAL_ID):
+        raise InvalidValue(
+            f"the stream {stream!r} is not well-formed: names that begin with 'experiment/' and 'trial/' are kept for "
+            "experiments and trials. Name your stream otherwise."
+        )
+    return Subject(experiment_id, trial_id)

@@ -16,6 +16,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import NamedTuple
 
+from ledger import errors
 from ledger.errors import Corrupted, LedgerError, OpenError
 
 _CHILD = "import sys; from ledger.audit import check_here; check_here(sys.argv[1])"
@@ -71,10 +72,10 @@ def verify(path: str | os.PathLike[str], progress: Callable[[int, int], None] | 
         from ledger.backends.directory import describe_directory
 
         describe_directory(place, create=False)
-    with tempfile.TemporaryFile() as errors:
+    with tempfile.TemporaryFile() as said_file:
         child = subprocess.Popen(
             [sys.executable, "-c", _CHILD, str(place.absolute())],
-            stdout=subprocess.PIPE, stderr=errors, stdin=subprocess.DEVNULL, text=True,
+            stdout=subprocess.PIPE, stderr=said_file, stdin=subprocess.DEVNULL, text=True,
             env={**os.environ, "PYTHONPATH": os.pathsep.join(entry for entry in sys.path if entry)},
         )  # fmt: skip
         try:
@@ -85,15 +86,15 @@ def verify(path: str | os.PathLike[str], progress: Callable[[int, int], None] | 
             assert child.stdout is not None
             child.stdout.close()
         if answer is None:
-            errors.seek(0)
-            said = errors.read().decode(errors="replace").strip().splitlines()[-1:]
+            said_file.seek(0)
+            said = said_file.read().decode(errors="replace").strip().splitlines()[-1:]
             how = signal.Signals(-child.returncode).name if child.returncode < 0 else f"exit code {child.returncode}"
             problem = (
                 f"the check died after position {last} ({how}{': ' + said[0] if said else ''}): the file's structure is damaged."
             )
             return Report(str(path), last, b"", [problem], time.monotonic() - begun)
     if "open_error" in answer:
-        raise OpenError(answer["open_error"])
+        raise getattr(errors, answer["open_error"], OpenError)(answer["message"])
     return Report(str(path), answer["head"], bytes.fromhex(answer["root"]), answer["problems"], time.monotonic() - begun)
 
 
@@ -122,7 +123,7 @@ def check_here(path: str) -> None:
     try:
         check = LogCheck(Path(path), lambda done, total: tell(done=done, total=total))
     except OpenError as error:
-        tell(open_error=str(error))
+        tell(open_error=type(error).__name__, message=str(error))
         return
     except LedgerError as error:
         tell(head=0, root="", problems=[getattr(error, "problem", str(error))])

@@ -6,12 +6,14 @@ import threading
 import time
 from collections.abc import Callable, Hashable
 
+_RETRY_SECONDS = 1.0
+
 
 class Background:
     """Run small tasks at their time, in one daemon thread that starts with the first task.
 
-    A task is a function without arguments; it returns the seconds until it wants to run again, or None. What it raises
-    is its own affair: tasks keep their errors for the thread that can act on them.
+    A task is a function without arguments; it returns the seconds until it wants to run again, or None. Tasks keep their
+    errors for the thread that can act on them; one that raises all the same is tried again a second later.
     """
 
     def __init__(self, name: str) -> None:
@@ -48,7 +50,10 @@ class Background:
                     self._change.wait(wait)
                     continue
                 due, task = self._tasks[key]
-            again = task()
+            try:
+                again = task()
+            except Exception:  # noqa: BLE001 - one task's trouble (a warning made an error, say) must not stop the others
+                again = _RETRY_SECONDS
             with self._change:
                 if self._tasks.get(key) == (due, task):
                     if again is None:

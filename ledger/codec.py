@@ -10,13 +10,14 @@ import functools
 import hashlib
 import typing
 from collections.abc import Sequence
+from types import UnionType
 from typing import Any, NamedTuple, Union, cast
 
 import msgspec
 
 from ledger.errors import Corrupted, InvalidValue, RecordTooLarge
 from ledger.records import Context, Envelope, Record, record_class
-from ledger.registry import Event, EventType, UnknownEvent, find_type, generation, open_fields, type_of
+from ledger.registry import Event, EventType, UnknownEvent, check_type, find_type, generation, open_fields, type_of
 from ledger.state import ExperimentState, TrialState
 from ledger.tree import leaf_hash
 from ledger.upcasters import upcast
@@ -66,27 +67,42 @@ def encode_event(event: Event) -> Payload:
 
 def _pack_typed(value: Any, hint: Any, what: str) -> Any:
     """Pack the parts of a value whose annotation leaves their type open; the typed parts are msgspec's affair."""
-    if isinstance(value, msgspec.Struct) and hint is not Any and hint is not object:
+    hint = _member(hint, value)
+    arguments = typing.get_args(hint)
+    if isinstance(value, msgspec.Struct) and isinstance(hint, type):
         parts = {f: _pack_typed(getattr(value, f), h, f"{what}.{f}") for f, h in open_fields(type(value)).items()}
         changed = {f: packed for f, packed in parts.items() if packed is not getattr(value, f)}
         return msgspec.structs.replace(value, **changed) if changed else value
-    arguments = typing.get_args(hint)
-    if type(value) is list and typing.get_origin(hint) is list:
+    if type(value) is tuple and hint is not Any:
+        hints = arguments if arguments and arguments[-1] is not ... else (arguments[:1] or (Any,)) * len(value)
+        return tuple(_pack_typed(item, h, f"{what}[{i}]") for i, (item, h) in enumerate(zip(value, hints, strict=False)))
+    if type(value) is list and arguments:
         items = [_pack_typed(item, arguments[0], f"{what}[{i}]") for i, item in enumerate(value)]
         return items if any(a is not b for a, b in zip(items, value, strict=True)) else value
-    if type(value) is dict and typing.get_origin(hint) is dict and arguments[1] is not Any:
+    if type(value) is dict and arguments and arguments[1] is not Any:
         pack(dict.fromkeys(value), what)  # the keys
         return {key: _pack_typed(item, arguments[1], f"{what}[{key!r}]") for key, item in value.items()}
     return pack(value, what)
 
 
+def _member(hint: Any, value: Any) -> Any:
+    """Return the member of a union that the value belongs to, a plain hint itself, and Any where there is no telling."""
+    members = typing.get_args(hint) if typing.get_origin(hint) in (Union, UnionType) else (hint,)
+    for member in members:
+        kind = typing.get_origin(member) or member
+        if isinstance(kind, type) and kind not in (Any, object) and isinstance(value, kind):
+            return member
+    return Any
+
+
 def _encode_unknown(event: UnknownEvent) -> Payload:
     """Carry an event of an unknown type through as it was recorded (copies, merges)."""
-    kind = EventType(event.type, event.schema, UnknownEvent, {}, None)
+    check_type(event.type, event.schema)
     data = event.raw or encode_value(event.data, event.type)
     if len(data) > MAX_RECORD_BYTES:
         raise RecordTooLarge(f"a {event.type} event", len(data), MAX_RECORD_BYTES)
-    return Payload(kind, data, event)
+    kind = EventType(event.type, event.schema, UnknownEvent, {}, None)
+    return Payload(kind, data, decode_event(event.type, event.schema, data))  # as readers will see it
 
 
 def encode_record(
@@ -172,22 +188,24 @@ def decode_records(records: bytes, types: bytes) -> list[Record]:
 
 
 def _decode_one(envelope: Envelope) -> Record:
-    kind = find_type(envelope.type)
-    raw = bytes(envelope.payload)
-    event: Event
-    try:
-        if kind is None:
-            event = UnknownEvent(envelope.type, envelope.schema, _decode_any(raw), raw=raw)
-        elif kind.schema == envelope.schema:
-            event = kind.decoder.decode(raw)
-        else:
-            data = upcast(envelope.type, envelope.schema, kind.schema, _decode_any(raw))
-            event = msgspec.convert(data, kind.cls)
-    except Exception as error:  # noqa: BLE001 - an upcaster may raise anything, and must not hide its neighbours
-        event = UnknownEvent(envelope.type, envelope.schema, _decode_any(raw), f"{type(error).__name__}: {error}", raw)
+    event = decode_event(envelope.type, envelope.schema, bytes(envelope.payload))
     cls = cast("Any", record_class(envelope.type, cast("Any", type(event))))
     fields = [getattr(envelope, field) for field in Record.__struct_fields__[:-1]]
     return cast("Record", cls(*fields, event))
+
+
+def decode_event(type_name: str, schema: int, raw: bytes) -> Event:
+    """Decode one event: as its class, through upcasters if it is older, else as an UnknownEvent that says why."""
+    kind = find_type(type_name)
+    if kind is None:
+        return UnknownEvent(type_name, schema, _decode_any(raw), raw=raw)
+    try:
+        if kind.schema == schema:
+            return cast("Event", kind.decoder.decode(raw))
+        data = upcast(type_name, schema, kind.schema, _decode_any(raw))
+        return cast("Event", msgspec.convert(data, cast("Any", kind.cls)))
+    except Exception as error:  # noqa: BLE001 - an upcaster may raise anything, and must not hide its neighbours
+        return UnknownEvent(type_name, schema, _decode_any(raw), f"{type(error).__name__}: {error}", raw)
 
 
 def _decode_any(payload: bytes) -> Any:

@@ -91,6 +91,8 @@ def create_trials(experiment_id: UUID, created: list[ev.TrialCreated], number: i
         if state is None:
             raise UnknownExperiment(f"there is no experiment {experiment_id}.")
         first = state.next_trial_id if number is None else number
+        if first + len(created) - 1 > MAX_TRIAL_ID:
+            raise InvalidValue(f"no trial numbers are left after {first - 1}; give number=, or go on in a new experiment.")
         return [(trial_stream(experiment_id, first + i), event) for i, event in enumerate(created)]
 
     return command
@@ -121,26 +123,40 @@ def claim(experiment_id: UUID, worker: str, lease_seconds: float) -> Command:
     """Claim the next trial of an experiment, after writing off those whose lease has run out; nothing when none waits."""
 
     def command(view: View) -> list[Staged]:
-        staged: list[Staged] = []
-        waiting: list[tuple[TrialState, int]] = []
-        for state in view.expired(experiment_id, _EXPIRED_PER_CLAIM):
-            staged += _write_off(state)
-            if state.lost + 1 < state.max_attempts:
-                waiting.append((state, state.attempt + 1))
+        late, candidates = _written_off(view, experiment_id)
         first = view.first_ready(experiment_id)
         if first is not None:
-            waiting.append((first, first.attempt + 1))
-        if waiting:
-            state, attempt = min(waiting, key=lambda pair: claim_order(pair[0]))
-            staged.append((state.stream, _claimed(view, worker, attempt, lease_seconds)))
+            candidates.append(first)
+        staged = [pair for state in late for pair in _write_off(state)]
+        if candidates:
+            state = min(candidates, key=claim_order)
+            staged.append((state.stream, _claimed(view, worker, state.attempt + 1, lease_seconds)))
         return staged
 
     return command
 
 
+def _written_off(view: View, experiment_id: UUID) -> tuple[list[TrialState], list[TrialState]]:
+    """Return trials whose lease has run out, and those of them that may be tried again.
+
+    Not all at once when there are many; but enough to find one to try again, if there is one.
+    """
+    limit = _EXPIRED_PER_CLAIM
+    while True:
+        late = view.expired(experiment_id, limit)
+        candidates = [state for state in late if _may_be_tried_again(state)]
+        if candidates or len(late) < limit:
+            return late, candidates
+        limit *= 4
+
+
+def _may_be_tried_again(state: TrialState) -> bool:
+    return state.lost + 1 < state.max_attempts
+
+
 def _write_off(state: TrialState) -> list[Staged]:
     events: list[Event] = [ev.TrialLost(state.attempt, state.worker or "", state.deadline or 0)]
-    if state.lost + 1 < state.max_attempts:
+    if _may_be_tried_again(state):
         events.append(ev.TrialRequeued())
     return [(state.stream, event) for event in events]
 
@@ -218,8 +234,33 @@ def finish(experiment_id: UUID, trial_id: int, attempt: int | None, event: Event
 
 
 def _late(attempt: int, event: Any) -> ev.LateResultReceived:
-    _, meant = TRANSITIONS[type(event)]
+    _, meant = TRANSITIONS.get(type(event), (None, Status.RUNNING))
     return ev.LateResultReceived(attempt, str(meant), event.results, getattr(event, "error", None))
+
+
+def report(experiment_id: UUID, trial_id: int, attempt: int | None, results: dict[str, Any]) -> Command:
+    """Record results beside the trial's end; late ones, as ``finish`` does, when the attempt has lost its lease."""
+
+    def command(view: View) -> list[Staged]:
+        state = _trial(view, experiment_id, trial_id)
+        event = ev.ResultsReported(results, attempt or 0)
+        if attempt is not None and _is_superseded(state, attempt):
+            return [(state.stream, _late(attempt, event))]
+        return [(state.stream, event)]
+
+    return command
+
+
+def configure(experiment_id: UUID, trial_id: int, attempt: int | None, parameters: dict[str, Any]) -> Command:
+    """Add parameters to the config; LeaseLost when the attempt has lost its lease."""
+
+    def command(view: View) -> list[Staged]:
+        state = _trial(view, experiment_id, trial_id)
+        if attempt is not None:
+            _require_lease(state, attempt)
+        return [(state.stream, ev.TrialConfigured(parameters, attempt or 0))]
+
+    return command
 
 
 def cancel(experiment_id: UUID, trial_id: int) -> Command:

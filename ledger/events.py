@@ -16,7 +16,7 @@ from __future__ import annotations
 from typing import Any, Literal
 
 from ledger.parts import Arm, ErrorInfo, Points
-from ledger.registry import Event, event
+from ledger.registry import Event, event, find_type
 
 __all__ = [
     "Arm", "AttributesSet", "ClockSkewed", "EnvironmentCaptured", "ErrorInfo", "ExperimentCreated",
@@ -95,13 +95,14 @@ class TrialCreated(Event, omit_defaults=True):
 
 @event
 class TrialConfigured(Event, omit_defaults=True):
-    """Parameters were added to the trial's config while it runs (define-by-run); each is set once.
+    """Parameters were added to the trial's config before its end (define-by-run); each is set once.
 
     >>> TrialConfigured({"dropout": 0.1}).parameters
     {'dropout': 0.1}
     """
 
     parameters: dict[str, Any]
+    attempt: int = 0
 
 
 @event
@@ -359,3 +360,7 @@ class ClockSkewed(Event, omit_defaults=True):
 
     raw_time: int
     behind_seconds: float
+
+
+#: Names of the types above: the package knows what they mean for the state of an experiment or trial.
+VOCABULARY = frozenset(name for name in __all__ if find_type(name) is not None)

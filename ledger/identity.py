@@ -36,7 +36,8 @@ def _user_at_host() -> str:
         user = getpass.getuser()
     except (KeyError, OSError):  # a uid without a passwd entry, as containers have
         user = f"uid{os.getuid()}"
-    return f"{user}@{socket.gethostname()}"
+    name = f"{user}@{socket.gethostname()}"
+    return name.encode(errors="backslashreplace").decode()  # a login name may be any bytes
 
 
 def default_actor(worker: str | None = None) -> str:

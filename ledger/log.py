@@ -2,19 +2,22 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import threading
 import time
+import warnings
+from collections import deque
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import Any
 from uuid import UUID
 
 from ledger.backends.base import Appended, Backend, Command, Submission, config_digest
 from ledger.codec import SALT_BYTES
-from ledger.errors import CommitFailed, Corrupted, InvalidValue
+from ledger.errors import CommandRefused, CommitFailed, Corrupted, InvalidValue
 from ledger.identity import default_actor, uuid7_bytes
 from ledger.records import Context, Record, to_nanoseconds
-from ledger.registry import Event, type_name
+from ledger.registry import Event, type_names
 from ledger.tail import Subscription
 from ledger.values import check_label
 
@@ -25,15 +28,18 @@ ANY = None
 _PAGE_POSITIONS = 256
 
 
+#: How long a thread waits for the one that commits before it looks for itself; only an interrupt makes it matter.
+_PATIENCE_SECONDS = 0.05
+
+
 class _Ticket:
     """A submission that waits for a commit."""
 
-    __slots__ = ("answer", "lead", "submission", "wake")
+    __slots__ = ("answer", "submission", "wake")
 
     def __init__(self, submission: Submission) -> None:
         self.submission = submission
         self.answer: Appended | BaseException | None = None
-        self.lead = False  # this thread is to commit for all that wait
         self.wake = threading.Lock()
         self.wake.acquire()
 
@@ -51,9 +57,9 @@ class EventLog:
     def __init__(self, backend: Backend, actor: str | None = None) -> None:
         self.backend = backend
         self.actor = default_actor() if actor is None else check_label(actor, "the actor")
-        self._mutex = threading.Lock()
-        self._queue: list[_Ticket] = []
-        self._leading = False
+        self._queue: deque[_Ticket] = deque()
+        self._leading = threading.Lock()
+        self._leader: int | None = None  # the thread that is committing
 
     # ------------------------------------------------------------------------------------------------ append
 
@@ -141,53 +147,50 @@ class EventLog:
 
     def _submit(self, submission: Submission) -> Appended:
         self.backend.check_usable()  # before any lock: in a forked child one may be held by a thread that is not there
+        if self._leader == threading.get_ident():
+            raise CommandRefused("a command may not append: it runs inside an append. Return the events instead.")
         ticket = _Ticket(submission)
-        with self._mutex:
-            self._queue.append(ticket)
-            ticket.lead, self._leading = not self._leading, True
-        if not ticket.lead:
-            self._wait(ticket)
-        if ticket.lead:
-            self._lead()
+        self._queue.append(ticket)
+        try:
+            if self._leading.locked():
+                ticket.wake.acquire(timeout=_PATIENCE_SECONDS)
+            if ticket.answer is None:
+                # Whoever holds this lock commits for all who wait. A lock in a `with` is given back whatever happens; an
+                # interrupt (Ctrl-C comes between any two steps of the main thread) must not leave the others waiting.
+                with self._leading:
+                    if ticket.answer is None:
+                        self._commit_waiting()
+        except BaseException:
+            with contextlib.suppress(ValueError):
+                self._queue.remove(ticket)
+            raise
+        warning = self.backend.take_warning()
+        if warning is not None:
+            warnings.warn(warning, stacklevel=3)
         if isinstance(ticket.answer, Appended):
             return ticket.answer
-        raise ticket.answer or RuntimeError("a commit ended without an answer")
+        raise ticket.answer or _for_submission(KeyboardInterrupt(), submission)
 
-    def _wait(self, ticket: _Ticket) -> None:
-        try:
-            ticket.wake.acquire()
-        except BaseException:  # an interrupt: leave the queue, or pass on the lead that came at the same moment
-            with self._mutex:
-                if ticket in self._queue:
-                    self._queue.remove(ticket)
-            if ticket.lead:
-                self._pass_on()
-            raise
-
-    def _lead(self) -> None:
-        """Commit for everyone who waits now, then let one of those who came meanwhile lead."""
-        with self._mutex:
-            group, self._queue = self._queue, []
+    def _commit_waiting(self) -> None:
+        """Commit for everyone who waits now, then wake one of those who came meanwhile, to do the same."""
+        group: list[_Ticket] = []
         answers: Sequence[Appended | BaseException] = []
         try:
-            answers = self.backend.commit([ticket.submission for ticket in group])
+            while self._queue:
+                group.append(self._queue.popleft())
+            self._leader = threading.get_ident()
+            answers = self.backend.commit([ticket.submission for ticket in group]) if group else []
         except BaseException as error:
             answers = [_for_submission(error, ticket.submission) for ticket in group]
             if not isinstance(error, Exception):
                 raise  # an interrupt is the leader's own; the others learn that the outcome is unknown
         finally:
-            for ticket, answer in zip(group, answers, strict=True):
+            self._leader = None
+            for ticket, answer in zip(group, answers, strict=False):
                 ticket.answer = answer
-                ticket.wake.release()
-            self._pass_on()
-
-    def _pass_on(self) -> None:
-        with self._mutex:
-            if self._queue:
-                self._queue[0].lead = True
-                self._queue[0].wake.release()
-            else:
-                self._leading = False
+                _wake(ticket)
+            with contextlib.suppress(IndexError):
+                _wake(self._queue[0])
 
     # -------------------------------------------------------------------------------------------------- read
 
@@ -203,12 +206,13 @@ class EventLog:
 
     def read(
         self, after: int = 0, *, as_of: int | None = None, limit: int | None = None, stream: str | None = None,
-        experiment: UUID | None = None, config: Any = None, types: Iterable[str | type[Event]] | None = None,
+        experiment: UUID | None = None, config: Any = None, types: str | type[Event] | Iterable[str | type[Event]] | None = None,
     ) -> Iterator[Record]:  # fmt: skip
         """Iterate over records after a position (exclusive), in order of position, to the head as it is found.
 
         ``as_of`` is the last position to read; ``limit`` the largest number of records. ``stream``, ``experiment`` (its
-        trials too) and ``config`` (the trials created with it) go through an index; ``types`` are names or classes.
+        trials too) and ``config`` (the trials created with it) go through an index; ``types`` are names or classes, one or
+        several.
 
         Each page is read in a short transaction of its own, so a slow reader holds nobody up; it misses and repeats
         nothing, whatever is appended or sealed meanwhile. Raises Corrupted rather than return damaged bytes.
@@ -222,7 +226,7 @@ class EventLog:
         _check_position(after, "after")
         if sum(filter_ is not None for filter_ in (stream, experiment, config)) > 1:
             raise InvalidValue("of stream, experiment and config, one at most can be given; filter the rest yourself.")
-        names = None if types is None else frozenset(type_name(kind) for kind in types)
+        names = type_names(types)
         if stream is not None:
             records = self._read_stream(stream, after)
         elif experiment is not None:
@@ -265,6 +269,11 @@ class EventLog:
         """Catch up from a position, then follow; see ``Subscription``."""
         _check_position(after, "after")
         return Subscription(self.backend, after, **filters)
+
+
+def _wake(ticket: _Ticket) -> None:
+    with contextlib.suppress(RuntimeError):  # it was woken before, and has not looked yet
+        ticket.wake.release()
 
 
 def _context(

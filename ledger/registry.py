@@ -8,13 +8,13 @@ from __future__ import annotations
 
 import functools
 import typing
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from typing import TYPE_CHECKING, Any, ClassVar, TypeVar, cast, dataclass_transform, overload
 
 import msgspec
 
 from ledger.errors import InvalidValue
-from ledger.values import unpack_extension
+from ledger.values import check_text, unpack_extension
 
 if TYPE_CHECKING:
     # What type checkers should know: subclasses are frozen dataclasses without having to say so.
@@ -94,7 +94,8 @@ def event(cls: E | None = None, *, schema: int = 1, name: str | None = None) -> 
         global _generation
         if not (isinstance(cls, type) and issubclass(cls, Event)):
             raise InvalidValue(f"{cls!r} is not an Event; write `class Name(ledger.Event)` under @ledger.event.")
-        type_name = name or cls.__name__
+        type_name = cls.__name__ if name is None else name
+        check_type(type_name, schema)
         known = _by_name.get(type_name)
         if known is not None and known.cls.__module__ != cls.__module__:
             raise InvalidValue(
@@ -113,6 +114,18 @@ def event(cls: E | None = None, *, schema: int = 1, name: str | None = None) -> 
     return register if cls is None else register(cls)
 
 
+_OPEN_HINTS = (Any, object, dict, list, tuple)
+MAX_TYPE_BYTES = 120  # so that the header of a block with 512 types fits
+
+
+def check_type(name: Any, schema: Any) -> None:
+    """Refuse a type's name or schema version that no record could carry."""
+    if type(name) is not str or not 0 < len(check_text(name, "the event type's name").encode()) <= MAX_TYPE_BYTES:
+        raise InvalidValue(f"an event type is named {name!r:.150}; give a text of 1 to {MAX_TYPE_BYTES} bytes.")
+    if type(schema) is not int or not 1 <= schema < 2**31:
+        raise InvalidValue(f"the event type {name!r} has schema {schema!r}; give an int from 1.")
+
+
 @functools.cache
 def open_fields(cls: Any) -> dict[str, Any]:
     """Return the annotations of a struct's fields that hold values of any type, themselves or further down."""
@@ -124,7 +137,7 @@ def open_fields(cls: Any) -> dict[str, Any]:
 def _mentions_any(hint: Any, seen: tuple[Any, ...]) -> bool:
     if isinstance(hint, type) and issubclass(hint, msgspec.Struct) and hint not in seen:
         return any(_mentions_any(part, (*seen, hint)) for part in typing.get_type_hints(hint).values())
-    return hint is Any or hint is object or any(_mentions_any(part, seen) for part in typing.get_args(hint))
+    return hint in _OPEN_HINTS or any(_mentions_any(part, seen) for part in typing.get_args(hint))
 
 
 def type_of(event: Event) -> EventType:
@@ -143,6 +156,13 @@ def type_name(kind: str | type[Event]) -> str:
         return kind
     entry = _by_class.get(kind)
     return kind.__name__ if entry is None else entry.name
+
+
+def type_names(types: str | type[Event] | Iterable[str | type[Event]] | None) -> frozenset[str] | None:
+    """Return the names of types given as names or classes, one or several; None stays None."""
+    if types is None:
+        return None
+    return frozenset(type_name(kind) for kind in ([types] if isinstance(types, str | type) else types))
 
 
 def find_type(name: str) -> EventType | None:

@@ -204,5 +204,11 @@ os.register_at_fork(before=flush_before_fork, after_in_child=discard_in_child)
 
 @atexit.register
 def _close_at_exit() -> None:
+    first: Exception | None = None
     for book in list(_open_ledgers):
-        book.close()
+        try:
+            book.close()
+        except Exception as error:  # noqa: BLE001 - the others are to be closed too
+            first = first or error
+    if first is not None:
+        raise first

@@ -76,6 +76,7 @@ TRANSITIONS: dict[type[Event], tuple[frozenset[Status], Status | None]] = {
     ev.TrialCanceled: (_UNFINISHED, Status.CANCELED),
     ev.TrialAbandoned: (_UNFINISHED | {Status.LOST}, Status.ABANDONED),
     ev.LeaseRenewed: (_HELD, None),
+    ev.TrialConfigured: (_UNFINISHED, None),
 }
 
 _BY_ATTEMPT = (
@@ -163,7 +164,7 @@ def evolve_experiment(state: ExperimentState | None, subject: Subject, event: Ev
 
 def _refuse_newer(event: Event) -> None:
     """Raise for an event of the vocabulary in a form this version cannot read: the state after it is not known."""
-    if isinstance(event, UnknownEvent) and event.type in ev.__all__:
+    if isinstance(event, UnknownEvent) and event.type in ev.VOCABULARY:
         raise UnsupportedFormat(
             f"a {event.type} was recorded with schema {event.schema}, which this version cannot read ({event.problem}). "
             "Upgrade: pip install -U experiment-ledger."
@@ -236,6 +237,9 @@ def _check_transition(state: TrialState, event: Event) -> None:
     if isinstance(event, _BY_ATTEMPT) and event.attempt != state.attempt:
         hint = f" It is of attempt {event.attempt}, but the trial is at attempt {state.attempt}."
         raise InvalidTransition(state.stream, state.status, name, allowed_events(state.status), hint)
+    if isinstance(event, ev.ResultsReported | ev.TrialConfigured) and event.attempt not in (0, state.attempt):
+        hint = f" It is of attempt {event.attempt}, but the trial is at attempt {state.attempt}."
+        raise InvalidTransition(state.stream, state.status, name, allowed_events(state.status), hint)
     if isinstance(event, ev.TrialClaimed) and event.attempt != state.attempt + 1:
         raise InvalidValue(f"a claim of {state.stream} is attempt {state.attempt + 1}, not {event.attempt}.")
     if isinstance(event, ev.TrialClaimed | ev.LeaseRenewed):
@@ -304,13 +308,16 @@ def _waiting_again(state: TrialState, event: Any, at: int) -> dict[str, Any]:
 
 def _forced(state: TrialState, event: ev.StatusForced, at: int) -> dict[str, Any]:
     status = Status(event.status)
-    changes: dict[str, Any] = {"status": status, "results": {**state.results, **event.results}, "deadline": None}
+    # Always a new attempt: whoever holds the trial has lost it, and reports late.
+    changes: dict[str, Any] = {
+        "status": status, "results": {**state.results, **event.results}, "deadline": None, "attempt": state.attempt + 1,
+    }  # fmt: skip
     if status.is_finished:
         return {**changes, "ended_at": at}
     if status is Status.PENDING:
         return {**changes, "worker": None, "started_at": None, "ended_at": None}
     # Held by whoever forced it, without a lease that could run out: an import knows no deadline.
-    return {**changes, "ended_at": None, "attempt": state.attempt + 1, "started_at": at if status is Status.RUNNING else None}
+    return {**changes, "ended_at": None, "started_at": at if status is Status.RUNNING else None}
 
 
 def _reported(state: TrialState, event: ev.ResultsReported, at: int) -> dict[str, Any]:

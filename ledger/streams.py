@@ -34,8 +34,8 @@ def subject_of(stream: str) -> Subject | None:
 
     Raises InvalidValue for a name in the reserved spaces ``experiment/`` and ``trial/`` that is not well-formed.
     """
-    kind, _, rest = stream.partition("/")
-    if kind not in ("experiment", "trial"):
+    kind, separator, rest = stream.partition("/")
+    if not separator or kind not in ("experiment", "trial"):
         return None
     identifier, _, number = rest.partition("/")
     try:

@@ -2,21 +2,28 @@
 
 from __future__ import annotations
 
+import contextlib
 import threading
 import time
+import weakref
 from collections import deque
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from typing import TYPE_CHECKING, Self
 from uuid import UUID
 
 from ledger.backends.base import Backend
 from ledger.errors import InvalidValue, LedgerClosed
 from ledger.records import Record
-from ledger.registry import Event, type_name
+from ledger.registry import Event, type_names
 from ledger.streams import subject_of
 
 if TYPE_CHECKING:
     import asyncio
+
+
+def _call(function: Callable[[], None] | None) -> None:
+    if function is not None:
+        function()
 
 
 class Subscription:
@@ -48,7 +55,7 @@ class Subscription:
         *,
         experiment: UUID | None = None,
         stream: str | None = None,
-        types: Iterable[str | type[Event]] | None = None,
+        types: str | type[Event] | Iterable[str | type[Event]] | None = None,
         poll_seconds: float = 0.5,
     ) -> None:
         if not poll_seconds > 0:
@@ -56,14 +63,16 @@ class Subscription:
         self.position = after  # of the last record delivered, or left out
         self._backend = backend
         self._experiment, self._stream = experiment, stream
-        self._types = None if types is None else frozenset(type_name(kind) for kind in types)
+        self._types = type_names(types)
         self._poll_seconds = poll_seconds
         self._buffer: deque[Record] = deque()
         self._read_to = after
         self._bell = threading.Event()
         self._loop_bell: tuple[asyncio.AbstractEventLoop, asyncio.Event] | None = None
         self._closed = False
-        self._stop_listening = backend.listen(self._ring)
+        ring = weakref.WeakMethod(self._ring)  # one that is dropped and not closed is forgotten
+        self._stop_listening = backend.listen(lambda: _call(ring()))
+        weakref.finalize(self, self._stop_listening)
 
     def next(self, timeout: float | None = None) -> Record | None:
         """Return the next record, waiting for it; None when ``timeout`` seconds passed, or when closed."""
@@ -111,7 +120,7 @@ class Subscription:
         self._bell.set()
         if self._loop_bell is not None:
             loop, bell = self._loop_bell
-            if not loop.is_closed():
+            with contextlib.suppress(RuntimeError):  # the loop is closed: nobody waits
                 loop.call_soon_threadsafe(bell.set)
 
     def close(self) -> None:

@@ -9,17 +9,25 @@ from __future__ import annotations
 import threading
 import time
 import weakref
+from collections import deque
 from collections.abc import Callable, Mapping
-from typing import Any
+from typing import Any, NamedTuple
+from uuid import UUID
 
 from ledger.background import Background
 from ledger.errors import InvalidValue
 from ledger.events import MetricsLogged, Points, TelemetryLogged
+from ledger.identity import new_uuid7
+from ledger.records import to_nanoseconds
 from ledger.values import check_text
 
 FLUSH_SECONDS = 1.0
 FLUSH_VALUES = 256
+FLUSH_BYTES = 128 * 1024
 _WAITING_BATCHES = 64  # more than this and the caller flushes himself: a slow disk must not fill the memory
+_MAX_NAME = 1_000
+_MAX_TEXT = 4_000
+_MAX_ROW_BYTES = 256 * 1024
 
 _SCALARS = frozenset({int, float, str, bool, type(None)})
 _buffers: weakref.WeakSet[PointBuffer] = weakref.WeakSet()
@@ -37,113 +45,147 @@ class _Rows:
         self.last = 0
 
 
+class _Batch(NamedTuple):
+    """Points on their way into one event, with the append id that makes a second try safe."""
+
+    points: list[Points]
+    append_id: UUID
+
+
 class PointBuffer:
     """Collect points and hand them on in batches.
 
-    ``append`` gets a list of ``Points`` and records them durably; when it raises, the points are kept, and the error is
-    raised by the next ``add`` or ``flush``. Any thread may call anything.
+    ``append`` gets a list of ``Points`` and an append id, and records them durably; when it raises, the points are kept,
+    and the error is raised by the next ``add`` or ``flush``. Any thread may call anything.
     """
 
-    def __init__(self, append: Callable[[list[Points]], object], background: Background) -> None:
+    def __init__(self, append: Callable[[list[Points], UUID], object], background: Background) -> None:
         self._append = append
-        self._background = background
+        self.background = background
         self._lock = threading.Lock()
         self._flush_lock = threading.Lock()
         self._rows: dict[tuple[str, ...], _Rows] = {}
-        self._count = 0
-        self._batches: list[list[Points]] = []
+        self._count = self._size = 0
+        self._batches: deque[_Batch] = deque()
         self._error: Exception | None = None
         _buffers.add(self)
 
-    def add(self, step: float | None, values: Mapping[str, Any], at: int | None = None) -> None:
-        """Take one row in: values by name, at a step and a time (ns since 1970 UTC; now when None)."""
-        names = tuple(values)
-        row = [value if type(value) in _SCALARS else _scalar(name, value) for name, value in values.items()]
-        if type(step) not in (int, float, type(None)):
-            step = _step(step)
-        now = time.time_ns() if at is None else at
+    def add(self, step: Any, values: Mapping[str, Any], at: Any = None) -> None:
+        """Take one row in: values by name, at a step and a time (datetime with time zone, or ns; now when None).
+
+        Raises InvalidValue for what is no point; then nothing of the row is taken.
+        """
+        names, row, size = _checked_row(values)
+        step = step if type(step) in (float, type(None)) else _checked_step(step)
+        now = time.time_ns() if at is None else to_nanoseconds(at, "at") or 0
         with self._lock:
             if self._error is not None:
                 error, self._error = self._error, None
                 raise error
-            rows = self._rows.get(names)
-            if rows is None:
-                rows = self._rows[names] = _Rows(len(names))
-                _check_names(names)
-            rows.steps.append(step)
-            rows.times.append(now - rows.last)
-            rows.last = now
-            for column, value in zip(rows.values, row, strict=True):
-                column.append(value)
             begun = self._count == 0
+            self._take(names, row, step, now)
             self._count += len(row)
-            full = self._count >= FLUSH_VALUES
+            self._size += size
+            full = self._count >= FLUSH_VALUES or self._size >= FLUSH_BYTES
             if full:
                 self._close_batch()
-                overfull = len(self._batches) > _WAITING_BATCHES
-        if full and overfull:
+        if full and len(self._batches) > _WAITING_BATCHES:
             self.flush()
         elif full:
-            self._background.schedule(self, 0.0, self._flush_in_background)
+            self.background.schedule(self, 0.0, self._flush_in_background)
         elif begun:
-            self._background.schedule(self, FLUSH_SECONDS, self._flush_in_background)
+            self.background.schedule(self, FLUSH_SECONDS, self._flush_in_background)
+
+    def _take(self, names: tuple[str, ...], row: list[Any], step: float | None, now: int) -> None:
+        rows = self._rows.get(names)
+        if rows is None:
+            rows = self._rows[names] = _Rows(len(names))
+        rows.steps.append(step)
+        rows.times.append(now - rows.last)
+        rows.last = now
+        for column, value in zip(rows.values, row, strict=True):
+            column.append(value)
 
     def _close_batch(self) -> None:
         if self._rows:
-            self._batches.append([Points(list(names), rows.steps, rows.times, rows.values) for names, rows in self._rows.items()])
+            points = [Points(list(names), rows.steps, rows.times, rows.values) for names, rows in self._rows.items()]
+            self._batches.append(_Batch(points, new_uuid7()))
         self._rows = {}
-        self._count = 0
+        self._count = self._size = 0
 
     def flush(self) -> None:
         """Return when every point added before is recorded durably; raise what kept them from it."""
         with self._flush_lock:
             with self._lock:
                 self._close_batch()
-                batches, self._batches = self._batches, []
                 self._error = None
-            for number, batch in enumerate(batches):
-                try:
-                    self._append(batch)
-                except BaseException:
-                    with self._lock:
-                        self._batches = batches[number:] + self._batches
-                    raise
+            while self._batches:
+                self._append(*self._batches[0])  # its append id makes it safe to try again when this raises
+                self._batches.popleft()
 
     def _flush_in_background(self) -> float | None:
         try:
             self.flush()
         except Exception as error:  # noqa: BLE001 - kept for the thread that logs: it can act on it
             self._error = error
-        with self._lock:
-            return FLUSH_SECONDS if self._count or (self._batches and self._error is None) else None
+        return FLUSH_SECONDS if self._count or self._batches else None
 
     def discard(self) -> None:
         """Forget what is buffered (in a forked child: it is the parent's)."""
-        self._rows, self._batches, self._count = {}, [], 0
+        self._rows, self._count, self._size = {}, 0, 0
+        self._batches.clear()
         self._lock, self._flush_lock = threading.Lock(), threading.Lock()
 
 
-def _check_names(names: tuple[str, ...]) -> None:
-    for name in names:
+def _checked_row(values: Mapping[str, Any]) -> tuple[tuple[str, ...], list[Any], int]:
+    """Return the names, the values as they are recorded, and about how many bytes they take."""
+    names = tuple(values)
+    row = []
+    size = 10 * len(names)
+    for name, value in values.items():
         if type(name) is not str or not name:
             raise InvalidValue(f"a metric is named by a text that is not empty, not {name!r}.")
-        check_text(name, "the metric's name")
+        if not name.isascii() or len(name) > _MAX_NAME:
+            _check_name(name)
+        if type(value) is not float:
+            value = _scalar(name, value)
+            size += 4 * len(value) if type(value) is str else 0
+        row.append(value)
+        size += len(name)
+    if size > _MAX_ROW_BYTES:
+        raise InvalidValue(f"a row of {len(names):,} metrics takes about {size:,} bytes; log it in parts of {_MAX_ROW_BYTES:,}.")
+    return names, row, size
+
+
+def _check_name(name: str) -> None:
+    check_text(name, "the metric's name")
+    if len(name) > _MAX_NAME:
+        raise InvalidValue(f"the metric's name {name[:40]!r}... has {len(name):,} characters; at most {_MAX_NAME} are kept.")
 
 
 def _scalar(name: str, value: Any) -> Any:
     if getattr(value, "ndim", None) == 0 and hasattr(value, "item"):
         value = value.item()  # a numpy scalar, or an array or tensor of no dimensions
-    if type(value) in _SCALARS:
+    kind = type(value)
+    if kind is str:
+        if len(value) > _MAX_TEXT:
+            raise InvalidValue(
+                f"the metric {name!r} is a text of {len(value):,} characters; record more than {_MAX_TEXT:,} as a note."
+            )
+        return check_text(value, f"the metric {name!r}")
+    if kind is int and not -(2**63) <= value < 2**64:
+        raise InvalidValue(f"the metric {name!r} is {value!r}; an int of a point has 64 bits. Log float(value), or its text.")
+    if kind in _SCALARS:
         return value
     raise InvalidValue(
-        f"the metric {name!r} is a {type(value).__qualname__}; a point is a number, a text, a bool or None. "
+        f"the metric {name!r} is a {kind.__qualname__}; a point is a number, a text, a bool or None. "
         "Log one name for each part, or keep the whole as an artifact."
     )
 
 
-def _step(step: Any) -> int | float | None:
+def _checked_step(step: Any) -> int | float | None:
     value = _scalar("step", step)
-    if type(value) not in (int, float):
+    if type(value) not in (int, float, type(None)):
         raise InvalidValue(f"step is {step!r}; give a number.")
     return value  # type: ignore[no-any-return]
 
@@ -160,19 +202,25 @@ def point_rows(event: MetricsLogged | TelemetryLogged) -> list[tuple[str, int | 
 
 
 def flush_buffers(background: Background) -> None:
-    """Flush every buffer that uses this background thread, which is to say, belongs to this ledger."""
+    """Flush every buffer that uses this background thread, which is to say, belongs to this ledger.
+
+    All are tried; the first error is raised.
+    """
+    first: Exception | None = None
     for buffer in list(_buffers):
-        if buffer._background is background:
-            buffer.flush()
+        if buffer.background is background:
+            try:
+                buffer.flush()
+            except Exception as error:  # noqa: BLE001 - the others are to be flushed too
+                first = first or error
+    if first is not None:
+        raise first
 
 
 def flush_before_fork() -> None:
     """Flush every buffer, keeping what goes wrong for the threads that log: a fork cannot be refused."""
     for buffer in list(_buffers):
-        try:
-            buffer.flush()
-        except Exception as error:  # noqa: BLE001 - raised by the buffer's next add
-            buffer._error = error
+        buffer._flush_in_background()
 
 
 def discard_in_child() -> None:

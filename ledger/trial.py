@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import threading
 import traceback
+import weakref
 from collections.abc import Iterator, Mapping
 from types import TracebackType
 from typing import TYPE_CHECKING, Any
+from uuid import UUID
 
 from ledger import commands
 from ledger import events as ev
@@ -133,14 +135,16 @@ class Trial:
         self._attempt, self._worker, self._actor, self._is_done = attempt, worker, actor, False
         self._lease = Lease(
             self._book.log, self._book.background, self.experiment.id, self.id, attempt, lease_seconds,
-            actor or self._book.log.actor,
+            actor or self._book.log.actor, weakref.ref(self),
         )  # fmt: skip
 
     def start(self, *, lease_seconds: float = LEASE_SECONDS) -> None:
         """Start work on the trial without a block; end it with ``complete``, ``fail``, ``prune`` or ``release``."""
         seconds = commands.check_lease(lease_seconds)
-        command = commands.start(self.experiment.id, self.id, self._attempt, self._worker, seconds)
+        held = None if self._is_done else self._attempt  # an attempt that was handed back is not held any more
+        command = commands.start(self.experiment.id, self.id, held, self._worker, seconds)
         appended = self._execute(command)
+        self._is_done = False
         for _, event in appended.events:
             if isinstance(event, ev.TrialClaimed):
                 self._hold(event.attempt, event.lease_seconds, self._worker, self._actor)
@@ -170,6 +174,9 @@ class Trial:
         command = commands.finish(self.experiment.id, self.id, self._attempt, event, self._worker)
         appended = self._execute(command)
         self._let_go(done=True)
+        self._raise_if_late(appended)
+
+    def _raise_if_late(self, appended: Appended) -> None:
         _, last = appended.events[-1]
         if isinstance(last, ev.LateResultReceived):
             state = self.state
@@ -198,6 +205,7 @@ class Trial:
         self._let_go(done=True)
         state = self.state
         self._attempt = None if state.status is Status.PENDING else state.attempt
+        self._is_done = state.status not in (Status.READY, Status.RUNNING)
 
     def _let_go(self, *, done: bool = False) -> None:
         self._is_done = self._is_done or done
@@ -236,18 +244,28 @@ class Trial:
         if buffer is None:
             with self._mutex:
                 event = ev.MetricsLogged if kind == "metrics" else ev.TelemetryLogged
-                append = lambda points: self._record(event(points, self._attempt or 0))  # noqa: E731
+
+                def append(points: list[ev.Points], append_id: UUID) -> None:
+                    command = commands.record_on_trial(self.experiment.id, self.id, event(points, self._attempt or 0))
+                    self._book.log.execute(command, actor=self._actor, append_id=append_id)
+
                 buffer = self._buffers.setdefault(kind, PointBuffer(append, self._book.background))
         return buffer
 
     def configure(self, parameters: Mapping[str, Any]) -> None:
-        """Add parameters to the config while the trial runs (define-by-run); each is set once."""
-        self._record(ev.TrialConfigured(dict(parameters)))
+        """Add parameters to the config before the trial's end (define-by-run); each is set once.
+
+        Raises LeaseLost when the trial is no longer this handle's.
+        """
+        self._execute(commands.configure(self.experiment.id, self.id, self._attempt, dict(parameters)))
         self._config = None
 
     def report(self, results: Mapping[str, Any]) -> None:
-        """Record results before the trial's end, or late ones after it; they are merged."""
-        self._record(ev.ResultsReported(_results(results), self._attempt or 0))
+        """Record results before the trial's end, or more of them after it; they are merged.
+
+        Raises LeaseLost when the trial is no longer this handle's; the results are kept as late evidence.
+        """
+        self._raise_if_late(self._execute(commands.report(self.experiment.id, self.id, self._attempt, _results(results))))
 
     def note(self, text: str) -> None:
         """Add a remark."""
@@ -312,17 +330,20 @@ def _results(results: Mapping[str, Any] | None) -> dict[str, Any]:
 
 
 def error_info(error: BaseException | str | None) -> ev.ErrorInfo | None:
-    """Return an exception as it is recorded."""
+    """Return an exception as it is recorded: its text is made fit for a record, whatever it is."""
     if error is None:
         return None
     if isinstance(error, str):
-        return ev.ErrorInfo("", error)
+        return ev.ErrorInfo("", _clean(error))
     kind = type(error)
     name = kind.__qualname__ if kind.__module__ == "builtins" else f"{kind.__module__}.{kind.__qualname__}"
-    text = "".join(traceback.format_exception(error))
-    return ev.ErrorInfo(name, _clean(str(error)), _clean(text))
+    try:
+        message = str(error)
+    except Exception as problem:  # noqa: BLE001 - an exception's own __str__ must not keep it from being recorded
+        message = f"(its text cannot be had: {type(problem).__name__})"
+    return ev.ErrorInfo(_clean(name), _clean(message), _clean("".join(traceback.format_exception(error))))
 
 
 def _clean(text: str) -> str:
-    """Replace what UTF-8 cannot carry (file names that are no text), and cut to what fits a record."""
-    return text.encode(errors="backslashreplace").decode()[-65_536:]
+    """Replace what UTF-8 cannot carry (file names that are no text), and keep the last 64 KiB."""
+    return text.encode(errors="backslashreplace")[-65_536:].decode(errors="ignore")

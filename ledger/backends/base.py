@@ -118,6 +118,10 @@ class Backend(ABC):
         Raises CommitFailed when the outcome is unknown for all of them; LockTimeout when none was written.
         """
 
+    def take_warning(self) -> str | None:
+        """Return, once, what the user should be warned of after a commit; it is given when the answers are safe."""
+        return None
+
     @abstractmethod
     def head(self) -> int:
         """Return the last position; 0 when the log is empty."""

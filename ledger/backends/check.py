@@ -18,7 +18,7 @@ from ledger.backends.environment import Environment, Options
 from ledger.backends.jobindex import possible_keys
 from ledger.backends.postings import entry_decoder
 from ledger.backends.staging import config_of
-from ledger.backends.transaction import LmdbView
+from ledger.backends.view import FoldedStates, LmdbView
 from ledger.codec import decode_envelopes, decode_experiment_state, encode_state, encode_types, leaf_hashes, record_salts
 from ledger.errors import Corrupted, LedgerError, NotALedger
 from ledger.format import (
@@ -49,6 +49,7 @@ from ledger.tree import Edge
 
 MAX_PROBLEMS = 20
 _BLOCKS_PER_READ = 64
+_ENDED_STATES = 10_000  # of trials that have ended, held in memory for events that come later
 
 
 class LogCheck:
@@ -69,6 +70,7 @@ class LogCheck:
         self._tiles: dict[bytes, bytes] = {}
         self._experiments: dict[UUID, ExperimentState] = {}
         self._trials: dict[tuple[UUID, int], TrialState] = {}  # the unfinished
+        self._folded = FoldedStates(_ENDED_STATES)
         self._environment = Environment.acquire(path, Options(), create=False, readonly=True)
         self._checks = self._identify()
 
@@ -113,9 +115,9 @@ class LogCheck:
     def _walk(self, total: int) -> bool:
         """Check some blocks; say whether there may be more."""
         before = self.position
+        blocks: list[Block] = []
         try:
             with self._environment.read() as txn:
-                blocks = []
                 for block in blocks_from(txn, self._checks, self.position + 1):
                     blocks.append(block)
                     if len(blocks) == _BLOCKS_PER_READ:
@@ -158,9 +160,11 @@ class LogCheck:
         types = encode_types({(envelope.type, envelope.schema) for envelope in envelopes})
         if (times, types) != ((block.header.first_recorded_at, block.header.last_recorded_at), block.header.types):
             self._report(f"the header of the block at position {block.position} does not describe its records.")
-        for level, index, node in self.edge.extend(leaf_hashes(raw, salts)):
+        known = self.position + 1 - block.position  # records checked in blocks that have been sealed into this one since
+        for level, index, node in self.edge.extend(leaf_hashes(raw, salts)[known:]):
             self._tiles[tile_key(level, index)] = node
-        for position, (envelope, record) in enumerate(zip(envelopes, block.records(), strict=True), start=block.position):
+        new = list(zip(envelopes, block.records(), strict=True))[known:]
+        for position, (envelope, record) in enumerate(new, start=self.position + 1):
             self._check_record(position, envelope, record)
 
     def _check_record(self, position: int, envelope: Envelope, record: Record) -> None:
@@ -198,22 +202,18 @@ class LogCheck:
             state = evolve_trial(state, subject, record.event, at)
             if state.status.is_finished:
                 self._trials.pop(identity, None)
+                self._folded.put(stream_key(record.stream), record.position, state)
             else:
                 self._trials[identity] = state
         except LedgerError as error:
             self._report(f"the record at position {record.position} could not have happened: {_problem(error)}")
 
     def _finished(self, subject: Subject, record: Record) -> TrialState | None:
-        """Fold a trial that had ended from its records again: they are not all held in memory."""
+        """Return the state of a trial that had ended, folded from its records again: they are not all held in memory."""
         if record.version == 1:
             return None
-        state = None
         with self._environment.read() as txn:
-            view = LmdbView(self._checks, txn, 0)
-            positions = [p for p in view.positions(stream_key(record.stream)) if p < record.position]
-            for each in view.records_at(positions):
-                state = evolve_trial(state, subject, each.event, each.happened_at)
-        return state
+            return LmdbView(self._checks, txn, 0, self._folded).fold_trial(subject, record.position - 1)
 
     def _count_append(self, envelope: Envelope) -> None:
         identifier, first, count = self._append

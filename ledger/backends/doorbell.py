@@ -6,6 +6,7 @@ imported when the first reader listens, so that a process that only appends does
 
 from __future__ import annotations
 
+import contextlib
 import os
 import threading
 from collections.abc import Callable
@@ -26,7 +27,8 @@ class Doorbell:
     def ring(self) -> None:
         """Wake the listeners of this process at once; the file wakes the others'."""
         for callback in list(self._listeners.values()):
-            callback()
+            with contextlib.suppress(Exception):  # a reader's trouble is not the writer's, who has committed
+                callback()
 
     def listen(self, callback: Callable[[], None]) -> Callable[[], None]:
         """Call ``callback`` when the file changes; return a function that ends it."""
@@ -69,5 +71,4 @@ class Doorbell:
             self._listeners.clear()
         if observer:
             observer.stop()
-            if observer is not threading.current_thread():
-                observer.join(1.0)
+            observer.join(1.0)

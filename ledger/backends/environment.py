@@ -23,6 +23,7 @@ from typing import Any, NamedTuple, TypeVar
 
 import lmdb
 
+from ledger.backends.activity import Activity
 from ledger.backends.directory import describe_directory, require_writable
 from ledger.backends.gate import Gate, lock_holders
 from ledger.errors import (
@@ -30,6 +31,7 @@ from ledger.errors import (
     Corrupted,
     DiskFull,
     ForkedHandle,
+    HandleError,
     LedgerBusy,
     LedgerClosed,
     LedgerPoisoned,
@@ -40,6 +42,7 @@ from ledger.errors import (
 T = TypeVar("T")
 
 MAP_BYTES = 1 << 40  # address space only; the file is as large as its content
+_MAX_READERS = 2046
 _LITTLE_ROOM = 1 << 20
 _READER_CHECK_SECONDS = 5.0
 _FULL = {errno.ENOSPC, errno.EDQUOT, errno.EFBIG}
@@ -64,9 +67,8 @@ class Environment:
         self.count = 1
         self.forked = self.closed = False
         self.poison: str | None = None
-        self._idle = threading.Condition(threading.Lock())
-        self._active = 0
-        self._exclusive = False
+        self.activity = Activity()
+        self._write_lock = threading.Lock()
         self._readers_checked = time.monotonic()
         self._lock_fd = self._hold_directory()
         try:
@@ -76,7 +78,6 @@ class Environment:
         except BaseException:
             self._abandon()
             raise
-        self._write_lock = threading.Lock()
 
     # ---------------------------------------------------------------------------------------------- opening
 
@@ -94,6 +95,7 @@ class Environment:
                     environment._share(options, readonly)
                     return environment
                 if environment is not None:
+                    del cls._open[found]
                     environment._close_files()
             # A read-only handle shares the environment with others of this process, so the environment is made read-only
             # only where it has to be.
@@ -154,7 +156,7 @@ class Environment:
         for attempt in range(60):
             try:
                 environment = lmdb.open(
-                    str(self.path), map_size=size, max_readers=2046, max_spare_txns=0, readonly=self.readonly, lock=lock,
+                    str(self.path), map_size=size, max_readers=_MAX_READERS, max_spare_txns=0, readonly=self.readonly, lock=lock,
                     metasync=self.options.durability == "full", sync=True, writemap=False, map_async=False, create=True,
                 )  # fmt: skip
                 if lock:
@@ -190,53 +192,60 @@ class Environment:
     @contextlib.contextmanager
     def read(self) -> Iterator[Any]:
         """Hold a read transaction. Keep it short: while it lives, no page freed after it began can be used again."""
-        self._enter()
+        visit, txn = object(), None
         try:
-            txn = self._begin_read()
-            try:
-                yield txn
-            except lmdb.Error as error:
-                raise Corrupted(f"LMDB cannot read {self.path}: {error}.") from error
-            finally:
-                txn.abort()
+            self.activity.enter(visit)
+            self.check_usable()
+            txn = self._begin_read(visit)
+            yield txn
+        except lmdb.Error as error:
+            raise Corrupted(f"LMDB cannot read {self.path}: {error}.") from error
         finally:
-            self._leave()
+            if txn is not None:
+                txn.abort()
+            self.activity.leave(visit)
 
-    def _begin_read(self) -> Any:
+    def _begin_read(self, visit: object) -> Any:
         for _ in range(3):
             try:
                 return self._lmdb.begin()
             except lmdb.MapResizedError:
-                self._leave()
+                self.activity.leave(visit)
                 try:
                     self._resize(0)
                 finally:
-                    self._enter()
+                    self.activity.enter(visit)
             except lmdb.ReadersFullError:
                 self._lmdb.reader_check()
-        return self._lmdb.begin()
+        try:
+            return self._lmdb.begin()
+        except lmdb.ReadersFullError:
+            raise LedgerBusy(f"{self.path} has {_MAX_READERS:,} readers at this moment, which is all. Try again.") from None
 
-    def write(self, work: Callable[[Any], T]) -> T:
+    def write(self, work: Callable[[Any], T], after: Callable[[T], None] = lambda result: None) -> T:
         """Run the work in a write transaction and commit it; the work may be run again when the map has to grow.
 
-        Raises LockTimeout, what the work raised (nothing was written), or CommitFailed.
+        ``after`` is run on its result when it is on disk. Raises LockTimeout, what the work raised (nothing was
+        written), or CommitFailed.
         """
         with self._write_lock:
             self.check_usable()
-            return self._gate.run(lambda: self._write(work), self.options.lock_timeout)
+            result = self._gate.run(lambda: self._write(work), self.options.lock_timeout)
+            after(result)
+            return result
 
     def _write(self, work: Callable[[Any], T]) -> T:
+        visit = object()
         while True:
-            self._enter()
-            try:
+            txn = None
+            try:  # an interrupt may come between any two steps: nothing may be held that this block does not let go
+                self.activity.enter(visit)
+                self.check_usable()
                 self._clear_dead_readers()
                 txn = self._lmdb.begin(write=True)
-                try:
-                    result = work(txn)
-                except BaseException:
-                    txn.abort()
-                    raise
+                result = work(txn)
                 self.commit_transaction(txn)
+                txn = None
                 return result
             except lmdb.MapFullError:
                 grow_to = self._lmdb.info()["map_size"] * 2
@@ -245,7 +254,9 @@ class Environment:
             except (lmdb.Error, OSError) as error:
                 raise self._poisoned(error) from error
             finally:
-                self._leave()
+                if txn is not None:
+                    txn.abort()
+                self.activity.leave(visit)
             self._resize(grow_to)
 
     def _clear_dead_readers(self) -> None:
@@ -279,63 +290,38 @@ class Environment:
         left = limit - (self.path / "data.mdb").stat().st_size if limit != resource.RLIM_INFINITY else _LITTLE_ROOM
         return min(left, room.f_bavail * room.f_frsize) < _LITTLE_ROOM
 
-    # ------------------------------------------------------------- quiet moments: growing the map, forking, closing
-
-    def _enter(self) -> None:
-        with self._idle:
-            while self._exclusive:
-                self._idle.wait()
-            self.check_usable()
-            self._active += 1
-
-    def _leave(self) -> None:
-        with self._idle:
-            self._active -= 1
-            if self._active == 0:
-                self._idle.notify_all()
-
-    def quiesce(self, timeout: float) -> bool:
-        """Keep new transactions out and wait for those under way; ``resume`` lets them in again."""
-        with self._idle:
-            if not self._idle.wait_for(lambda: not self._exclusive, timeout):
-                return False
-            self._exclusive = True
-            if self._idle.wait_for(lambda: self._active == 0, timeout):
-                return True
-            self._exclusive = False
-            self._idle.notify_all()
-            return False
-
-    def resume(self) -> None:
-        """End a quiet moment."""
-        with self._idle:
-            self._exclusive = False
-            self._idle.notify_all()
+    # ------------------------------------------------------------------ growing the map, closing
 
     def _resize(self, size: int) -> None:
-        if not self.quiesce(60.0):
+        if not self.activity.quiesce(60.0):
             raise Corrupted(f"could not grow the map of {self.path}: a read transaction has been open for a minute.")
         try:
             self._lmdb.set_mapsize(size)
         finally:
-            self.resume()
+            self.activity.resume()
 
     def release(self) -> None:
-        """Give one handle's share back; the last one closes the environment."""
+        """Give one handle's share back; the last one closes the environment.
+
+        Raises HandleError when a view of it stays open in this process for a minute.
+        """
         with self._registry:
             if self.forked:
                 return
             self.count -= 1
-            if self.count == 0 and not self.closed:
-                self._close_files()
+            if self.count > 0 or self.closed:
+                return
+            if self._open.get(self._key) is self:
+                del self._open[self._key]
+        self._close_files()
 
     def _close_files(self) -> None:
-        if self._open.get(self._key) is self:
-            del self._open[self._key]
-        self.quiesce(60.0)
-        self.closed = True
-        self.resume()
-        self._abandon()
+        with self._write_lock:  # nobody commits, and nobody rings the doorbell
+            if not self.activity.quiesce(60.0):
+                raise HandleError(f"{self.path} was not closed: a view of it has been open for a minute. Leave it first.")
+            self.closed = True
+            self.activity.resume()
+            self._abandon()
 
     def _abandon(self) -> None:
         if hasattr(self, "_lmdb"):
@@ -363,12 +349,12 @@ _quiet: list[Environment] = []
 def _before_fork() -> None:
     # LMDB's close in the child would also clear the parent's reader slots: there must be none at this moment.
     Environment._registry.acquire()
-    _quiet.extend(e for e in Environment._open.values() if e.quiesce(5.0))
+    _quiet.extend(e for e in Environment._open.values() if e.activity.quiesce(5.0))
 
 
 def _after_fork_in_parent() -> None:
     for environment in _quiet:
-        environment.resume()
+        environment.activity.resume()
     _quiet.clear()
     Environment._registry.release()
 
@@ -376,8 +362,7 @@ def _after_fork_in_parent() -> None:
 def _after_fork_in_child() -> None:
     for environment in Environment._open.values():
         environment.forked = True
-        environment._idle = threading.Condition()  # another thread of the parent may have held it at that moment
-        environment._exclusive = False
+        environment.activity = Activity()  # another thread of the parent may have held its lock at that moment
         if environment in _quiet:
             environment._lmdb.close()
         for fd in (environment._lock_fd, environment.head_fd):

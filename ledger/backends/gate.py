@@ -50,9 +50,10 @@ class Gate:
         """Run the work under the lock; raise LockTimeout, without running it, after ``timeout`` seconds."""
         # While the helper still waits for a lock that its caller gave up on, a lock taken here would be dropped by it:
         # both use one open file description.
-        if self._waiting == 0 and self._try_lock():
-            try:
-                return work()
+        if self._waiting == 0:
+            try:  # unlocking what is not locked does nothing; an interrupt after locking must not keep it
+                if self._try_lock():
+                    return work()
             finally:
                 fcntl.flock(self._fd, fcntl.LOCK_UN)
         return self._run_in_helper(work, timeout)  # type: ignore[no-any-return]

@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import os
+import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, suppress
 from pathlib import Path
-from typing import Any, NamedTuple, cast
+from typing import Any, NamedTuple
 from uuid import UUID
 
 import lmdb
@@ -17,8 +18,9 @@ from ledger.backends.blocks import blocks_from, type_names
 from ledger.backends.check import LogCheck
 from ledger.backends.doorbell import Doorbell
 from ledger.backends.environment import Environment, Options
-from ledger.backends.staging import Staging, skew_submission, warn_of_skew
-from ledger.backends.transaction import LmdbTransaction, LmdbView
+from ledger.backends.staging import skew_submission, skew_warning
+from ledger.backends.transaction import LmdbTransaction
+from ledger.backends.view import FoldedStates, LmdbView
 from ledger.clock import Clock, Reading
 from ledger.errors import Corrupted, InvalidValue, LedgerClosed, NotALedger, ReadOnlyLedger, UnsupportedFormat
 from ledger.format import (
@@ -84,6 +86,8 @@ class LmdbBackend(Backend):
             )
         self._clock = Clock(clock)
         self._closed = False
+        self._warning: str | None = None
+        self._folded = FoldedStates()
         self._environment = Environment.acquire(self.path, options, create=create and not readonly, readonly=readonly)
         try:
             identity = self._identify()
@@ -100,9 +104,7 @@ class LmdbBackend(Backend):
 
     def _identify(self) -> Identity:
         checks = Checks(b"")
-        with self._environment.read() as txn:
-            value = txn.get(IDENTITY_KEY)
-            is_empty = txn.stat()["entries"] == 0
+        value, is_empty = self._look_for_identity()
         if value is None:
             if self.readonly or not is_empty:
                 raise NotALedger(f"{self.path} holds an LMDB database that is not a ledger. Give the path of a ledger.")
@@ -118,6 +120,15 @@ class LmdbBackend(Backend):
                 f"{self.path} has format {version}; this version reads up to {FORMAT}. Upgrade: pip install -U experiment-ledger."
             )
         return msgspec.msgpack.decode(checks.open_meta(IDENTITY_KEY, value), type=Identity)
+
+    def _look_for_identity(self) -> tuple[bytes | None, bool]:
+        deadline = time.monotonic() + 1.0
+        while True:
+            with self._environment.read() as txn:
+                value, is_empty = txn.get(IDENTITY_KEY), txn.stat()["entries"] == 0
+            if value is not None or not (self.readonly and is_empty) or time.monotonic() > deadline:
+                return value, is_empty
+            time.sleep(0.02)  # another process may be about to write it
 
     def _create(self, txn: Any, checks: Checks) -> bytes:
         value = txn.get(IDENTITY_KEY)
@@ -149,32 +160,28 @@ class LmdbBackend(Backend):
     def commit(self, group: Sequence[Submission]) -> list[Appended | Exception]:
         if self.readonly:
             raise ReadOnlyLedger(f"{self.path} was opened with readonly=True; open it without to append.")
-        done = self._use().write(lambda txn: self._commit(txn, group))
+        done = self._use().write(lambda txn: self._commit(txn, group), lambda done: self._ring(done.head))
         self._clock.reported(done.reading)
-        self._ring(done.head)
         if done.reading.behind:
-            warn_of_skew(done.reading.raw, done.reading.behind)
+            self._warning = skew_warning(done.reading.raw, done.reading.behind)
+        self._doorbell.ring()
         return done.answers
 
     def _commit(self, txn: Any, group: Sequence[Submission]) -> _Committed:
         """Write a group; this may run again, with a larger map."""
-        transaction = LmdbTransaction(self._checks, txn, 0)
+        transaction = LmdbTransaction(self._checks, txn, 0, self._folded)
         reading = self._clock.read(transaction.head.recorded_at)
         transaction.now = reading.now
         if reading.behind:
-            skew = skew_submission(reading.raw, reading.behind)
-            transaction.accept(skew, Staging(skew, transaction))
+            transaction.submit(skew_submission(reading.raw, reading.behind))
         answers: list[Appended | Exception] = []
         for submission in group:
             try:
-                known = transaction.find(submission)
-                staging = None if known else Staging(submission, transaction)
-            except (lmdb.Error, Corrupted, MemoryError):
+                answers.append(transaction.submit(submission))
+            except (lmdb.Error, Corrupted):
                 raise  # the transaction's own trouble: then the whole group must fail
             except Exception as error:  # noqa: BLE001 - a command may raise anything: it goes to its own caller
                 answers.append(error)
-                continue
-            answers.append(known or transaction.accept(submission, cast("Staging", staging)))
         return _Committed(transaction.finish(), answers, reading)
 
     def _ring(self, head: int) -> None:
@@ -182,12 +189,15 @@ class LmdbBackend(Backend):
         # because LMDB writes the file before it publishes the transaction).
         with suppress(OSError):  # a full disk: the records are safe all the same, and readers also look by themselves
             os.pwrite(self._environment.head_fd, head.to_bytes(8, "big"), 0)
-        self._doorbell.ring()
+
+    def take_warning(self) -> str | None:
+        warning, self._warning = self._warning, None
+        return warning
 
     # -- reading
 
     def _look(self, txn: Any) -> LmdbView:
-        return LmdbView(self._checks, txn, self._clock.now())
+        return LmdbView(self._checks, txn, self._clock.now(), self._folded)
 
     @contextmanager
     def view(self) -> Iterator[View]:
@@ -201,14 +211,14 @@ class LmdbBackend(Backend):
     def read_page(self, after: int, types: frozenset[str] | None = None) -> tuple[list[Record], int]:
         if after >= MAX_POSITION:
             return [], after
-        blocks, reached, count = [], after, 0
+        blocks, reached, size = [], after, 0
         with self._use().read() as txn:
             for block in blocks_from(txn, self._checks, after + 1):
                 reached = block.last
                 if types is None or types & type_names(block.header.types):
                     blocks.append(block)
-                    count += block.header.count
-                if count >= _PAGE_RECORDS:
+                size += block.header.count if blocks else 1  # blocks that are passed over take time, too
+                if size >= _PAGE_RECORDS:
                     break
             if reached == after and (head := self._look(txn).head.position) > after:
                 raise Corrupted(f"the record at position {after + 1} is missing (the log ends at {head}).", after + 1)

@@ -5,6 +5,7 @@ Everything is a list or a dict, everything that can be recomputed is. It is gone
 
 from __future__ import annotations
 
+import contextlib
 import os
 import threading
 from collections.abc import Callable, Iterator, Sequence
@@ -13,7 +14,7 @@ from uuid import UUID
 
 from ledger import events as ev
 from ledger.backends.base import Appended, Backend, Submission, View
-from ledger.backends.staging import Staging, answer_retry, config_of, skew_submission, warn_of_skew
+from ledger.backends.staging import Staging, answer_retry, config_of, skew_submission, skew_warning
 from ledger.clock import Clock
 from ledger.codec import decode_records, encode_record, encode_types, record_salts
 from ledger.errors import AppendIdReused, Corrupted, ForkedHandle, LedgerClosed
@@ -42,6 +43,7 @@ class MemoryBackend(Backend):
         self._lock = threading.RLock()
         self._pid = os.getpid()
         self._closed = False
+        self._warning: str | None = None
 
     def commit(self, group: Sequence[Submission]) -> list[Appended | Exception]:
         self.check_usable()
@@ -57,10 +59,15 @@ class MemoryBackend(Backend):
                     answers.append(error)
             self._clock.reported(reading)
         for callback in list(self._listeners):
-            callback()
+            with contextlib.suppress(Exception):  # a reader's trouble is not the writer's, who has committed
+                callback()
         if reading.behind:
-            warn_of_skew(reading.raw, reading.behind)
+            self._warning = skew_warning(reading.raw, reading.behind)
         return answers
+
+    def take_warning(self) -> str | None:
+        warning, self._warning = self._warning, None
+        return warning
 
     def _submit(self, submission: Submission, now: int) -> Appended:
         known = self._find(submission)

@@ -6,7 +6,6 @@ is refused half-way has left no trace.
 
 from __future__ import annotations
 
-import warnings
 from collections.abc import Sequence
 from uuid import UUID
 
@@ -142,10 +141,9 @@ def skew_submission(raw_time: int, behind: int) -> Submission:
     return Submission(command, append_id, append_id, default_actor())
 
 
-def warn_of_skew(raw_time: int, behind: int) -> None:
-    """Warn the user; after the commit, so that a warning made an error costs nobody an append."""
-    warnings.warn(
+def skew_warning(raw_time: int, behind: int) -> str:
+    """Say what is wrong with the clock, and what was done about it."""
+    return (
         f"the clock says {iso_nanoseconds(raw_time)}, {behind / 1e9:,.0f} s before the newest record; records get the time "
-        "of that one until the clock has caught up, and a ClockSkewed event keeps the raw time. Set the clock right.",
-        stacklevel=2,
+        "of that one until the clock has caught up, and a ClockSkewed event keeps the raw time. Set the clock right."
     )

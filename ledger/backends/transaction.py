@@ -1,6 +1,6 @@
 """A write transaction on LMDB: a view for commands, and everything that one group of submissions writes.
 
-Reads go through the checks of every value. Writes are collected while submissions are accepted, one after the other,
+Writes are collected while submissions are accepted, one after the other,
 each seeing what those before it left, and put at the end: one block, one entry a list, one head.
 """
 
@@ -13,12 +13,13 @@ from uuid import UUID
 import msgspec
 
 from ledger.backends.base import Appended, Submission
-from ledger.backends.blocks import Stored, find_block, write_blocks
-from ledger.backends.jobindex import LEASED, READY, WAITING, job_key, possible_keys, queue_prefix, ready_key, time_of, trial_of
-from ledger.backends.postings import ListEntry, entry_decoder, unpack_chunk
+from ledger.backends.blocks import Stored, write_blocks
+from ledger.backends.jobindex import job_key, possible_keys, ready_key
+from ledger.backends.postings import ListEntry
 from ledger.backends.staging import Staging, answer_retry, config_of
-from ledger.codec import decode_experiment_state, decode_trial_state, encode_record, encode_state, record_salts
-from ledger.errors import AppendIdReused, Corrupted
+from ledger.backends.view import FoldedStates, LmdbView
+from ledger.codec import encode_record, encode_state, record_salts
+from ledger.errors import AppendIdReused
 from ledger.format import (
     HEAD_KEY,
     Checks,
@@ -31,149 +32,18 @@ from ledger.format import (
     stream_key,
     tile_key,
 )
-from ledger.records import Record
-from ledger.state import ExperimentState, TrialState, claim_order, evolve_trial
-from ledger.streams import Subject, trial_stream
+from ledger.state import ExperimentState, TrialState
+from ledger.streams import trial_stream
 from ledger.tree import Edge
 
 _encoder = msgspec.msgpack.Encoder()
-_head_decoder = msgspec.msgpack.Decoder(Head)
-
-
-class LmdbView:
-    """The state of the log in one LMDB transaction."""
-
-    def __init__(self, checks: Checks, txn: Any, clock_now: int) -> None:
-        self._checks, self._txn = checks, txn
-        self.head = self._read_head()
-        self.now = max(clock_now, self.head.recorded_at)
-
-    def _read_head(self) -> Head:
-        value = self._txn.get(HEAD_KEY)
-        return Head() if value is None else _head_decoder.decode(self._checks.open_meta(HEAD_KEY, value))
-
-    def _get(self, key: bytes) -> bytes | None:
-        value = self._txn.get(key)
-        return None if value is None else self._checks.open(key, value)
-
-    def scan(self, prefix: bytes) -> Iterator[tuple[bytes, bytes]]:
-        """Iterate over keys with the prefix and their tested contents."""
-        cursor = self._txn.cursor()
-        found = cursor.set_range(prefix)
-        while found and (key := cursor.key()).startswith(prefix):
-            yield key, self._checks.open(key, cursor.value())
-            found = cursor.next()
-
-    def entry(self, key: bytes) -> ListEntry | None:
-        """Return a posting list's entry."""
-        content = self._get(key)
-        return None if content is None else entry_decoder.decode(content)
-
-    def positions(self, key: bytes) -> list[int]:
-        """Return all positions of a posting list; Corrupted when one is missing."""
-        entry = self.entry(key)
-        if entry is None:
-            return []
-        found: list[int] = []
-        if entry.tail_count < entry.count:
-            for chunk_key, content in self.scan(posting_key(entry.id)):
-                try:
-                    found += unpack_chunk(content)
-                except ValueError as error:
-                    raise Corrupted(f"the index 'postings' is damaged at key {chunk_key!r}: {error}.") from error
-        found += entry.positions()
-        if len(found) != entry.count:
-            raise Corrupted(f"the index of {key!r} holds {len(found)} positions, not {entry.count}.")
-        return found
-
-    def records_at(self, positions: list[int]) -> list[Record]:
-        """Return the records at ascending positions; those beyond the head are left out."""
-        records: list[Record] = []
-        i = 0
-        while i < len(positions):
-            block = find_block(self._txn, self._checks, positions[i])
-            if block is None:
-                if positions[i] <= self.head.position:
-                    raise Corrupted(f"the record at position {positions[i]} is missing.", positions[i])
-                break
-            start = i
-            while i < len(positions) and positions[i] <= block.last:
-                i += 1
-            records += block.records_at(positions[start:i])
-        return records
-
-    # -- what commands ask
-
-    def version(self, stream: str) -> int:
-        entry = self.entry(stream_key(stream))
-        return 0 if entry is None else entry.count
-
-    def experiment(self, experiment_id: UUID) -> ExperimentState | None:
-        entry = self.entry(experiment_key(experiment_id))
-        return None if entry is None or entry.state is None else decode_experiment_state(entry.state)
-
-    def experiments(self) -> Iterator[ExperimentState]:
-        # By first position: ids of the same millisecond are not in order.
-        entries = sorted((entry_decoder.decode(content) for _, content in self.scan(b"le")), key=lambda entry: entry.id)
-        for entry in entries:
-            if entry.state is not None:
-                yield decode_experiment_state(entry.state)
-
-    def experiment_named(self, name: str) -> UUID | None:
-        content = self._get(name_key(name))
-        if content is None:
-            return None
-        stored, identifier = msgspec.msgpack.decode(content, type=tuple[str, bytes])
-        return UUID(bytes=identifier) if stored == name else None
-
-    def trial(self, experiment_id: UUID, trial_id: int) -> TrialState | None:
-        stream = trial_stream(experiment_id, trial_id)
-        key = stream_key(stream)
-        entry = self.entry(key)
-        if entry is None:
-            return None
-        if entry.state is not None:
-            return decode_trial_state(entry.state)
-        return self._fold(Subject(experiment_id, trial_id), key)
-
-    def _fold(self, subject: Subject, key: bytes) -> TrialState | None:
-        state = None
-        for record in self.records_at(self.positions(key)):
-            state = evolve_trial(state, subject, record.event, record.happened_at)
-        return state
-
-    def first_ready(self, experiment_id: UUID) -> TrialState | None:
-        first = next(self.scan(queue_prefix(experiment_id, READY)), None)
-        keys = [key for key, _ in self._due(experiment_id)] + ([first[0]] if first else [])
-        return min((self._job(experiment_id, key) for key in keys), key=claim_order, default=None)
-
-    def _due(self, experiment_id: UUID) -> Iterator[tuple[bytes, bytes]]:
-        """Iterate over the trials that waited for a time which has come."""
-        for key, content in self.scan(queue_prefix(experiment_id, WAITING)):
-            if time_of(key) > self.now:
-                return
-            yield key, content
-
-    def expired(self, experiment_id: UUID, limit: int) -> list[TrialState]:
-        late: list[TrialState] = []
-        for key, _ in self.scan(queue_prefix(experiment_id, LEASED)):
-            if time_of(key) >= self.now or len(late) == limit:
-                break
-            late.append(self._job(experiment_id, key))
-        return late
-
-    def _job(self, experiment_id: UUID, key: bytes) -> TrialState:
-        state = self.trial(experiment_id, trial_of(key))
-        if state is None:
-            raise Corrupted(f"the index 'jobs' names trial {trial_of(key)} of experiment {experiment_id}, which does not exist.")
-        return state
 
 
 class LmdbTransaction(LmdbView):
-    """A view that also writes. For each submission ``find`` it or stage and ``accept`` it; then ``finish``."""
+    """A view that also writes. ``submit`` each submission, then ``finish``."""
 
-    def __init__(self, checks: Checks, txn: Any, clock_now: int) -> None:
-        super().__init__(checks, txn, clock_now)
+    def __init__(self, checks: Checks, txn: Any, clock_now: int, folded: FoldedStates | None = None) -> None:
+        super().__init__(checks, txn, clock_now, folded)
         self._position = self.head.position
         self._entries: dict[bytes, ListEntry] = {}
         self._new_positions: dict[bytes, list[int]] = {}
@@ -221,31 +91,53 @@ class LmdbTransaction(LmdbView):
 
     # -- accepting
 
-    def accept(self, submission: Submission, staging: Staging) -> Appended:
-        """Take in what was staged on this view; from here on nothing may fail but the transaction as a whole."""
+    def submit(self, submission: Submission) -> Appended:
+        """Take one submission in, or answer a known one; raises what its command raises, leaving no trace."""
+        known = self._find(submission)
+        if known is not None:
+            return known
+        staging = Staging(submission, self)
         if not staging.events:
             return Appended(UUID(bytes=submission.append_id), self._position, (), self.now)
-        first = self._position + 1
+        return self._accept(submission, staging, self._encode(submission, staging))
+
+    def _encode(self, submission: Submission, staging: Staging) -> list[tuple[Stored, bytes, list[bytes]]]:
+        """Return for each event its record, its leaf hash and the keys of its lists; nothing is changed yet."""
+        encoded = []
+        versions: dict[str, int] = {}
         salts = record_salts(submission.salt, 0, len(staging.events))
         for ordinal, (stream, subject, payload) in enumerate(staging.events):
-            key = self._stream_key(stream)
-            version = self.version(stream) + 1
-            self._position += 1
+            versions[stream] = versions.get(stream) or self.version(stream)
+            versions[stream] += 1
             raw, leaf = encode_record(
-                payload, position=self._position, stream=stream, version=version, recorded_at=self.now,
+                payload, position=self._position + 1 + ordinal, stream=stream, version=versions[stream], recorded_at=self.now,
                 append_id=submission.append_id, ordinal=ordinal, actor=submission.actor,
                 context=submission.context_of(ordinal), salt=salts[ordinal],
             )  # fmt: skip
-            kind = (payload.type.name, payload.type.schema)
-            self._stored.append(Stored(raw, submission.salt, ordinal, kind, self.now))
+            keys = [self._stream_key(stream)]
+            if subject is not None:
+                keys.append(experiment_key(subject.experiment_id))
+            digest = config_of(payload.event)
+            if digest is not None:
+                keys.append(config_key(digest))
+            stored = Stored(raw, submission.salt, ordinal, (payload.type.name, payload.type.schema), self.now)
+            encoded.append((stored, leaf, keys))
+        return encoded
+
+    def _accept(self, submission: Submission, staging: Staging, encoded: list[tuple[Stored, bytes, list[bytes]]]) -> Appended:
+        first = self._position + 1
+        for stored, leaf, keys in encoded:
+            self._position += 1
+            self._stored.append(stored)
             self._leaves.append(leaf)
-            self._index(key, subject, config_of(payload.event))
-        self._remember(submission, first, len(staging.events))
+            for key in keys:
+                self._new_positions.setdefault(key, []).append(self._position)
+        self._remember(submission, first, len(encoded))
         self._take_states(staging)
         events = tuple((stream, payload.event) for stream, _, payload in staging.events)
         return Appended(UUID(bytes=submission.append_id), first, events, self.now)
 
-    def find(self, submission: Submission) -> Appended | None:
+    def _find(self, submission: Submission) -> Appended | None:
         """Answer a submission that is in the log, or None."""
         identifiers: tuple[bytes, ...] = (submission.append_id,)
         places = [self._append_place(submission.append_id)]
@@ -273,15 +165,6 @@ class LmdbTransaction(LmdbView):
         self._appends[append_key(submission.append_id)] = first.to_bytes(8, "big") + count.to_bytes(4, "big")
         for ordinal, record_id in enumerate(submission.record_ids):
             self._appends[append_key(record_id)] = (first + ordinal).to_bytes(8, "big") + (1).to_bytes(4, "big")
-
-    def _index(self, key: bytes, subject: Subject | None, digest: bytes | None) -> None:
-        keys = [key]
-        if subject is not None:
-            keys.append(experiment_key(subject.experiment_id))
-        if digest is not None:
-            keys.append(config_key(digest))
-        for each in keys:
-            self._new_positions.setdefault(each, []).append(self._position)
 
     def _take_states(self, staging: Staging) -> None:
         self._experiment_states.update(staging.experiments)
@@ -317,6 +200,7 @@ class LmdbTransaction(LmdbView):
     def _write(self) -> None:
         if not self._stored:
             return
+        self._folded = None  # what is read from here on is not committed yet
         self._write_lists()
         self._put_many(sorted(self._appends.items()))
         unsealed_from, unsealed_bytes = write_blocks(self._txn, self._checks, self.head, self._stored)

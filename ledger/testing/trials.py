@@ -197,6 +197,7 @@ class TrialContract(ContractBase):
             ev.TrialClaimed("w", 2, 1.0, far), ev.TrialStarted(1), ev.TrialReleased(1), ev.TrialLost(1, "w", far),
             ev.TrialRequeued(), ev.TrialCompleted({}, 1), ev.TrialFailed(None, {}, 1), ev.TrialPruned({}, 1),
             ev.TrialTimedOut({}, 1), ev.TrialCanceled(), ev.TrialAbandoned(), ev.LeaseRenewed(1, far),
+            ev.TrialConfigured({"dropout": 0.5}, 1),
         ]  # fmt: skip
         number = 0
         for status in Status:
@@ -207,12 +208,12 @@ class TrialContract(ContractBase):
                 append(backend, [(stream, ev.TrialClaimed("w", 1, 1.0, far)), (stream, ev.TrialReleased(1))])
                 forced = "PENDING" if status in (Status.READY, Status.RUNNING) else status.value
                 append(backend, [(stream, ev.StatusForced(forced))])
-                attempt = 1
+                attempt = 2  # a forced status is an attempt of its own
                 if status in (Status.READY, Status.RUNNING):
-                    append(backend, [(stream, ev.TrialClaimed("w", 2, 1.0, far))])
-                    attempt = 2
+                    append(backend, [(stream, ev.TrialClaimed("w", 3, 1.0, far))])
+                    attempt = 3
                 if status is Status.RUNNING:
-                    append(backend, [(stream, ev.TrialStarted(2))])
+                    append(backend, [(stream, ev.TrialStarted(3))])
                 fields = {name: getattr(event, name) for name in event.__struct_fields__}
                 if "attempt" in fields:
                     fields["attempt"] = attempt if not isinstance(event, ev.TrialClaimed) else attempt + 1

@@ -153,12 +153,12 @@ def change_trial(row, kind, event, at):
 
 def force(row, event, at):
     """Change a trial's row by a forced status."""
-    row.update(status=event.status, deadline=None, ended_at=None)
+    row.update(status=event.status, deadline=None, ended_at=None, attempts=row["attempts"] + 1)
     row["result"].update(event.results)
     if event.status == "PENDING":
         row.update(worker=None, started_at=None)
     elif event.status == "RUNNING":
-        row.update(started_at=at, attempts=row["attempts"] + 1)
+        row["started_at"] = at
     else:
         row["ended_at"] = at
 

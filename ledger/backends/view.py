@@ -1,0 +1,185 @@
+"""The state of a log in LMDB, as one transaction sees it.
+
+Every value is tested by its check as it is read.
+"""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Iterator
+from typing import Any
+from uuid import UUID
+
+import msgspec
+
+from ledger.backends.blocks import find_block
+from ledger.backends.jobindex import LEASED, READY, WAITING, queue_prefix, time_of, trial_of
+from ledger.backends.postings import ListEntry, entry_decoder, unpack_chunk
+from ledger.codec import decode_experiment_state, decode_trial_state
+from ledger.errors import Corrupted
+from ledger.format import HEAD_KEY, Checks, Head, experiment_key, name_key, posting_key, stream_key
+from ledger.records import Record
+from ledger.state import ExperimentState, TrialState, claim_order, evolve_trial
+from ledger.streams import Subject, trial_stream
+
+_head_decoder = msgspec.msgpack.Decoder(Head)
+
+
+class FoldedStates:
+    """States of ended trials, which are not kept in the log, as they were folded last: so that many events on one, long
+    after its end, do not read it from the beginning each time. What is committed never changes, so neither do they.
+    """
+
+    def __init__(self, size: int = 256) -> None:
+        self._size = size
+        self._states: dict[bytes, tuple[int, TrialState]] = {}
+        self._lock = threading.Lock()
+
+    def get(self, key: bytes, up_to: int) -> tuple[int, TrialState | None]:
+        """Return the state and the position of the last record in it, or (0, None)."""
+        with self._lock:
+            found = self._states.get(key)
+        return found if found is not None and found[0] <= up_to else (0, None)
+
+    def put(self, key: bytes, position: int, state: TrialState) -> None:
+        """Keep a state; the one kept longest makes room."""
+        with self._lock:
+            self._states.pop(key, None)
+            self._states[key] = position, state
+            if len(self._states) > self._size:
+                del self._states[next(iter(self._states))]
+
+
+class LmdbView:
+    """The state of the log in one LMDB transaction."""
+
+    def __init__(self, checks: Checks, txn: Any, clock_now: int, folded: FoldedStates | None = None) -> None:
+        self._checks, self._txn = checks, txn
+        self._folded = folded
+        self.head = self._read_head()
+        self.now = max(clock_now, self.head.recorded_at)
+
+    def _read_head(self) -> Head:
+        value = self._txn.get(HEAD_KEY)
+        return Head() if value is None else _head_decoder.decode(self._checks.open_meta(HEAD_KEY, value))
+
+    def _get(self, key: bytes) -> bytes | None:
+        value = self._txn.get(key)
+        return None if value is None else self._checks.open(key, value)
+
+    def scan(self, prefix: bytes) -> Iterator[tuple[bytes, bytes]]:
+        """Iterate over keys with the prefix and their tested contents."""
+        cursor = self._txn.cursor()
+        found = cursor.set_range(prefix)
+        while found and (key := cursor.key()).startswith(prefix):
+            yield key, self._checks.open(key, cursor.value())
+            found = cursor.next()
+
+    def entry(self, key: bytes) -> ListEntry | None:
+        """Return a posting list's entry."""
+        content = self._get(key)
+        return None if content is None else entry_decoder.decode(content)
+
+    def positions(self, key: bytes) -> list[int]:
+        """Return all positions of a posting list; Corrupted when one is missing."""
+        entry = self.entry(key)
+        if entry is None:
+            return []
+        found: list[int] = []
+        if entry.tail_count < entry.count:
+            for chunk_key, content in self.scan(posting_key(entry.id)):
+                try:
+                    found += unpack_chunk(content)
+                except ValueError as error:
+                    raise Corrupted(f"the index 'postings' is damaged at key {chunk_key!r}: {error}.") from error
+        found += entry.positions()
+        if len(found) != entry.count:
+            raise Corrupted(f"the index of {key!r} holds {len(found)} positions, not {entry.count}.")
+        return found
+
+    def records_at(self, positions: list[int]) -> list[Record]:
+        """Return the records at ascending positions; those beyond the head are left out."""
+        records: list[Record] = []
+        i = 0
+        while i < len(positions):
+            block = find_block(self._txn, self._checks, positions[i])
+            if block is None:
+                if positions[i] <= self.head.position:
+                    raise Corrupted(f"the record at position {positions[i]} is missing.", positions[i])
+                break
+            start = i
+            while i < len(positions) and positions[i] <= block.last:
+                i += 1
+            records += block.records_at(positions[start:i])
+        return records
+
+    # -- what commands ask
+
+    def version(self, stream: str) -> int:
+        entry = self.entry(stream_key(stream))
+        return 0 if entry is None else entry.count
+
+    def experiment(self, experiment_id: UUID) -> ExperimentState | None:
+        entry = self.entry(experiment_key(experiment_id))
+        return None if entry is None or entry.state is None else decode_experiment_state(entry.state)
+
+    def experiments(self) -> Iterator[ExperimentState]:
+        # By first position: ids of the same millisecond are not in order.
+        entries = sorted((entry_decoder.decode(content) for _, content in self.scan(b"le")), key=lambda entry: entry.id)
+        for entry in entries:
+            if entry.state is not None:
+                yield decode_experiment_state(entry.state)
+
+    def experiment_named(self, name: str) -> UUID | None:
+        content = self._get(name_key(name))
+        if content is None:
+            return None
+        stored, identifier = msgspec.msgpack.decode(content, type=tuple[str, bytes])
+        return UUID(bytes=identifier) if stored == name else None
+
+    def trial(self, experiment_id: UUID, trial_id: int) -> TrialState | None:
+        stream = trial_stream(experiment_id, trial_id)
+        key = stream_key(stream)
+        entry = self.entry(key)
+        if entry is None:
+            return None
+        if entry.state is not None:
+            return decode_trial_state(entry.state)
+        return self.fold_trial(Subject(experiment_id, trial_id), self.head.position)
+
+    def fold_trial(self, subject: Subject, up_to: int) -> TrialState | None:
+        """Fold a trial from its records up to a position; it goes on from where it was folded before, if it was."""
+        key = stream_key(trial_stream(subject.experiment_id, subject.trial_id or 0))
+        position, state = (0, None) if self._folded is None else self._folded.get(key, up_to)
+        for record in self.records_at([p for p in self.positions(key) if position < p <= up_to]):
+            state = evolve_trial(state, subject, record.event, record.happened_at)
+            position = record.position
+        if self._folded is not None and state is not None:
+            self._folded.put(key, position, state)
+        return state
+
+    def first_ready(self, experiment_id: UUID) -> TrialState | None:
+        first = next(self.scan(queue_prefix(experiment_id, READY)), None)
+        keys = [key for key, _ in self._due(experiment_id)] + ([first[0]] if first else [])
+        return min((self._job(experiment_id, key) for key in keys), key=claim_order, default=None)
+
+    def _due(self, experiment_id: UUID) -> Iterator[tuple[bytes, bytes]]:
+        """Iterate over the trials that waited for a time which has come."""
+        for key, content in self.scan(queue_prefix(experiment_id, WAITING)):
+            if time_of(key) > self.now:
+                return
+            yield key, content
+
+    def expired(self, experiment_id: UUID, limit: int) -> list[TrialState]:
+        late: list[TrialState] = []
+        for key, _ in self.scan(queue_prefix(experiment_id, LEASED)):
+            if time_of(key) >= self.now or len(late) == limit:
+                break
+            late.append(self._job(experiment_id, key))
+        return late
+
+    def _job(self, experiment_id: UUID, key: bytes) -> TrialState:
+        state = self.trial(experiment_id, trial_of(key))
+        if state is None:
+            raise Corrupted(f"the index 'jobs' names trial {trial_of(key)} of experiment {experiment_id}, which does not exist.")
+        return state

@@ -135,7 +135,8 @@ class Experiment:
 
         Exactly one worker gets a trial. It is the caller's while its lease is renewed, which the handle does by itself;
         when that stops (the process was killed), the trial is LOST after ``lease_seconds``, and by ``max_attempts``
-        waits again: the next claim by anyone records both.
+        waits again: the next claim by anyone records both. Times are the log's, which never go back: with the clock set
+        back, leases run out only when it has caught up.
 
         >>> import ledger
         >>> exp = ledger.open("memory:").experiment("demo")

@@ -31,7 +31,7 @@ from uuid import UUID
 import msgspec
 import zstandard
 
-from ledger.errors import Corrupted
+from ledger.errors import Corrupted, UnsupportedFormat
 
 FORMAT = 0
 MAX_POSITION = 2**63 - 1
@@ -154,9 +154,22 @@ class Checks:
 
     def open_block(self, position: int, value: bytes) -> BlockHeader:
         """Test a block and return its header; Corrupted when the check fails."""
-        if len(value) < _HEADER.size or self._digest(block_key(position), value[8:]) != value[:8]:
+        if position > MAX_POSITION or len(value) < _HEADER.size or self._digest(block_key(position), value[8:]) != value[:8]:
             raise Corrupted(f"the block at position {position} fails its checksum.", position)
         return read_header(value)
+
+
+def read_identity(value: bytes, path: str) -> Identity:
+    """Return the identity from its stored value; UnsupportedFormat for a newer format, Corrupted for damage."""
+    try:  # the format first: a version that this one does not know can at least be named
+        version = msgspec.msgpack.decode(value[8:]).get("format")
+    except (msgspec.MsgspecError, AttributeError):
+        version = None
+    if isinstance(version, int) and version > FORMAT:
+        raise UnsupportedFormat(
+            f"{path} has format {version}; this version reads up to {FORMAT}. Upgrade: pip install -U experiment-ledger."
+        )
+    return msgspec.msgpack.decode(Checks(b"").open_meta(IDENTITY_KEY, value), type=Identity)
 
 
 def read_header(value: bytes) -> BlockHeader:

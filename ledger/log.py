@@ -252,7 +252,7 @@ class EventLog:
 
     def _read_stream(self, stream: str, after: int) -> Iterator[Record]:
         positions = self.backend.stream_positions(stream)
-        skipped = sum(position <= after for position in positions)
+        version = skipped = sum(position <= after for position in positions)
         for version, record in enumerate(self._read_listed(positions, after), start=skipped + 1):
             if record.stream != stream or record.version != version:
                 raise Corrupted(
@@ -260,6 +260,8 @@ class EventLog:
                     f"{record.version} of {record.stream!r} is.", record.position,
                 )  # fmt: skip
             yield record
+        if version != len(positions):
+            raise Corrupted(f"stream {stream!r} ends at version {version}, and should at {len(positions)}.")
 
     def page(self, after: int, types: frozenset[str] | None = None) -> tuple[list[Record], int]:
         """Return some records after a position, and the position up to which nothing was left out."""

@@ -148,7 +148,7 @@ def _checked_row(values: Mapping[str, Any]) -> tuple[tuple[str, ...], list[Any],
         if not name.isascii() or len(name) > _MAX_NAME:
             _check_name(name)
         if type(value) is not float:
-            value = _scalar(name, value)
+            value = _scalar(f"the metric {name!r}", value)
             size += 4 * len(value) if type(value) is str else 0
         row.append(value)
         size += len(name)
@@ -163,22 +163,20 @@ def _check_name(name: str) -> None:
         raise InvalidValue(f"the metric's name {name[:40]!r}... has {len(name):,} characters; at most {_MAX_NAME} are kept.")
 
 
-def _scalar(name: str, value: Any) -> Any:
+def _scalar(what: str, value: Any) -> Any:
     if getattr(value, "ndim", None) == 0 and hasattr(value, "item"):
         value = value.item()  # a numpy scalar, or an array or tensor of no dimensions
     kind = type(value)
     if kind is str:
         if len(value) > _MAX_TEXT:
-            raise InvalidValue(
-                f"the metric {name!r} is a text of {len(value):,} characters; record more than {_MAX_TEXT:,} as a note."
-            )
-        return check_text(value, f"the metric {name!r}")
+            raise InvalidValue(f"{what} is a text of {len(value):,} characters; record more than {_MAX_TEXT:,} as a note.")
+        return check_text(value, what)
     if kind is int and not -(2**63) <= value < 2**64:
-        raise InvalidValue(f"the metric {name!r} is {value!r}; an int of a point has 64 bits. Log float(value), or its text.")
+        raise InvalidValue(f"{what} is {value!r}; an int of a point has 64 bits. Log float(value), or its text.")
     if kind in _SCALARS:
         return value
     raise InvalidValue(
-        f"the metric {name!r} is a {kind.__qualname__}; a point is a number, a text, a bool or None. "
+        f"{what} is a {kind.__qualname__}; a point is a number, a text, a bool or None. "
         "Log one name for each part, or keep the whole as an artifact."
     )
 

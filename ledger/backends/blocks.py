@@ -76,7 +76,8 @@ class Block(NamedTuple):
     def records_at(self, positions: Sequence[int]) -> list[Record]:
         """Decode only the records at the positions."""
         if len(positions) * 2 > self.header.count:
-            return [record for record in self.records() if record.position in set(positions)]
+            records = self.records()
+            return [records[position - self.position] for position in positions]
         raws = _raw_records.decode(unpack_body(self.position, self.value, self.header).records)
         chosen = [bytes(raws[position - self.position]) for position in positions]
         return decode_records(array_header(len(chosen)) + b"".join(chosen), self.header.types)
@@ -99,6 +100,8 @@ def find_block(txn: Any, checks: Checks, position: int) -> Block | None:
     if not (cursor.set_range(key) and cursor.key() == key) and not (cursor.prev() and cursor.key()[:1] == BLOCKS):
         return None
     block = _open(checks, cursor.key(), cursor.value())
+    if block.position > position:
+        raise Corrupted(f"the index 'blocks' is out of order at position {position}.", position)
     return block if position <= block.last else None
 
 

@@ -24,7 +24,6 @@ from ledger.errors import Corrupted, LedgerError, NotALedger
 from ledger.format import (
     APPENDS,
     BLOCKS,
-    FORMAT,
     HEAD_KEY,
     IDENTITY_KEY,
     JOBS,
@@ -32,12 +31,12 @@ from ledger.format import (
     NAMES,
     TILES,
     Checks,
-    Identity,
     append_key,
     block_key,
     config_key,
     experiment_key,
     name_key,
+    read_identity,
     stream_key,
     tile_key,
     unpack_body,
@@ -82,9 +81,7 @@ class LogCheck:
             if not is_ledger:
                 raise NotALedger(f"{self._environment.path} holds an LMDB database that is not a ledger.")
             raise Corrupted("the ledger's identity is missing.")
-        identity = msgspec.msgpack.decode(Checks(b"").open_meta(IDENTITY_KEY, value), type=Identity)
-        if identity.format > FORMAT:
-            raise Corrupted(f"the ledger has format {identity.format}; this version checks up to {FORMAT}.")
+        identity = read_identity(value, str(self._environment.path))
         return Checks(identity.ledger_id)
 
     def run(self) -> None:

@@ -22,7 +22,7 @@ from ledger.backends.staging import skew_submission, skew_warning
 from ledger.backends.transaction import LmdbTransaction
 from ledger.backends.view import FoldedStates, LmdbView
 from ledger.clock import Clock, Reading
-from ledger.errors import Corrupted, InvalidValue, LedgerClosed, NotALedger, ReadOnlyLedger, UnsupportedFormat
+from ledger.errors import Corrupted, InvalidValue, LedgerClosed, NotALedger, ReadOnlyLedger
 from ledger.format import (
     FORMAT,
     IDENTITY_KEY,
@@ -32,6 +32,7 @@ from ledger.format import (
     Identity,
     config_key,
     experiment_key,
+    read_identity,
     stream_key,
 )
 from ledger.identity import default_actor, new_uuid7
@@ -103,23 +104,12 @@ class LmdbBackend(Backend):
     # -- opening
 
     def _identify(self) -> Identity:
-        checks = Checks(b"")
         value, is_empty = self._look_for_identity()
         if value is None:
             if self.readonly or not is_empty:
                 raise NotALedger(f"{self.path} holds an LMDB database that is not a ledger. Give the path of a ledger.")
-            value = self._environment.write(lambda txn: self._create(txn, checks))
-        # The format comes first in the value, so that a version this one does not know can at least be named.
-        content = value[8:]
-        try:
-            version = msgspec.msgpack.decode(content).get("format")
-        except (msgspec.MsgspecError, AttributeError):
-            version = None
-        if isinstance(version, int) and version > FORMAT:
-            raise UnsupportedFormat(
-                f"{self.path} has format {version}; this version reads up to {FORMAT}. Upgrade: pip install -U experiment-ledger."
-            )
-        return msgspec.msgpack.decode(checks.open_meta(IDENTITY_KEY, value), type=Identity)
+            value = self._environment.write(self._create)
+        return read_identity(value, str(self.path))
 
     def _look_for_identity(self) -> tuple[bytes | None, bool]:
         deadline = time.monotonic() + 1.0
@@ -130,11 +120,11 @@ class LmdbBackend(Backend):
                 return value, is_empty
             time.sleep(0.02)  # another process may be about to write it
 
-    def _create(self, txn: Any, checks: Checks) -> bytes:
+    def _create(self, txn: Any) -> bytes:
         value = txn.get(IDENTITY_KEY)
         if value is None:  # else another process was first
             identity = Identity(FORMAT, new_uuid7().bytes, self._clock.now(), default_actor())
-            value = checks.seal_meta(IDENTITY_KEY, _encoder.encode(identity))
+            value = Checks(b"").seal_meta(IDENTITY_KEY, _encoder.encode(identity))
             txn.put(IDENTITY_KEY, value)
         return bytes(value)
 

@@ -17,7 +17,7 @@ from ledger.backends.jobindex import LEASED, READY, WAITING, queue_prefix, time_
 from ledger.backends.postings import ListEntry, entry_decoder, unpack_chunk
 from ledger.codec import decode_experiment_state, decode_trial_state
 from ledger.errors import Corrupted
-from ledger.format import HEAD_KEY, Checks, Head, experiment_key, name_key, posting_key, stream_key
+from ledger.format import BLOCKS, HEAD_KEY, META, Checks, Head, experiment_key, name_key, posting_key, stream_key
 from ledger.records import Record
 from ledger.state import ExperimentState, TrialState, claim_order, evolve_trial
 from ledger.streams import Subject, trial_stream
@@ -65,7 +65,33 @@ class LmdbView:
 
     def _get(self, key: bytes) -> bytes | None:
         value = self._txn.get(key)
-        return None if value is None else self._checks.open(key, value)
+        if value is None:
+            self._check_absent(key)
+            return None
+        return self._checks.open(key, value)
+
+    def _check_absent(self, key: bytes) -> None:
+        """Raise Corrupted when the place where the key would stand is damaged: a flipped bit must not hide an entry.
+
+        The entries on both sides must be right, and in order; a search led astray by a damaged page above them ends
+        between two that are not.
+        """
+        cursor = self._txn.cursor()
+        following = cursor.set_range(key)
+        self._check_neighbour(cursor, key, after=True) if following else None
+        if cursor.prev() if following else cursor.last():
+            self._check_neighbour(cursor, key, after=False)
+
+    def _check_neighbour(self, cursor: Any, key: bytes, *, after: bool) -> None:
+        other = cursor.key()
+        if (other <= key) if after else (other >= key):
+            raise Corrupted(f"the index is out of order at key {key!r}.")
+        if other[:1] == BLOCKS:
+            self._checks.open_block(int.from_bytes(other[1:], "big"), cursor.value())
+        elif other[:1] == META:
+            self._checks.open_meta(other, cursor.value())
+        else:
+            self._checks.open(other, cursor.value())
 
     def scan(self, prefix: bytes) -> Iterator[tuple[bytes, bytes]]:
         """Iterate over keys with the prefix and their tested contents."""

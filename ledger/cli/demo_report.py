@@ -3,16 +3,20 @@
 from __future__ import annotations
 
 import shlex
+from collections.abc import Mapping
 from typing import Any
+
+import pandas as pd
 
 from ledger.audit import verify
 from ledger.cli.care import print_report
-from ledger.cli.demo_task import BASELINE
+from ledger.cli.demo_task import BASELINE_TRIAL
 from ledger.cli.opening import progress_bar
 from ledger.cli.output import console, print_table, shown
 from ledger.cli.summary import event_line
 from ledger.experiment import Experiment
 from ledger.state import Status, TrialState
+from projections import Tables
 
 _BEST = 5
 _SHORT = {"window_log": "window", "hash_log": "hash", "chain_log": "chain", "search_log": "search", "enable_ldm": "ldm"}
@@ -22,8 +26,9 @@ _PARAMETERS = ("level", "strategy", "window_log", "hash_log", "chain_log", "sear
 
 def report(path: str, experiment: Experiment, states: list[TrialState], program: str) -> bool:
     """Print the whole report; return whether the ledger was found intact."""
-    succeeded = [state for state in states if state.status is Status.SUCCEEDED]
-    if succeeded:
+    trials = Tables(experiment.book).trials(experiment.id)
+    succeeded = trials[trials["status"] == Status.SUCCEEDED.value]
+    if len(succeeded):
         _print_best(succeeded)
     told = most_eventful(states)
     _heading(f"The history of trial {told.id}, as recorded")
@@ -47,32 +52,32 @@ def _heading(text: str) -> None:
     console().print(Text(text, style="bold underline"))
 
 
-def _print_best(succeeded: list[TrialState]) -> None:
-    best = pareto(succeeded)
+def _print_best(trials: pd.DataFrame) -> None:
+    best = pareto(trials)
+    is_baseline = trials["trial_id"] == BASELINE_TRIAL
     for target, title in (("ratio", "Smallest"), ("compress_mb_s", "Fastest")):
-        ranked = sorted(succeeded, key=lambda state: -float(state.results[target]))[:_BEST]
+        ranked = trials.sort_values(f"result.{target}", ascending=False).head(_BEST)
+        chosen = pd.concat([ranked, trials[is_baseline & ~trials["trial_id"].isin(ranked["trial_id"])]])
         _heading(f"{title}: the best by {target}")
-        chosen = [*ranked, *(state for state in succeeded if state.config == BASELINE and state not in ranked)]
         columns = ["trial", "", *_RESULTS, *(_SHORT.get(name, name) for name in _PARAMETERS)]
-        print_table(columns, [_row(state, state.id in best) for state in chosen])
+        print_table(columns, [_row(row, best) for row in chosen.to_dict("records")])
     print(f"* nothing tried is both smaller and faster ({len(best)} such configs); = zstd's default, for comparison")
 
 
-def _row(state: TrialState, is_best: bool) -> list[Any]:
-    mark = "=" if state.config == BASELINE else ""
-    results = [f"{state.results[_RESULTS[0]]:.3f}", *(f"{state.results[name]:,.1f}" for name in _RESULTS[1:])]
-    return [state.id, ("*" if is_best else "") + mark, *results, *(shown(state.config.get(name)) for name in _PARAMETERS)]
+def _row(row: Mapping[Any, Any], best: set[int]) -> list[Any]:
+    number = row["trial_id"]
+    mark = ("*" if number in best else "") + ("=" if number == BASELINE_TRIAL else "")
+    results = [f"{row['result.ratio']:.3f}", *(f"{row[f'result.{name}']:,.1f}" for name in _RESULTS[1:])]
+    parameters = (row.get(f"config.{name}") for name in _PARAMETERS)
+    return [number, mark, *results, *(shown(None if pd.isna(value) else value) for value in parameters)]
 
 
-def pareto(states: list[TrialState]) -> set[int]:
+def pareto(trials: pd.DataFrame) -> set[int]:
     """Return the numbers of the trials that no other one beats in both ratio and speed."""
-    best: set[int] = set()
-    fastest = 0.0
-    for state in sorted(states, key=lambda state: (-state.results["ratio"], -state.results["compress_mb_s"])):
-        if state.results["compress_mb_s"] > fastest:
-            fastest = state.results["compress_mb_s"]
-            best.add(state.id)
-    return best
+    ranked = trials.sort_values(["result.ratio", "result.compress_mb_s"], ascending=False)
+    speed = ranked["result.compress_mb_s"]
+    is_best = speed > speed.cummax().shift(fill_value=0.0)
+    return set(ranked["trial_id"][is_best])
 
 
 def most_eventful(states: list[TrialState]) -> TrialState:

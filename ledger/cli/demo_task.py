@@ -33,6 +33,7 @@ _STRATEGIES = {
 
 #: What everybody uses: the library's default level, everything else left to it.
 BASELINE: dict[str, Any] = {"level": 3}
+BASELINE_TRIAL = 1  # the number of its trial
 
 
 class Corpus(NamedTuple):

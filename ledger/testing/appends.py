@@ -118,7 +118,7 @@ class AppendContract(ContractBase):
         assert times[-1] == clock()
 
     def test_a_clock_far_behind_is_recorded(self, backend: Backend, clock: FakeClock) -> None:
-        """A clock over a minute behind the log gives a warning, once, leaves a ClockSkewed event with the raw time, and no time falls."""
+        """A clock over a minute behind the log gives one warning and a ClockSkewed event, and no time falls."""
         append(backend, notes("before"))
         clock.advance(-3600)
         append(backend, notes("after"))

@@ -6,6 +6,7 @@ import pytest
 import zstandard
 
 import ledger
+import projections
 from ledger.cli import demo, demo_report, demo_task
 
 
@@ -125,8 +126,12 @@ def _state(number, ratio=1.0, speed=1.0, **more):
 
 def test_pareto_keeps_what_nothing_beats():
     """A config beaten in both ratio and speed is out; ties and extremes are in."""
-    states = [_state(1, 5, 1), _state(2, 4, 10), _state(3, 4, 5), _state(4, 1, 100), _state(5, 0.5, 50)]
-    assert demo_report.pareto(states) == {1, 2, 4}
+    measured = [(5, 1), (4, 10), (4, 5), (1, 100), (0.5, 50)]
+    with ledger.open("memory:") as book:
+        exp = book.experiment("e")
+        for ratio, speed in measured:
+            exp.new_trial({}).complete({"ratio": float(ratio), "compress_mb_s": float(speed)})
+        assert demo_report.pareto(projections.Tables(book).trials("e")) == {1, 2, 4}
 
 
 def test_the_trial_told_of_is_the_most_eventful():

@@ -8,6 +8,7 @@ from uuid import UUID
 
 from ledger import commands
 from ledger import events as ev
+from ledger.annotations import Annotated
 from ledger.errors import UnknownExperiment, UnknownTrial
 from ledger.identity import default_actor
 from ledger.records import Record, to_nanoseconds
@@ -22,7 +23,7 @@ if TYPE_CHECKING:
     from ledger.session import Ledger
 
 
-class Experiment:
+class Experiment(Annotated):
     """An experiment of a ledger. Made by ``Ledger.experiment``.
 
     ``id`` never changes and is what records refer to; ``name`` is an attribute.
@@ -165,26 +166,6 @@ class Experiment:
     def rename(self, name: str) -> None:
         """Give the experiment another name; raises ExperimentExists when it is taken."""
         self._record(ev.ExperimentRenamed(commands.check_name(name)))
-
-    def note(self, text: str) -> None:
-        """Add a remark."""
-        self._record(ev.NoteAdded(text))
-
-    def tag(self, *tags: str) -> None:
-        """Add tags."""
-        self._record(ev.TagsChanged(added=list(tags)))
-
-    def untag(self, *tags: str) -> None:
-        """Remove tags."""
-        self._record(ev.TagsChanged(removed=list(tags)))
-
-    def set_attributes(self, attributes: Mapping[str, Any], *, namespace: str = "") -> None:
-        """Set attributes in a namespace; a value of None removes one."""
-        self._record(ev.AttributesSet(dict(attributes), namespace))
-
-    def capture_environment(self, environment: Mapping[str, Any]) -> None:
-        """Record what the experiment runs in."""
-        self._record(ev.EnvironmentCaptured(dict(environment)))
 
     def history(self, *, trials: bool = False, renewals: bool = False) -> Iterator[Record]:
         """Iterate over the experiment's records; with ``trials``, over those of its trials too."""

@@ -12,6 +12,7 @@ from uuid import UUID
 
 from ledger import commands
 from ledger import events as ev
+from ledger.annotations import Annotated
 from ledger.errors import LeaseLost, LedgerError, UnknownTrial
 from ledger.identity import default_actor
 from ledger.jobs import Lease
@@ -29,7 +30,7 @@ LEASE_SECONDS = 60.0
 _HIDDEN = "LeaseRenewed"
 
 
-class Trial:
+class Trial(Annotated):
     """One trial of an experiment. Made by ``Experiment.new_trial``, ``claim``, ``trial`` and ``trials``.
 
     **Guarantees.** Every method that records returns when its events are on disk; metrics are buffered (``log``).
@@ -266,26 +267,6 @@ class Trial:
         Raises LeaseLost when the trial is no longer this handle's; the results are kept as late evidence.
         """
         self._raise_if_late(self._execute(commands.report(self.experiment.id, self.id, self._attempt, _results(results))))
-
-    def note(self, text: str) -> None:
-        """Add a remark."""
-        self._record(ev.NoteAdded(text))
-
-    def tag(self, *tags: str) -> None:
-        """Add tags."""
-        self._record(ev.TagsChanged(added=list(tags)))
-
-    def untag(self, *tags: str) -> None:
-        """Remove tags."""
-        self._record(ev.TagsChanged(removed=list(tags)))
-
-    def set_attributes(self, attributes: Mapping[str, Any], *, namespace: str = "") -> None:
-        """Set attributes in a namespace; a value of None removes one."""
-        self._record(ev.AttributesSet(dict(attributes), namespace))
-
-    def capture_environment(self, environment: Mapping[str, Any]) -> None:
-        """Record what the trial runs in."""
-        self._record(ev.EnvironmentCaptured(dict(environment)))
 
     def _record(self, event: Event) -> Appended:
         return self._execute(commands.record_on_trial(self.experiment.id, self.id, event))

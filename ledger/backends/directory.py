@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 from pathlib import Path
 
 from ledger.errors import LedgerNotFound, NetworkFileSystem, NotALedger, ReadOnlyLedger
@@ -17,6 +18,9 @@ _NETWORK = frozenset(
     }
 )  # fmt: skip
 _LOCAL_FUSE = frozenset({"fuseblk", "fusectl", "fuse.fuse-overlayfs", "fuse.gocryptfs", "fuse.lxcfs"})
+
+
+_OCTAL = re.compile(r"\\([0-7]{3})")  # how the kernel writes spaces and backslashes there
 
 
 def describe_directory(path: Path, *, create: bool) -> tuple[int, int] | None:
@@ -74,14 +78,14 @@ def refuse_network(path: Path) -> None:
 def file_system(path: Path) -> str:
     """Return the type of the file system that holds the path, as Linux names it; empty where it cannot be told."""
     try:
-        lines = Path("/proc/self/mountinfo").read_text().splitlines()
+        lines = Path("/proc/self/mountinfo").read_text(errors="surrogateescape").splitlines()
     except OSError:
         return ""
     place = str(path.resolve())
     best, kind = "", ""
     for line in lines:
         left, _, right = line.partition(" - ")
-        mount = left.split()[4].encode().decode("unicode_escape")
+        mount = _OCTAL.sub(lambda match: chr(int(match[1], 8)), left.split()[4])
         inside = place == mount or place.startswith(mount.rstrip("/") + "/")
         if inside and len(mount) >= len(best):
             best, kind = mount, right.split()[0]

@@ -36,7 +36,9 @@ from ledger.errors import (
     LedgerClosed,
     LedgerPoisoned,
     NotALedger,
+    OpenError,
     OptionsConflict,
+    ReadOnlyLedger,
 )
 
 T = TypeVar("T")
@@ -87,32 +89,43 @@ class Environment:
 
         Raises an OpenError; nothing is created when it does.
         """
-        with cls._registry:
-            found = describe_directory(path, create=create)
-            if found is not None:
-                environment = cls._open.get(found)
-                if environment is not None and environment.poison is None:
-                    environment._share(options, readonly)
-                    return environment
-                if environment is not None:
-                    del cls._open[found]
-                    environment._close_files()
-            # A read-only handle shares the environment with others of this process, so the environment is made read-only
-            # only where it has to be.
-            readonly = readonly and path.exists() and bool(os.statvfs(path).f_flag & os.ST_RDONLY)
-            if not readonly:
-                require_writable(path)
-            is_new = not (path / "data.mdb").exists()
-            if found is None:
-                path.mkdir(exist_ok=True)
-            environment = cls(path, options, readonly)
-            if is_new:
-                sync_directory(path)
-                sync_directory(path.parent)
-            stat = path.stat()
-            environment._key = (stat.st_dev, stat.st_ino)
-            cls._open[environment._key] = environment
-            return environment
+        try:
+            with cls._registry:
+                return cls._acquire(path, options, create=create, readonly=readonly)
+        except OpenError:
+            raise
+        except PermissionError as error:
+            raise ReadOnlyLedger(f"no right to use {error.filename or path}: {error.strerror}. Get the right (chmod).") from error
+        except OSError as error:
+            raise OpenError(f"{path} cannot be opened: {error.strerror or error}. Check the path.") from error
+
+    @classmethod
+    def _acquire(cls, path: Path, options: Options, *, create: bool, readonly: bool) -> Environment:
+        found = describe_directory(path, create=create)
+        if found is not None:
+            environment = cls._open.get(found)
+            if environment is not None and environment.poison is None:
+                environment._share(options, readonly)
+                return environment
+            if environment is not None:
+                del cls._open[found]
+                environment._close_files()
+        # A read-only handle shares the environment with others of this process, so the environment is made read-only
+        # only where it has to be.
+        readonly = readonly and path.exists() and bool(os.statvfs(path).f_flag & os.ST_RDONLY)
+        if not readonly:
+            require_writable(path)
+        is_new = not (path / "data.mdb").exists()
+        if found is None:
+            path.mkdir(exist_ok=True)
+        environment = cls(path, options, readonly)
+        if is_new:
+            sync_directory(path)
+            sync_directory(path.parent)
+        stat = path.stat()
+        environment._key = (stat.st_dev, stat.st_ino)
+        cls._open[environment._key] = environment
+        return environment
 
     _key: tuple[int, int] = (0, 0)
 

@@ -94,6 +94,45 @@ def test_a_directory_without_the_right_to_write_is_refused(ledger_path: Path, mo
             ledger.open(ledger_path, readonly=readonly)
 
 
+@pytest.mark.skipif(os.getuid() != 0, reason="only root can become somebody else")
+def test_somebody_elses_directories_are_refused_by_name(tmp_path: Path) -> None:
+    """Without rights (another user, in a child process) each way to open is a ReadOnlyLedger error, and makes nothing."""
+    closed = tmp_path / "closed"
+    closed.mkdir(mode=0o700)
+    ledger.open(closed / "theirs").close()
+    shown = tmp_path / "shown"
+    ledger.open(shown).close()
+    for directory_ in (tmp_path, *tmp_path.parents):
+        if directory_ != Path("/tmp") and directory_.stat().st_uid == 0 and str(directory_).startswith("/tmp/"):
+            directory_.chmod(0o755)
+    reader, writer = os.pipe()
+    pid = os.fork()
+    if pid == 0:
+        try:
+            os.setuid(65534)
+            for path, options in ((closed / "theirs", {}), (shown, {}), (shown, {"readonly": True}), (tmp_path / "new", {})):
+                try:
+                    ledger.open(path, **options)  # type: ignore[arg-type]
+                    os.write(writer, b"opened ")
+                except BaseException as error:
+                    os.write(writer, f"{type(error).__name__} ".encode())
+        finally:
+            os._exit(0)
+    os.close(writer)
+    os.waitpid(pid, 0)
+    with os.fdopen(reader) as pipe:
+        assert pipe.read().split() == ["ReadOnlyLedger"] * 4
+    assert not (tmp_path / "new").exists()
+
+
+@pytest.mark.parametrize("name", ["x" * 300, "file/below"])
+def test_a_path_that_cannot_be_is_an_open_error(tmp_path: Path, name: str) -> None:
+    """Too long a name, and a path below a file."""
+    (tmp_path / "file").write_text("")
+    with pytest.raises(ledger.OpenError):
+        ledger.open(tmp_path / name)
+
+
 def test_a_network_file_system_is_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """LMDB's locks do not hold across machines; nothing is created there."""
     monkeypatch.setattr(directory, "file_system", lambda path: "nfs4")

@@ -117,3 +117,10 @@ def test_the_changelog_names_the_version() -> None:
         f"## {ledger.__version__}" in (ROOT / "CHANGELOG.md").read_text()
         or "## Unreleased" in (ROOT / "CHANGELOG.md").read_text()
     )
+
+
+def test_every_setting_of_open_is_explained() -> None:
+    """Each parameter of ledger.open is named in its docstring."""
+    text = inspect.getdoc(ledger.open) or ""
+    for name in inspect.signature(ledger.open).parameters:
+        assert f"``{name}" in text, name

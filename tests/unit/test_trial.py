@@ -162,7 +162,7 @@ def test_claims_go_by_priority_then_age(exp: ledger.Experiment) -> None:
 def test_a_lease_is_renewed_in_the_background(exp: ledger.Experiment) -> None:
     """A short lease outlives many of its lengths while the handle lives; the renewals are hidden from history."""
     exp.new_trial({})
-    job = exp.claim(worker="w", lease_seconds=0.3)
+    job = exp.claim(worker="w", lease_seconds=1.5)
     assert job is not None
     deadline = time.monotonic() + 20
     while sum(r.type == "LeaseRenewed" for r in job.history(renewals=True)) < 4:

@@ -288,7 +288,7 @@ def _context(
 
 
 def _for_submission(error: BaseException, submission: Submission) -> BaseException:
-    """Give each caller an error of its own, with its append id when the outcome is unknown."""
+    """Return what to raise to one caller: its own error with its append id when the outcome is unknown, else the error."""
     if isinstance(error, CommitFailed):
         own: BaseException = type(error)(str(error), UUID(bytes=submission.append_id))
     elif isinstance(error, Exception):

@@ -79,7 +79,7 @@ class LogCheck:
             is_ledger = txn.get(HEAD_KEY) is not None
         if value is None:
             if not is_ledger:
-                raise NotALedger(f"{self._environment.path} holds an LMDB database that is not a ledger.")
+                raise NotALedger(f"{self._environment.path} holds an LMDB database that is not a ledger. Give another path.")
             raise Corrupted("the ledger's identity is missing.")
         identity = read_identity(value, str(self._environment.path))
         return Checks(identity.ledger_id)

@@ -1,7 +1,7 @@
 """A write transaction on LMDB: a view for commands, and everything that one group of submissions writes.
 
-Writes are collected while submissions are accepted, one after the other,
-each seeing what those before it left, and put at the end: one block, one entry a list, one head.
+Writes are collected while submissions are accepted, one after the other, each seeing what those before it left, and put
+at the end: one block, one entry a list, one head.
 """
 
 from __future__ import annotations

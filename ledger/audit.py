@@ -12,14 +12,15 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from pathlib import Path
 from typing import NamedTuple
 
 from ledger import errors
-from ledger.errors import Corrupted, LedgerError, OpenError
+from ledger.checkpoint import Checkpoint, read_checkpoints
+from ledger.errors import Corrupted, InvalidValue, LedgerError, OpenError
 
-_CHILD = "import sys; from ledger.audit import check_here; check_here(sys.argv[1])"
+_CHILD = "import sys; from ledger.audit import check_here; check_here(sys.argv[1], sys.argv[2])"
 
 
 class Report(NamedTuple):
@@ -47,14 +48,21 @@ class Report(NamedTuple):
             raise Corrupted(f"{self.path}: {self.problems[0]}{more}")
 
 
-def verify(path: str | os.PathLike[str], progress: Callable[[int, int], None] | None = None) -> Report:
+def verify(
+    path: str | os.PathLike[str], progress: Callable[[int, int], None] | None = None, *, against: Iterable[Checkpoint] = ()
+) -> Report:
     """Check a whole ledger: every byte of its records, every index, every hash.
 
     Recomputes the checksums, the order of positions, versions and times, the Merkle tree, and the state that each
     experiment and trial is said to be in. Others may go on writing; what they add meanwhile is checked too.
     ``progress`` is called with the records done and their number. Costs some microseconds a record.
 
-    Raises an OpenError when there is no ledger at the path; damage is told in the report, and kills nobody.
+    ``against`` are checkpoints that were kept elsewhere (``Ledger.checkpoint``): that the log has fewer records than one
+    says, or other ones, is a problem in the report. A ledger that was put back to an older state, or rewritten with all
+    of its checks, shows in no other way.
+
+    Raises an OpenError when there is no ledger at the path, InvalidValue for a checkpoint of another ledger; damage is told
+    in the report, and kills nobody.
 
     >>> import ledger, pathlib, tempfile
     >>> with tempfile.TemporaryDirectory() as directory:
@@ -74,7 +82,7 @@ def verify(path: str | os.PathLike[str], progress: Callable[[int, int], None] | 
         describe_directory(place, create=False)
     with tempfile.TemporaryFile() as said_file:
         child = subprocess.Popen(
-            [sys.executable, "-c", _CHILD, str(place.absolute())],
+            [sys.executable, "-c", _CHILD, str(place.absolute()), "\n".join(map(str, against))],
             stdout=subprocess.PIPE, stderr=said_file, stdin=subprocess.DEVNULL, text=True,
             env={**os.environ, "PYTHONPATH": os.pathsep.join(entry for entry in sys.path if entry)},
         )  # fmt: skip
@@ -94,7 +102,7 @@ def verify(path: str | os.PathLike[str], progress: Callable[[int, int], None] | 
             )
             return Report(str(path), last, b"", [problem], time.monotonic() - begun)
     if "open_error" in answer:
-        raise getattr(errors, answer["open_error"], OpenError)(answer["message"])
+        raise getattr(errors, answer["open_error"], OpenError)(answer["message"])  # of the child, as it was there
     return Report(str(path), answer["head"], bytes.fromhex(answer["root"]), answer["problems"], time.monotonic() - begun)
 
 
@@ -113,7 +121,7 @@ def _listen(child: subprocess.Popen[str], progress: Callable[[int, int], None] |
     return last, answer
 
 
-def check_here(path: str) -> None:
+def check_here(path: str, checkpoints: str = "") -> None:
     """Check the ledger in this process, and write JSON lines on standard output (the child's half of ``verify``)."""
     from ledger.backends.check import LogCheck
 
@@ -121,8 +129,9 @@ def check_here(path: str) -> None:
         print(json.dumps(message), flush=True)
 
     try:
-        check = LogCheck(Path(path), lambda done, total: tell(done=done, total=total))
-    except OpenError as error:
+        against = read_checkpoints(checkpoints) if checkpoints else []
+        check = LogCheck(Path(path), lambda done, total: tell(done=done, total=total), against)
+    except (OpenError, InvalidValue) as error:
         tell(open_error=type(error).__name__, message=str(error))
         return
     except LedgerError as error:

@@ -26,6 +26,8 @@ from ledger.values import encode_value, pack, unpack_extension
 MAX_RECORD_BYTES = 512 * 1024
 SALT_BYTES = 16
 _SALT_GROUP = 512  # ordinals that share one call of the extendable hash
+_NIL = b"\xc0"
+_ARRAY_OF_11, _ARRAY_OF_12, _DIGEST_HEADER = b"\x9b", b"\x9c", b"\xc4\x20"  # MessagePack: of arrays, and of 32 bytes
 
 _encoder = msgspec.msgpack.Encoder(order="deterministic")
 _envelopes = msgspec.msgpack.Decoder(list[Envelope])
@@ -113,12 +115,12 @@ def encode_record(
     fields = _encoder.encode(
         (payload.type.name, payload.type.schema, position, stream, version, recorded_at, append_id, ordinal, actor, context)
     )
-    prefix = b"\x9b" + fields[1:]  # an array of 11: the ten above, and the event (or, in the leaf entry, its digest)
+    prefix = _ARRAY_OF_11 + fields[1:]  # the ten above, and the event (or, in the leaf entry, its digest)
     return prefix + payload.data, _leaf(prefix, payload.data, salt)
 
 
 def _leaf(prefix: bytes, payload: bytes, salt: bytes) -> bytes:
-    return leaf_hash(prefix + b"\xc4\x20" + hashlib.sha256(salt + payload).digest())
+    return leaf_hash(prefix + _DIGEST_HEADER + hashlib.sha256(salt + payload).digest())
 
 
 def record_salts(append_salt: bytes, first_ordinal: int, count: int) -> list[bytes]:
@@ -141,11 +143,23 @@ def record_salts(append_salt: bytes, first_ordinal: int, count: int) -> list[byt
 def leaf_hashes(records: bytes, salts: Sequence[bytes]) -> list[bytes]:
     """Recompute the leaf hashes of an array of records from their bytes."""
     raws, envelopes = _raw_records.decode(records), decode_envelopes(records)
-    leaves = []
-    for raw, envelope, salt in zip(raws, envelopes, salts, strict=True):
-        payload = bytes(envelope.payload)
-        leaves.append(_leaf(bytes(raw)[: len(raw) - len(payload)], payload, salt))
-    return leaves
+    return [leaf_of(bytes(raw), envelope, salt) for raw, envelope, salt in zip(raws, envelopes, salts, strict=True)]
+
+
+def leaf_of(raw: bytes, envelope: Envelope, salt: bytes) -> bytes:
+    """Recompute the leaf hash of one record from its bytes; a redacted one has its payload's digest in them, and no salt."""
+    payload = bytes(envelope.payload)
+    if envelope.payload_digest is None:
+        return _leaf(raw[: len(raw) - len(payload)], payload, salt)
+    prefix = raw[: len(raw) - len(payload) - len(_DIGEST_HEADER) - len(envelope.payload_digest)]
+    return leaf_hash(_ARRAY_OF_11 + prefix[1:] + _DIGEST_HEADER + envelope.payload_digest)
+
+
+def redact_record(raw: bytes, envelope: Envelope, salt: bytes, remainder: bytes) -> bytes:
+    """Return the record's bytes with the remainder in place of its payload, and the payload's digest behind it."""
+    payload = bytes(envelope.payload)
+    prefix = raw[: len(raw) - len(payload)]
+    return _ARRAY_OF_12 + prefix[1:] + remainder + _DIGEST_HEADER + hashlib.sha256(salt + payload).digest()
 
 
 def decode_envelopes(records: bytes) -> list[Envelope]:
@@ -188,10 +202,14 @@ def decode_records(records: bytes, types: bytes) -> list[Record]:
 
 
 def _decode_one(envelope: Envelope) -> Record:
-    event = decode_event(envelope.type, envelope.schema, bytes(envelope.payload))
+    payload = bytes(envelope.payload)
+    if envelope.payload_digest is not None and payload == _NIL:
+        event: Event = UnknownEvent(envelope.type, envelope.schema, None, "its payload was redacted", payload)
+    else:
+        event = decode_event(envelope.type, envelope.schema, payload)
     cls = cast("Any", record_class(envelope.type, cast("Any", type(event))))
-    fields = [getattr(envelope, field) for field in Record.__struct_fields__[:-1]]
-    return cast("Record", cls(*fields, event))
+    fields = [getattr(envelope, field) for field in Record.__struct_fields__[:-2]]
+    return cast("Record", cls(*fields, event, envelope.payload_digest))
 
 
 def decode_event(type_name: str, schema: int, raw: bytes) -> Event:

@@ -27,6 +27,7 @@
     │   ├── UnknownExperiment           no such experiment                  (LookupError)
     │   ├── UnknownTrial                no such trial                       (LookupError)
     │   ├── ExperimentExists            the name is taken
+    │   ├── ExperimentReadOnly          sealed until it is unsealed
     │   ├── TrialExists                 the trial number is taken
     │   ├── InvalidTransition           not allowed in the trial's status
     │   └── LeaseLost                   the trial is no longer this worker's
@@ -42,7 +43,8 @@ from uuid import UUID
 
 __all__ = [
     "AppendError", "AppendIdReused", "CommandRefused", "CommitFailed", "Corrupted", "DiskFull", "ExperimentExists",
-    "ForkedHandle", "HandleError", "InvalidTransition", "InvalidValue", "LeaseLost", "LedgerBusy", "LedgerClosed",
+    "ExperimentReadOnly", "ForkedHandle", "HandleError", "InvalidTransition", "InvalidValue", "LeaseLost", "LedgerBusy",
+    "LedgerClosed",
     "LedgerError", "LedgerNotFound", "LedgerPoisoned", "LockTimeout", "NetworkFileSystem", "NotALedger", "OpenError",
     "OptionsConflict", "ReadOnlyLedger", "RecordTooLarge", "TrialExists", "UnknownExperiment", "UnknownTrial",
     "UnsupportedFormat", "WrongExpectedVersion",
@@ -191,7 +193,7 @@ class CommandRefused(LedgerError):
 
 
 class UnknownExperiment(CommandRefused, LookupError):
-    """There is no live experiment of that name or id."""
+    """There is no live experiment of that name or id; the message says when it was deleted."""
 
 
 class UnknownTrial(CommandRefused, LookupError):
@@ -200,6 +202,10 @@ class UnknownTrial(CommandRefused, LookupError):
 
 class ExperimentExists(CommandRefused):
     """Another live experiment has the name."""
+
+
+class ExperimentReadOnly(CommandRefused):
+    """The experiment is sealed: nothing is recorded of it until it is unsealed, with a reason."""
 
 
 class TrialExists(CommandRefused):

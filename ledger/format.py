@@ -74,10 +74,19 @@ class Head(msgspec.Struct, frozen=True, array_like=True):
     unsealed_from: int = 1  # position of the first record in a block that is not sealed
     unsealed_bytes: int = 0
     edge: list[bytes] = []  # of the Merkle tree over the records 1..position
+    redactions: int = 0
+    erased: int = 0  # redactions up to this one left no byte in the file: it has been compacted since
+
+
+#: ``Run.first_ordinal`` of a record that has a salt of its own, since a redaction dropped that of its append.
+OWN_SALT = -1
 
 
 class Run(msgspec.Struct, frozen=True, array_like=True):
-    """Records in a row of a block that belong to one append: from them and the salt come the records' salts."""
+    """Records in a row of a block that belong to one append: from them and the salt come the records' salts.
+
+    With ``OWN_SALT`` for ``first_ordinal`` it is one record, and the salt its own; empty when the record is redacted.
+    """
 
     count: int
     first_ordinal: int

@@ -19,6 +19,26 @@ class Arm(msgspec.Struct, frozen=True, omit_defaults=True):
     name: str | None = None
 
 
+class Bounds(msgspec.Struct, frozen=True, omit_defaults=True):
+    """The values between which a result is acceptable, both included; None is no bound.
+
+    >>> Bounds(lower=0, upper=100).contains(100), Bounds(lower=0).contains(-1), Bounds(upper=1).contains(float("nan"))
+    (True, False, False)
+    """
+
+    lower: float | None = None
+    upper: float | None = None
+
+    def contains(self, value: float) -> bool:
+        """Say whether the value is acceptable; NaN is not."""
+        above = value >= self.lower if self.lower is not None else value == value
+        return above and (value <= self.upper if self.upper is not None else value == value)
+
+    def __str__(self) -> str:
+        low, high = ("" if bound is None else f"{bound:g}" for bound in (self.lower, self.upper))
+        return f"{low}..{high}"
+
+
 class ErrorInfo(msgspec.Struct, frozen=True, omit_defaults=True):
     """An exception as recorded: the type with its module, the message, and the formatted traceback.
 

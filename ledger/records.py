@@ -2,7 +2,8 @@
 
 On disk a record is one MessagePack array: type, schema, position, stream, version, recorded_at, append_id, ordinal,
 actor, context, event. The leaf hash of the log's Merkle tree is made over the same array with the event replaced by a
-salted digest, so a redacted record keeps its hash.
+salted digest, so a redacted record keeps its hash: its array has the digest as a twelfth element, and its event is what
+remained of it.
 """
 
 from __future__ import annotations
@@ -32,7 +33,8 @@ class Record(msgspec.Struct, frozen=True, array_like=True):
 
     Fields: ``schema`` of the event type, ``position`` in the log (from 1, no gaps), ``stream`` and ``version`` in it
     (from 1), ``recorded_at`` (ns since 1970 UTC, never falls as position rises), ``append_id`` (16 bytes) and ``ordinal`` of
-    the append that wrote it, ``actor``, ``context`` and ``event``.
+    the append that wrote it, ``actor``, ``context`` and ``event``. Of a redacted record ``event`` is what remains, and
+    ``payload_digest`` the salted digest of what was dropped.
     """
 
     schema: int
@@ -45,6 +47,12 @@ class Record(msgspec.Struct, frozen=True, array_like=True):
     actor: str
     context: Context | None
     event: Any
+    payload_digest: bytes | None = None
+
+    @property
+    def is_redacted(self) -> bool:
+        """Whether the payload was dropped by a redaction; a PayloadRedacted event of the stream says why."""
+        return self.payload_digest is not None
 
     @property
     def type(self) -> str:
@@ -103,12 +111,13 @@ class Envelope(msgspec.Struct, frozen=True, array_like=True):
     actor: str
     context: Context | None
     payload: msgspec.Raw
+    payload_digest: bytes | None = None
 
 
 @cache
 def record_class(type_name: str, event_class: type) -> type[Record]:
     """Return the class of records that hold events of one type; msgspec picks it by the first element of the array."""
-    fields = [("event", event_class)]
+    fields: list[Any] = [("event", event_class), ("payload_digest", bytes | None, None)]
     made = msgspec.defstruct("Record", fields, bases=(Record,), tag=type_name, frozen=True, array_like=True, module=__name__)
     return cast("type[Record]", made)
 

@@ -12,14 +12,15 @@ The status machine::
        |------TrialRequeued--- LOST <------TrialLost-----+    TrialCanceled ----> CANCELED
                                                               TrialAbandoned ---> ABANDONED
                                                               StatusForced -----> any
+
+An experiment that is sealed refuses every event until ExperimentUnsealed; one that is deleted, and a deleted trial, until
+ExperimentRestored or TrialRestored. Evidence from workers that did not know is taken all the same.
 """
 
 from __future__ import annotations
 
-import enum
 from collections.abc import Callable
-from typing import Any, Literal
-from uuid import UUID
+from typing import Any
 
 import msgspec
 
@@ -34,102 +35,36 @@ from ledger.errors import (
     UnsupportedFormat,
 )
 from ledger.registry import Event, UnknownEvent
+from ledger.rules import MAX_TIME, VALUE_CHECKS, check_created, check_deleted, check_experiment, check_open, check_parents
+from ledger.status import ENDED, HELD, UNFINISHED, ExperimentState, Status, TrialState
 from ledger.streams import Subject, subject_of, trial_stream
 
-
-class Status(enum.StrEnum):
-    """Where a trial stands. UNKNOWN is for imports that cannot say."""
-
-    PENDING = "PENDING"
-    READY = "READY"
-    RUNNING = "RUNNING"
-    SUCCEEDED = "SUCCEEDED"
-    FAILED = "FAILED"
-    PRUNED = "PRUNED"
-    CANCELED = "CANCELED"
-    TIMED_OUT = "TIMED_OUT"
-    LOST = "LOST"
-    ABANDONED = "ABANDONED"
-    UNKNOWN = "UNKNOWN"
-
-    @property
-    def is_finished(self) -> bool:
-        """Whether nothing more is expected to happen to the trial."""
-        return self not in _UNFINISHED
-
-
-_UNFINISHED = frozenset({Status.PENDING, Status.READY, Status.RUNNING})
-_HELD = frozenset({Status.READY, Status.RUNNING})  # a worker has a lease on it
-_ENDED = frozenset(Status) - _UNFINISHED
+__all__ = [
+    "MAX_TIME", "TRANSITIONS", "ExperimentState", "Status", "TrialState", "allowed_events", "check_stream", "claim_order",
+    "evolve_as_recorded", "evolve_experiment", "evolve_trial",
+]  # fmt: skip
 
 #: event type -> (statuses in which it may happen, status after it; None leaves it). Types not listed may always happen.
 TRANSITIONS: dict[type[Event], tuple[frozenset[Status], Status | None]] = {
     ev.TrialClaimed: (frozenset({Status.PENDING}), Status.READY),
     ev.TrialStarted: (frozenset({Status.READY}), Status.RUNNING),
-    ev.TrialReleased: (_HELD, Status.PENDING),
-    ev.TrialLost: (_HELD, Status.LOST),
-    ev.TrialRequeued: (_ENDED - {Status.SUCCEEDED}, Status.PENDING),
+    ev.TrialReleased: (HELD, Status.PENDING),
+    ev.TrialLost: (HELD, Status.LOST),
+    ev.TrialRequeued: (ENDED - {Status.SUCCEEDED}, Status.PENDING),
     ev.TrialCompleted: (frozenset({Status.RUNNING}), Status.SUCCEEDED),
-    ev.TrialFailed: (_HELD, Status.FAILED),
+    ev.TrialFailed: (HELD, Status.FAILED),
     ev.TrialPruned: (frozenset({Status.RUNNING}), Status.PRUNED),
-    ev.TrialTimedOut: (_HELD, Status.TIMED_OUT),
-    ev.TrialCanceled: (_UNFINISHED, Status.CANCELED),
-    ev.TrialAbandoned: (_UNFINISHED | {Status.LOST}, Status.ABANDONED),
-    ev.LeaseRenewed: (_HELD, None),
-    ev.TrialConfigured: (_UNFINISHED, None),
+    ev.TrialTimedOut: (HELD, Status.TIMED_OUT),
+    ev.TrialCanceled: (UNFINISHED, Status.CANCELED),
+    ev.TrialAbandoned: (UNFINISHED | {Status.LOST}, Status.ABANDONED),
+    ev.LeaseRenewed: (HELD, None),
+    ev.TrialConfigured: (UNFINISHED, None),
 }
 
 _BY_ATTEMPT = (
     ev.TrialStarted | ev.TrialReleased | ev.TrialLost | ev.TrialCompleted | ev.TrialFailed | ev.TrialPruned
     | ev.TrialTimedOut | ev.LeaseRenewed
 )  # fmt: skip
-
-
-class ExperimentState(msgspec.Struct, frozen=True, omit_defaults=True):
-    """An experiment as its events left it."""
-
-    id: UUID
-    name: str
-    objectives: dict[str, Literal["min", "max"]] = {}
-    description: str = ""
-    created_at: int = 0
-    next_trial_id: int = 1
-    tags: tuple[str, ...] = ()
-    attributes: dict[str, dict[str, Any]] = {}
-
-
-class TrialState(msgspec.Struct, frozen=True, omit_defaults=True):
-    """A trial as its events left it; times are ns since 1970 UTC."""
-
-    experiment_id: UUID
-    id: int
-    status: Status
-    config: dict[str, Any]
-    arms: list[ev.Arm] = []
-    priority: int = 0
-    scheduled_at: int | None = None
-    max_attempts: int = 3
-    attempt: int = 0  # the last one granted
-    lost: int = 0  # attempts that ended in LOST
-    worker: str | None = None
-    lease_seconds: float = 0.0
-    deadline: int | None = None
-    created_at: int = 0
-    started_at: int | None = None
-    ended_at: int | None = None
-    results: dict[str, Any] = {}
-    error: ev.ErrorInfo | None = None
-    tags: tuple[str, ...] = ()
-    attributes: dict[str, dict[str, Any]] = {}
-
-    @property
-    def stream(self) -> str:
-        """The name of the trial's stream."""
-        return trial_stream(self.experiment_id, self.id)
-
-
-MAX_PRIORITY = 2**31 - 1
-MAX_TIME = 2**63 - 1  # ns since 1970 UTC: the year 2262
 
 
 # ------------------------------------------------------------------------------------------------------ experiments
@@ -140,25 +75,31 @@ def evolve_experiment(state: ExperimentState | None, subject: Subject, event: Ev
 
     Raises CommandRefused when the event cannot happen to an experiment in that state.
     """
+    if isinstance(event, ev.ExperimentCreated) and subject.trial_id is None:
+        if state is not None:
+            raise ExperimentExists(f"experiment {subject.experiment_id} exists already, as {state.name!r}.")
+        check_parents(subject, event.parents)
+        return ExperimentState(
+            subject.experiment_id, event.name, dict(event.objectives), event.description, at, bounds=dict(event.bounds),
+            parents=tuple(event.parents),
+        )  # fmt: skip
+    _refuse_newer(event)
+    if state is None:
+        cure = "create it before its trials" if subject.trial_id is not None else "its first event is ExperimentCreated"
+        raise UnknownExperiment(f"there is no experiment {subject.experiment_id}; {cure}.")
+    if state.deleted_at is not None or state.sealed_at is not None:
+        check_open(state, event)
     if subject.trial_id is not None:
-        if state is None:
-            raise UnknownExperiment(f"there is no experiment {subject.experiment_id}; create it before its trials.")
         if isinstance(event, ev.TrialCreated) and subject.trial_id >= state.next_trial_id:
             return msgspec.structs.replace(state, next_trial_id=subject.trial_id + 1)
         return state
-    if isinstance(event, ev.ExperimentCreated):
-        if state is not None:
-            raise ExperimentExists(f"experiment {subject.experiment_id} exists already, as {state.name!r}.")
-        return ExperimentState(subject.experiment_id, event.name, dict(event.objectives), event.description, at)
-    _refuse_newer(event)
-    if state is None:
-        raise UnknownExperiment(f"there is no experiment {subject.experiment_id}; its first event is ExperimentCreated.")
     change = _EXPERIMENT_CHANGES.get(type(event))
     if change is None:
         if type(event) in _TRIAL_ONLY:
             raise InvalidValue(f"{type(event).__name__} is an event of a trial; append it to the trial's stream.")
         return state
-    changes = change(state, event)
+    check_experiment(state, subject, event)
+    changes = change(state, event, at)
     return msgspec.structs.replace(state, **changes) if changes else state
 
 
@@ -182,24 +123,42 @@ def _change_tags(state: ExperimentState | TrialState, event: ev.TagsChanged) -> 
     return {"tags": tuple(sorted((set(state.tags) | set(event.added)) - set(event.removed)))}
 
 
-_EXPERIMENT_CHANGES: dict[type[Event], Callable[[ExperimentState, Any], dict[str, Any]]] = {
-    ev.ExperimentRenamed: lambda state, event: {"name": event.name},
-    ev.ExperimentDescribed: lambda state, event: {"description": event.description},
-    ev.ObjectivesChanged: lambda state, event: {"objectives": dict(event.objectives)},
-    ev.AttributesSet: _set_attributes,
-    ev.TagsChanged: _change_tags,
-    ev.NoteAdded: lambda state, event: {},
-    ev.EnvironmentCaptured: lambda state, event: {},
+def _nothing(state: Any, event: Any, at: int) -> dict[str, Any]:
+    return {}
+
+
+#: What an experiment and a trial have in common.
+_COMMON_CHANGES: dict[type[Event], Callable[[Any, Any, int], dict[str, Any]]] = {
+    ev.AttributesSet: lambda state, event, at: _set_attributes(state, event),
+    ev.TagsChanged: lambda state, event, at: _change_tags(state, event),
+    ev.ParentsSet: lambda state, event, at: {"parents": tuple(event.parents)},
+    ev.NoteAdded: _nothing,
+    ev.NoteAmended: _nothing,
+    ev.EnvironmentCaptured: _nothing,
+    ev.PayloadRedacted: _nothing,  # what it drops is dropped from the records themselves, which are folded again
+    ev.ExperimentsMerged: _nothing,
+}
+
+_EXPERIMENT_CHANGES: dict[type[Event], Callable[[ExperimentState, Any, int], dict[str, Any]]] = {
+    **_COMMON_CHANGES,
+    ev.ExperimentRenamed: lambda state, event, at: {"name": event.name},
+    ev.ExperimentDescribed: lambda state, event, at: {"description": event.description},
+    ev.ObjectivesChanged: lambda state, event, at: {"objectives": dict(event.objectives), "bounds": dict(event.bounds)},
+    ev.ExperimentSealed: lambda state, event, at: {"sealed_at": at},
+    ev.ExperimentUnsealed: lambda state, event, at: {"sealed_at": None},
+    ev.ExperimentDeleted: lambda state, event, at: {"deleted_at": at},
+    ev.ExperimentRestored: lambda state, event, at: {"deleted_at": None, "name": event.name or state.name},
 }
 
 
 # ------------------------------------------------------------------------------------------------------------ trials
 
 
-def evolve_trial(state: TrialState | None, subject: Subject, event: Event, at: int) -> TrialState:
+def evolve_trial(state: TrialState | None, subject: Subject, event: Event, at: int, *, is_checked: bool = False) -> TrialState:
     """Return the trial after one more event of its stream, recorded (or said to have happened) at ``at``.
 
-    Raises InvalidTransition when the trial's status forbids the event, naming what is allowed.
+    Raises InvalidTransition when the trial's status forbids the event, naming what is allowed; unless ``is_checked``: a
+    table that folds what the log has accepted need not ask again.
     """
     if isinstance(event, ev.TrialCreated):
         if state is not None:
@@ -209,7 +168,8 @@ def evolve_trial(state: TrialState | None, subject: Subject, event: Event, at: i
     if state is None:
         stream = trial_stream(subject.experiment_id, subject.trial_id or 0)
         raise UnknownTrial(f"there is no {stream}; its first event is TrialCreated.")
-    _check_transition(state, event)
+    if not is_checked:
+        _check_transition(state, subject, event)
     change = _TRIAL_CHANGES.get(type(event))
     if change is None:
         if type(event) in _EXPERIMENT_ONLY:
@@ -217,6 +177,11 @@ def evolve_trial(state: TrialState | None, subject: Subject, event: Event, at: i
         return state
     changes = change(state, event, at)
     return msgspec.structs.replace(state, **changes) if changes else state
+
+
+def evolve_as_recorded(state: TrialState | None, subject: Subject, event: Event, at: int) -> TrialState | None:
+    """Return the trial after one more event that the log has accepted, as if nothing of it had been amended."""
+    return state if isinstance(event, ev.TrialAmended) else evolve_trial(state, subject, event, at, is_checked=True)
 
 
 def allowed_events(status: Status) -> list[str]:
@@ -229,7 +194,9 @@ def claim_order(state: TrialState) -> tuple[int, int, int]:
     return -state.priority, state.scheduled_at or state.created_at, state.id
 
 
-def _check_transition(state: TrialState, event: Event) -> None:
+def _check_transition(state: TrialState, subject: Subject, event: Event) -> None:
+    if state.deleted_at is not None:
+        check_deleted(state, event)
     sources, _ = TRANSITIONS.get(type(event), (None, None))
     name = type(event).__name__
     if sources is not None and state.status not in sources:
@@ -240,27 +207,13 @@ def _check_transition(state: TrialState, event: Event) -> None:
     if isinstance(event, ev.ResultsReported | ev.TrialConfigured) and event.attempt not in (0, state.attempt):
         hint = f" It is of attempt {event.attempt}, but the trial is at attempt {state.attempt}."
         raise InvalidTransition(state.stream, state.status, name, allowed_events(state.status), hint)
-    if isinstance(event, ev.TrialClaimed) and event.attempt != state.attempt + 1:
-        raise InvalidValue(f"a claim of {state.stream} is attempt {state.attempt + 1}, not {event.attempt}.")
-    if isinstance(event, ev.TrialClaimed | ev.LeaseRenewed):
-        _check_number("deadline", event.deadline, 0, MAX_TIME)
-    if isinstance(event, ev.TrialConfigured):
-        twice = sorted(key for key, value in event.parameters.items() if key in state.config and state.config[key] != value)
-        if twice:
-            raise InvalidValue(f"{state.stream} has {twice[0]!r} = {state.config[twice[0]]!r} already; a parameter is set once.")
-    if isinstance(event, ev.StatusForced) and event.status not in Status.__members__:
-        raise InvalidValue(f"{event.status!r} is no trial status; use one of {', '.join(Status)}.")
-
-
-def _check_number(what: str, value: int | None, low: int, high: int) -> None:
-    if value is not None and not (type(value) is int and low <= value <= high):
-        raise InvalidValue(f"{what} is {value!r}; give an int between {low} and {high}.")
+    check = VALUE_CHECKS.get(type(event))
+    if check is not None:
+        check(state, subject, event)
 
 
 def _created(subject: Subject, event: ev.TrialCreated, at: int) -> TrialState:
-    _check_number("priority", event.priority, -MAX_PRIORITY, MAX_PRIORITY)
-    _check_number("scheduled_at", event.scheduled_at, 0, MAX_TIME)
-    _check_number("max_attempts", event.max_attempts, 1, MAX_PRIORITY)
+    check_created(subject, event)
     return TrialState(
         experiment_id=subject.experiment_id,
         id=subject.trial_id or 0,
@@ -271,6 +224,9 @@ def _created(subject: Subject, event: ev.TrialCreated, at: int) -> TrialState:
         scheduled_at=event.scheduled_at,
         max_attempts=event.max_attempts,
         created_at=at,
+        label=event.label,
+        group=event.group,
+        parents=tuple(event.parents),
     )
 
 
@@ -324,11 +280,27 @@ def _reported(state: TrialState, event: ev.ResultsReported, at: int) -> dict[str
     return {"results": {**state.results, **event.results}}
 
 
-def _nothing(state: TrialState, event: Any, at: int) -> dict[str, Any]:
-    return {}
+def _amended(state: TrialState, event: ev.TrialAmended, at: int) -> dict[str, Any]:
+    kept = {name: value for name, value in state.results.items() if name not in event.withdrawn}
+    changes: dict[str, Any] = {"results": {**kept, **event.results}, "is_amended": True}
+    if event.config:
+        changes["config"] = {**state.config, **event.config}
+    if event.label is not None:
+        changes["label"] = event.label
+    if event.status is not None:
+        changes["status"] = Status(event.status)
+    return changes
+
+
+def _deleted(state: TrialState, event: Any, at: int) -> dict[str, Any]:
+    """Whoever holds it has lost it; when it is restored, it has been called off. One that waits will wait again."""
+    if state.status in HELD:
+        return {"status": Status.CANCELED, "ended_at": at, "deadline": None, "deleted_at": at}
+    return {"deleted_at": at}
 
 
 _TRIAL_CHANGES: dict[type[Event], Callable[[TrialState, Any, int], dict[str, Any]]] = {
+    **_COMMON_CHANGES,
     ev.TrialConfigured: lambda state, event, at: {"config": {**state.config, **event.parameters}},
     ev.TrialClaimed: _claimed,
     ev.LeaseRenewed: lambda state, event, at: {"deadline": event.deadline},
@@ -347,10 +319,10 @@ _TRIAL_CHANGES: dict[type[Event], Callable[[TrialState, Any, int], dict[str, Any
     ev.LateResultReceived: _nothing,
     ev.MetricsLogged: _nothing,
     ev.TelemetryLogged: _nothing,
-    ev.AttributesSet: lambda state, event, at: _set_attributes(state, event),
-    ev.TagsChanged: lambda state, event, at: _change_tags(state, event),
-    ev.NoteAdded: _nothing,
-    ev.EnvironmentCaptured: _nothing,
+    ev.TrialGrouped: lambda state, event, at: {"group": event.group},
+    ev.TrialAmended: _amended,
+    ev.TrialDeleted: _deleted,
+    ev.TrialRestored: lambda state, event, at: {"deleted_at": None},
 }
 
 _TRIAL_ONLY = (_TRIAL_CHANGES.keys() | {ev.TrialCreated}) - _EXPERIMENT_CHANGES.keys()

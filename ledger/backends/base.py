@@ -10,7 +10,7 @@ import hashlib
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager
-from typing import Protocol
+from typing import NamedTuple, Protocol
 from uuid import UUID
 
 import msgspec
@@ -43,11 +43,17 @@ class View(Protocol):
     def trial(self, experiment_id: UUID, trial_id: int) -> TrialState | None:
         """Return the trial, or None."""
 
+    def record(self, stream: str, version: int) -> Record | None:
+        """Return the record that is this version of the stream, or None."""
+
     def first_ready(self, experiment_id: UUID) -> TrialState | None:
         """Return the trial to be claimed next: highest priority, then earliest, none before its time; or None."""
 
     def expired(self, experiment_id: UUID, limit: int) -> list[TrialState]:
         """Return trials whose lease has run out, the longest ago first."""
+
+    def first_leased(self, experiment_id: UUID) -> TrialState | None:
+        """Return the trial whose lease runs out first, run out or not; or None."""
 
 
 Staged = tuple[str, Event]
@@ -89,6 +95,26 @@ class Appended(msgspec.Struct, frozen=True):
     def head(self) -> int:
         """The position of the append's last record."""
         return self.position + max(len(self.events) - 1, 0)
+
+
+class Entry(NamedTuple):
+    """A record's bytes, with what proves them: what exports carry and copies are made of.
+
+    ``salt`` is that of its append; or with ``has_own_salt`` the record's own, since a redaction dropped that of its append,
+    and empty when the record itself is redacted. ``leaf`` is its hash in the Merkle tree.
+    """
+
+    raw: bytes
+    salt: bytes
+    has_own_salt: bool
+    leaf: bytes
+
+
+class Redactions(NamedTuple):
+    """How many payloads were dropped, and of how many the bytes may still be in the file, until it is compacted."""
+
+    total: int
+    pending: int
 
 
 class Backend(ABC):
@@ -157,6 +183,14 @@ class Backend(ABC):
     @abstractmethod
     def tree_head(self) -> tuple[int, bytes]:
         """Return size and root of the Merkle tree."""
+
+    @abstractmethod
+    def read_entries(self, after: int) -> list[Entry]:
+        """Return some records after ``after`` as bytes, in order; none when there is nothing more now."""
+
+    @abstractmethod
+    def redactions(self) -> Redactions:
+        """Count the redactions; a reader that keeps what it has read forgets it when their number has changed."""
 
     @abstractmethod
     def listen(self, callback: Callable[[], None]) -> Callable[[], None]:

@@ -8,12 +8,13 @@ from typing import Any, NamedTuple
 
 import msgspec
 
-from ledger.codec import decode_records, encode_types
+from ledger.codec import decode_records, encode_types, record_salts
 from ledger.errors import Corrupted
 from ledger.format import (
     BLOCKS,
     MAX_BLOCK_BYTES,
     MAX_BLOCK_RECORDS,
+    OWN_SALT,
     SEAL_BYTES,
     SEAL_RECORDS,
     BlockHeader,
@@ -47,8 +48,8 @@ class Stored(NamedTuple):
     """A record's bytes, with what its block must know of it."""
 
     raw: bytes
-    salt: bytes  # of its append
-    ordinal: int
+    salt: bytes  # of its append, or its own
+    ordinal: int  # OWN_SALT when the salt is the record's own
     type: tuple[str, int]
     recorded_at: int
 
@@ -64,6 +65,21 @@ class Block(NamedTuple):
     def last(self) -> int:
         """The position of the block's last record."""
         return self.position + self.header.count - 1
+
+    @property
+    def is_sealed(self) -> bool:
+        """Whether it is compressed, and will not be put together with others again."""
+        return bool(self.header.flags)
+
+    def stored(self) -> list[Stored]:
+        """Return all records as bytes, with where their salts come from."""
+        body = unpack_body(self.position, self.value, self.header)
+        found = []
+        origins = ((run.salt, _ordinal(run, i)) for run in body.runs for i in range(run.count))
+        for raw, (salt, ordinal) in zip(_raw_records.decode(body.records), origins, strict=True):
+            peek = _peek.decode(raw)
+            found.append(Stored(bytes(raw), salt, ordinal, (peek.type, peek.schema), peek.recorded_at))
+        return found
 
     def records(self) -> list[Record]:
         """Decode all records."""
@@ -137,13 +153,13 @@ def write_blocks(txn: Any, checks: Checks, head: Head, new: list[Stored]) -> tup
     unsealed = head.position + len(new) - head.unsealed_from + 1
     first = head.position + 1
     if unsealed < SEAL_RECORDS and unsealed_bytes < SEAL_BYTES:
-        _put(txn, checks, first, new, sealed=False)
+        put_block(txn, checks, first, new, sealed=False)
         return head.unsealed_from, unsealed_bytes
     if head.unsealed_from < first:
         new = _take_unsealed(txn, checks, head.unsealed_from) + new
         first = head.unsealed_from
     for chunk in _cut(new):
-        _put(txn, checks, first, chunk, sealed=True)
+        put_block(txn, checks, first, chunk, sealed=True)
         first += len(chunk)
     return first, 0
 
@@ -153,11 +169,7 @@ def _take_unsealed(txn: Any, checks: Checks, position: int) -> list[Stored]:
     taken = list(blocks_from(txn, checks, position))
     records: list[Stored] = []
     for block in taken:
-        body = unpack_body(block.position, block.value, block.header)
-        origins = ((run.salt, run.first_ordinal + i) for run in body.runs for i in range(run.count))
-        for raw, (salt, ordinal) in zip(_raw_records.decode(body.records), origins, strict=True):
-            peek = _peek.decode(raw)
-            records.append(Stored(bytes(raw), salt, ordinal, (peek.type, peek.schema), peek.recorded_at))
+        records += block.stored()
         txn.delete(block_key(block.position))
     return records
 
@@ -176,7 +188,8 @@ def _cut(records: list[Stored]) -> Iterator[list[Stored]]:
         yield piece
 
 
-def _put(txn: Any, checks: Checks, position: int, records: list[Stored], *, sealed: bool) -> None:
+def put_block(txn: Any, checks: Checks, position: int, records: list[Stored], *, sealed: bool) -> None:
+    """Write one block, in place of the one that is there."""
     types = encode_types({record.type for record in records})
     times = (records[0].recorded_at, records[-1].recorded_at)
     raws = [record.raw for record in records]
@@ -188,7 +201,7 @@ def _runs(records: Iterable[Stored]) -> Iterator[Run]:
     """Group records that follow each other in one append."""
     salt, first, count = b"", 0, 0
     for record in records:
-        if record.salt == salt and record.ordinal == first + count:
+        if record.salt == salt and record.ordinal == first + count and first != OWN_SALT:
             count += 1
             continue
         if count:
@@ -196,3 +209,17 @@ def _runs(records: Iterable[Stored]) -> Iterator[Run]:
         salt, first, count = record.salt, record.ordinal, 1
     if count:
         yield Run(count, first, salt)
+
+
+def run_salts(run: Run) -> list[bytes]:
+    """Return the salts of a run's records, each its own."""
+    return [run.salt] if run.first_ordinal == OWN_SALT else record_salts(run.salt, run.first_ordinal, run.count)
+
+
+def _ordinal(run: Run, index: int) -> int:
+    return OWN_SALT if run.first_ordinal == OWN_SALT else run.first_ordinal + index
+
+
+def own_salt(record: Stored) -> bytes:
+    """Return the record's own salt."""
+    return record.salt if record.ordinal == OWN_SALT else record_salts(record.salt, record.ordinal, 1)[0]

@@ -7,20 +7,22 @@ every experiment and trial. Then, in one transaction, what came meanwhile is add
 from __future__ import annotations
 
 import zlib
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from uuid import UUID
 
 import msgspec
 
-from ledger.backends.blocks import Block, blocks_from
+from ledger.backends.blocks import Block, blocks_from, run_salts
 from ledger.backends.environment import Environment, Options
 from ledger.backends.jobindex import possible_keys
 from ledger.backends.postings import entry_decoder
 from ledger.backends.staging import config_of
 from ledger.backends.view import FoldedStates, LmdbView
-from ledger.codec import decode_envelopes, decode_experiment_state, encode_state, encode_types, leaf_hashes, record_salts
-from ledger.errors import Corrupted, LedgerError, NotALedger
+from ledger.checkpoint import Checkpoint
+from ledger.codec import decode_envelopes, decode_experiment_state, encode_state, encode_types, leaf_hashes
+from ledger.errors import Corrupted, InvalidValue, LedgerError, NotALedger
+from ledger.events import PayloadRedacted
 from ledger.format import (
     APPENDS,
     BLOCKS,
@@ -31,6 +33,7 @@ from ledger.format import (
     NAMES,
     TILES,
     Checks,
+    Head,
     append_key,
     block_key,
     config_key,
@@ -57,11 +60,23 @@ class LogCheck:
     ``progress`` is called with the positions done and the number of positions.
     """
 
-    def __init__(self, path: Path, progress: Callable[[int, int], None] = lambda done, total: None) -> None:
+    def __init__(
+        self, path: Path, progress: Callable[[int, int], None] = lambda done, total: None, against: Sequence[Checkpoint] = (),
+    ) -> None:  # fmt: skip
+        self._progress = progress
+        self._against = sorted(against, key=lambda checkpoint: checkpoint.size)
+        self._reset()
+        self._environment = Environment.acquire(path, Options(), create=False, readonly=True)
+        try:
+            self._checks = self._identify()
+        except BaseException:
+            self.close()
+            raise
+
+    def _reset(self) -> None:
         self.problems: list[str] = []
         self.edge = Edge()
         self.position = 0
-        self._progress = progress
         self._recorded_at = 0
         self._lists: dict[bytes, tuple[int, int]] = {}  # key -> number of positions, their CRC
         self._appends = self._append_count = 0
@@ -69,9 +84,10 @@ class LogCheck:
         self._tiles: dict[bytes, bytes] = {}
         self._experiments: dict[UUID, ExperimentState] = {}
         self._trials: dict[tuple[UUID, int], TrialState] = {}  # the unfinished
+        self._redacted: dict[tuple[str, int], tuple[int, str, bytes]] = {}  # no record has said why yet
+        self._redactions = 0  # records that say so
         self._folded = FoldedStates(_ENDED_STATES)
-        self._environment = Environment.acquire(path, Options(), create=False, readonly=True)
-        self._checks = self._identify()
+        self._due = list(self._against)  # checkpoints not reached yet
 
     def _identify(self) -> Checks:
         with self._environment.read() as txn:
@@ -82,26 +98,41 @@ class LogCheck:
                 raise NotALedger(f"{self._environment.path} holds an LMDB database that is not a ledger. Give another path.")
             raise Corrupted("the ledger's identity is missing.")
         identity = read_identity(value, str(self._environment.path))
+        for checkpoint in self._against:
+            if checkpoint.ledger_id.bytes != identity.ledger_id:
+                raise InvalidValue(
+                    f"the checkpoint is of ledger {checkpoint.ledger_id}; {self._environment.path} is "
+                    f"{UUID(bytes=identity.ledger_id)}. Give a checkpoint that was made of this ledger."
+                )
         return Checks(identity.ledger_id)
 
     def run(self) -> None:
         """Check everything; ``problems`` is empty afterwards when all is well."""
-        total = self._total()
-        while self._walk(total):
-            self._progress(self.position, max(total, self.position))
+        while not self._run():
+            self._reset()  # a payload was redacted meanwhile: what was folded before may have had it
+
+    def _run(self) -> bool:
+        head = self._head()
+        while self._walk(head.position):
+            self._progress(self.position, max(head.position, self.position))
         with self._environment.read() as txn:
             view = LmdbView(self._checks, txn, 0)
+            if view.head.redactions != head.redactions and not self.problems:
+                return False
             self._take(blocks_from(txn, self._checks, self.position + 1))
             self._end_append()
             self._compare(view)
+        return True
 
-    def _total(self) -> int:
+    def _head(self) -> Head:
         try:
             with self._environment.read() as txn:
-                return LmdbView(self._checks, txn, 0).head.position
+                head = LmdbView(self._checks, txn, 0).head
         except LedgerError as error:
             self._report(_problem(error))
-            return 0
+            head = Head()
+        self._start = head
+        return head
 
     def _report(self, problem: str) -> None:
         if len(self.problems) < MAX_PROBLEMS and problem not in self.problems:
@@ -150,7 +181,7 @@ class LogCheck:
         body = unpack_body(block.position, block.value, block.header)
         raw = bytes(body.records)
         envelopes = decode_envelopes(raw)
-        salts = [salt for run in body.runs for salt in record_salts(run.salt, run.first_ordinal, run.count)]
+        salts = [salt for run in body.runs for salt in run_salts(run)]
         if not len(envelopes) == len(salts) == block.header.count:
             raise Corrupted(f"the block at position {block.position} holds {len(envelopes)} records.", block.position)
         times = envelopes[0].recorded_at, envelopes[-1].recorded_at
@@ -158,11 +189,28 @@ class LogCheck:
         if (times, types) != ((block.header.first_recorded_at, block.header.last_recorded_at), block.header.types):
             self._report(f"the header of the block at position {block.position} does not describe its records.")
         known = self.position + 1 - block.position  # records checked in blocks that have been sealed into this one since
-        for level, index, node in self.edge.extend(leaf_hashes(raw, salts)[known:]):
-            self._tiles[tile_key(level, index)] = node
+        self._extend(leaf_hashes(raw, salts)[known:])
         new = list(zip(envelopes, block.records(), strict=True))[known:]
         for position, (envelope, record) in enumerate(new, start=self.position + 1):
             self._check_record(position, envelope, record)
+
+    def _extend(self, leaves: list[bytes]) -> None:
+        """Let the tree grow, and compare it with each checkpoint on the way."""
+        while self._due and self._due[0].size <= self.edge.size + len(leaves):
+            checkpoint = self._due.pop(0)
+            count = checkpoint.size - self.edge.size
+            self._grow(leaves[:count])
+            leaves = leaves[count:]
+            if self.edge.root() != checkpoint.root:
+                self._report(
+                    f"the checkpoint at size {checkpoint.size} has another root than the records up to position "
+                    f"{checkpoint.size}: they were altered after it was made, or it was."
+                )
+        self._grow(leaves)
+
+    def _grow(self, leaves: list[bytes]) -> None:
+        for level, index, node in self.edge.extend(leaves):
+            self._tiles[tile_key(level, index)] = node
 
     def _check_record(self, position: int, envelope: Envelope, record: Record) -> None:
         subject = subject_of(envelope.stream)
@@ -174,9 +222,10 @@ class LogCheck:
             self._report(f"the record at position {position} is version {envelope.version} of its stream, not {version}.")
         if envelope.recorded_at < self._recorded_at:
             self._report(f"the record at position {position} is older than the one before it.")
+        self._check_redaction(envelope, record)
         self._recorded_at = envelope.recorded_at
         self._count_append(envelope)
-        digest = config_of(record.event)
+        digest = config_of(record.event, is_redacted=record.is_redacted)
         for each in (
             key,
             *((experiment_key(subject.experiment_id),) if subject else ()),
@@ -186,6 +235,18 @@ class LogCheck:
             self._lists[each] = count + 1, zlib.crc32(position.to_bytes(8, "big"), crc)
         if subject is not None:
             self._fold(subject, record)
+
+    def _check_redaction(self, envelope: Envelope, record: Record) -> None:
+        """Remember a redacted record until the record comes that says why."""
+        if record.is_redacted:
+            self._redacted[record.stream, record.version] = record.position, record.type, bytes(envelope.payload)
+        if isinstance(record.event, PayloadRedacted):
+            self._redactions += 1
+            found = self._redacted.pop((record.stream, record.event.version), None)
+            if found is None:
+                self._report(f"the payload of {record.stream!r} version {record.event.version} is redacted, and still there.")
+            elif found[1:] != (record.event.type, record.event.remainder):
+                self._report(f"what remains of the record at position {found[0]} is not what its redaction left.")
 
     def _fold(self, subject: Subject, record: Record) -> None:
         at = record.happened_at
@@ -199,7 +260,7 @@ class LogCheck:
             state = evolve_trial(state, subject, record.event, at)
             if state.status.is_finished:
                 self._trials.pop(identity, None)
-                self._folded.put(stream_key(record.stream), record.position, state)
+                self._folded.put(stream_key(record.stream), record.position, self._start.redactions, state)
             else:
                 self._trials[identity] = state
         except LedgerError as error:
@@ -235,11 +296,19 @@ class LogCheck:
     # -------------------------------------------------------------------------------------------- the indexes
 
     def _compare(self, view: LmdbView) -> None:
+        for checkpoint in self._due:
+            self._report(
+                f"the checkpoint names {checkpoint.size} records, the log has {self.position}: it was put back to an older state."
+            )
         if self.position != view.head.position:
             self._report(f"the log should end at position {view.head.position}, but its records end at {self.position}.")
         if self.problems:
             self._report("the indexes were not compared, because the records are damaged.")
             return
+        for position, _, _ in self._redacted.values():
+            self._report(f"the record at position {position} has lost its payload, and no record says why.")
+        if self._redactions != view.head.redactions or not 0 <= view.head.erased <= self._redactions:
+            self._report(f"the log counts {view.head.redactions} redactions; its records tell of {self._redactions}.")
         if self.edge.hashes != list(view.head.edge):
             self._report("the Merkle tree's root is not that of the records: bytes were altered with their checksums.")
         for compare in (self._compare_lists, self._compare_jobs, self._compare_names, self._compare_appends, self._compare_tiles):
@@ -283,7 +352,8 @@ class LogCheck:
             self._report(f"the index 'jobs' lacks {min(missing)}.")
 
     def _compare_names(self, view: LmdbView) -> None:
-        wanted = {name_key(state.name): (state.name, state.id.bytes) for state in self._experiments.values()}
+        live = [state for state in self._experiments.values() if state.deleted_at is None]
+        wanted = {name_key(state.name): (state.name, state.id.bytes) for state in live}
         found = {key: msgspec.msgpack.decode(content, type=tuple[str, bytes]) for key, content in view.scan(NAMES)}
         if found != wanted:
             self._report("the index 'names' does not name the live experiments.")

@@ -28,6 +28,8 @@ def ready_key(state: TrialState) -> bytes:
 
 def job_key(state: TrialState, now: int) -> bytes | None:
     """Return the key under which the trial stands at ``now``, or None when it neither waits nor is leased."""
+    if state.deleted_at is not None:
+        return None
     if state.status is Status.PENDING:
         if state.scheduled_at is None or state.scheduled_at <= now:
             return ready_key(state)
@@ -37,6 +39,8 @@ def job_key(state: TrialState, now: int) -> bytes | None:
 
 def possible_keys(state: TrialState) -> list[bytes]:
     """Return every key under which the trial may stand: one whose time has come is moved to the ready by a claim."""
+    if state.deleted_at is not None:
+        return []
     if state.status is not Status.PENDING:
         return [] if state.deadline is None else [_timed_key(state, LEASED, state.deadline)]
     waiting = [] if state.scheduled_at is None else [_timed_key(state, WAITING, state.scheduled_at)]

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -13,8 +13,8 @@ from uuid import UUID
 import lmdb
 import msgspec
 
-from ledger.backends.base import Appended, Backend, Submission, View
-from ledger.backends.blocks import blocks_from, type_names
+from ledger.backends.base import Appended, Backend, Entry, Redactions, Submission, View
+from ledger.backends.blocks import blocks_from, own_salt, type_names
 from ledger.backends.check import LogCheck
 from ledger.backends.doorbell import Doorbell
 from ledger.backends.environment import Environment, Options
@@ -22,11 +22,13 @@ from ledger.backends.staging import skew_submission, skew_warning
 from ledger.backends.transaction import LmdbTransaction
 from ledger.backends.view import FoldedStates, LmdbView
 from ledger.clock import Clock, Reading
+from ledger.codec import decode_envelopes, leaf_of
 from ledger.errors import Corrupted, InvalidValue, LedgerClosed, NotALedger, ReadOnlyLedger
 from ledger.format import (
     FORMAT,
     IDENTITY_KEY,
     MAX_POSITION,
+    OWN_SALT,
     Checks,
     Head,
     Identity,
@@ -75,6 +77,7 @@ class LmdbBackend(Backend):
         readonly: bool = False,
         clock: Callable[[], int] | None = None,
         options: Options | None = None,
+        identity: Identity | None = None,
     ) -> None:
         self.path = Path(path).absolute()
         self.name = str(path)
@@ -85,6 +88,7 @@ class LmdbBackend(Backend):
                 f"durability is 'full' or 'relaxed', not {options.durability!r}"
                 + (": 'cache' is for mirrors of an engine, which can be built again." if options.durability == "cache" else ".")
             )
+        self._given_identity = identity  # of a copy: it is the same ledger
         self._clock = Clock(clock)
         self._closed = False
         self._warning: str | None = None
@@ -93,7 +97,7 @@ class LmdbBackend(Backend):
         try:
             identity = self._identify()
             self.ledger_id = UUID(bytes=identity.ledger_id)
-            self.created_at = identity.created_at
+            self.identity = identity
             self._checks = Checks(identity.ledger_id)
             self._check_tail()
         except BaseException:
@@ -123,7 +127,8 @@ class LmdbBackend(Backend):
     def _create(self, txn: Any) -> bytes:
         value = txn.get(IDENTITY_KEY)
         if value is None:  # else another process was first
-            identity = Identity(FORMAT, new_uuid7().bytes, self._clock.now(), default_actor())
+            made = Identity(FORMAT, new_uuid7().bytes, self._clock.now(), default_actor())
+            identity = self._given_identity or made
             value = Checks(b"").seal_meta(IDENTITY_KEY, _encoder.encode(identity))
             txn.put(IDENTITY_KEY, value)
         return bytes(value)
@@ -184,6 +189,22 @@ class LmdbBackend(Backend):
         warning, self._warning = self._warning, None
         return warning
 
+    def adopt(self, entries: Iterable[Entry]) -> int:
+        """Write records as they are, after the last one, in one transaction; return the new head.
+
+        For copies of a ledger. Raises InvalidValue for a record that is damaged or does not follow, and then writes none.
+        """
+        content = list(entries)
+
+        def work(txn: Any) -> int:
+            transaction = LmdbTransaction(self._checks, txn, 0, self._folded)
+            transaction.adopt(content)
+            return transaction.finish()
+
+        head = self._use().write(work, self._ring)
+        self._doorbell.ring()
+        return head
+
     # -- reading
 
     def _look(self, txn: Any) -> LmdbView:
@@ -241,6 +262,23 @@ class LmdbBackend(Backend):
         with self._use().read() as txn:
             head: Head = self._look(txn).head
         return head.position, Edge(head.position, head.edge).root()
+
+    def read_entries(self, after: int) -> list[Entry]:
+        entries: list[Entry] = []
+        with self._use().read() as txn:
+            blocks = blocks_from(txn, self._checks, after + 1)
+            while len(entries) < _PAGE_RECORDS and (block := next(blocks, None)) is not None:
+                for stored in block.stored():
+                    (envelope,) = decode_envelopes(b"\x91" + stored.raw)
+                    if envelope.position > after:
+                        leaf = leaf_of(stored.raw, envelope, own_salt(stored))
+                        entries.append(Entry(stored.raw, stored.salt, stored.ordinal == OWN_SALT, leaf))
+        return entries
+
+    def redactions(self) -> Redactions:
+        with self._use().read() as txn:
+            head = self._look(txn).head
+        return Redactions(head.redactions, head.redactions - head.erased)
 
     def listen(self, callback: Callable[[], None]) -> Callable[[], None]:
         self.check_usable()

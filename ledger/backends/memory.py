@@ -13,10 +13,10 @@ from contextlib import contextmanager
 from uuid import UUID
 
 from ledger import events as ev
-from ledger.backends.base import Appended, Backend, Submission, View
+from ledger.backends.base import Appended, Backend, Entry, Redactions, Submission, View
 from ledger.backends.staging import Staging, answer_retry, config_of, skew_submission, skew_warning
 from ledger.clock import Clock
-from ledger.codec import decode_records, encode_record, encode_types, record_salts
+from ledger.codec import decode_envelopes, decode_records, encode_record, encode_types, record_salts, redact_record
 from ledger.errors import AppendIdReused, Corrupted, ForkedHandle, LedgerClosed
 from ledger.identity import new_uuid7
 from ledger.records import Record
@@ -38,7 +38,7 @@ class MemoryBackend(Backend):
         self.name = "memory:"
         self._clock = Clock(clock)
         self._records: list[Record] = []
-        self._leaves: list[bytes] = []
+        self._entries: list[Entry] = []
         self._listeners: list[Callable[[], None]] = []
         self._lock = threading.RLock()
         self._pid = os.getpid()
@@ -74,7 +74,7 @@ class MemoryBackend(Backend):
         if known is not None:
             return known
         staging = Staging(submission, _MemoryView(self._records, now))
-        records, leaves = list(self._records), list(self._leaves)
+        records, entries = list(self._records), list(self._entries)
         for ordinal, (stream, _, payload) in enumerate(staging.events):
             raw, leaf = encode_record(
                 payload, position=len(records) + 1, stream=stream, version=_version(records, stream) + 1, recorded_at=now,
@@ -82,9 +82,12 @@ class MemoryBackend(Backend):
                 context=submission.context_of(ordinal), salt=record_salts(submission.salt, ordinal, 1)[0],
             )  # fmt: skip
             records += decode_records(b"\x91" + raw, encode_types({(payload.type.name, payload.type.schema)}))
-            leaves.append(leaf)
+            entries.append(Entry(raw, submission.salt, False, leaf))
+        for stream, _, payload in staging.events:
+            if isinstance(payload.event, ev.PayloadRedacted):
+                _redact(records, entries, stream, payload.event)
         position = len(self._records) + bool(staging.events)
-        self._records, self._leaves = records, leaves  # readers see all of it or nothing
+        self._records, self._entries = records, entries  # readers see all of it or nothing
         events = tuple((stream, payload.event) for stream, _, payload in staging.events)
         return Appended(UUID(bytes=submission.append_id), position, events, now)
 
@@ -129,7 +132,7 @@ class MemoryBackend(Backend):
 
     def config_positions(self, digest: bytes) -> Sequence[int]:
         self.check_usable()
-        return [r.position for r in self._records if config_of(r.event) == digest]
+        return [r.position for r in self._records if config_of(r.event, is_redacted=r.is_redacted) == digest]
 
     @contextmanager
     def view(self) -> Iterator[View]:
@@ -139,7 +142,16 @@ class MemoryBackend(Backend):
 
     def tree_head(self) -> tuple[int, bytes]:
         self.check_usable()
-        return len(self._leaves), root_of(self._leaves)
+        return len(self._entries), root_of([entry.leaf for entry in self._entries])
+
+    def read_entries(self, after: int) -> list[Entry]:
+        self.check_usable()
+        return self._entries[after : after + 100]
+
+    def redactions(self) -> Redactions:
+        self.check_usable()
+        count = sum(isinstance(record.event, ev.PayloadRedacted) for record in self._records)
+        return Redactions(count, 0)  # there is no file
 
     def listen(self, callback: Callable[[], None]) -> Callable[[], None]:
         self.check_usable()
@@ -156,6 +168,22 @@ class MemoryBackend(Backend):
 
     def close(self) -> None:
         self._closed = True
+
+
+def _redact(records: list[Record], entries: list[Entry], stream: str, event: ev.PayloadRedacted) -> None:
+    """Drop the payload, and give each record of its append a salt of its own, without that of the append."""
+    record = next(r for r in records if (r.stream, r.version) == (stream, event.version))
+    for i, other in enumerate(records):
+        if other.append_id != record.append_id:
+            continue
+        raw, salt, has_own_salt, leaf = entries[i]
+        own = salt if has_own_salt else record_salts(salt, other.ordinal, 1)[0]
+        if other is record:
+            (envelope,) = decode_envelopes(b"\x91" + raw)
+            raw, own = redact_record(raw, envelope, own, event.remainder), b""
+            types = encode_types({(envelope.type, envelope.schema)})
+            (records[i],) = decode_records(b"\x91" + raw, types)
+        entries[i] = Entry(raw, own, True, leaf)
 
 
 def _ids(record: Record) -> tuple[bytes | None, ...]:
@@ -206,13 +234,16 @@ class _MemoryView:
                     yield state
 
     def experiment_named(self, name: str) -> UUID | None:
-        return next((state.id for state in self.experiments() if state.name == name), None)
+        return next((state.id for state in self.experiments() if state.name == name and state.deleted_at is None), None)
 
     def trial(self, experiment_id: UUID, trial_id: int) -> TrialState | None:
         return self._fold(experiment_id)[1].get(trial_id)
 
+    def record(self, stream: str, version: int) -> Record | None:
+        return next((r for r in self._records if (r.stream, r.version) == (stream, version)), None)
+
     def first_ready(self, experiment_id: UUID) -> TrialState | None:
-        trials = self._fold(experiment_id)[1].values()
+        trials = [trial for trial in self._fold(experiment_id)[1].values() if trial.deleted_at is None]
         ready = [t for t in trials if t.status is Status.PENDING and (t.scheduled_at or 0) <= self.now]
         return min(ready, key=claim_order, default=None)
 
@@ -220,3 +251,7 @@ class _MemoryView:
         trials = self._fold(experiment_id)[1].values()
         late = [t for t in trials if t.deadline is not None and t.deadline < self.now]
         return sorted(late, key=lambda t: (t.deadline, t.id))[:limit]
+
+    def first_leased(self, experiment_id: UUID) -> TrialState | None:
+        leased = [t for t in self._fold(experiment_id)[1].values() if t.deadline is not None and t.deleted_at is None]
+        return min(leased, key=lambda t: (t.deadline, t.id), default=None)

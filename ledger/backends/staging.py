@@ -15,10 +15,12 @@ from ledger.codec import Payload, encode_event
 from ledger.errors import AppendIdReused, ExperimentExists, InvalidValue, WrongExpectedVersion
 from ledger.identity import default_actor, new_uuid7
 from ledger.records import Record, iso_nanoseconds
+from ledger.redaction import check_redaction
 from ledger.registry import Event
 from ledger.state import MAX_TIME, ExperimentState, TrialState, check_stream, evolve_experiment, evolve_trial
 from ledger.streams import Subject
 
+_NAMING = ev.ExperimentCreated | ev.ExperimentRenamed | ev.ExperimentDeleted | ev.ExperimentRestored
 MAX_STREAM_BYTES = 400  # an LMDB key ends at 511
 
 
@@ -28,8 +30,9 @@ class Staging:
     Raises what the command raises, WrongExpectedVersion, InvalidValue, or a CommandRefused from ``ledger.state``.
     """
 
-    def __init__(self, submission: Submission, view: View) -> None:
+    def __init__(self, submission: Submission, view: View, *, is_copy: bool = False) -> None:
         self.view = view
+        self._is_copy = is_copy
         self.experiments: dict[UUID, ExperimentState] = {}
         self.trials: dict[tuple[UUID, int], TrialState] = {}
         self.names: dict[str, UUID | None] = {}  # live names changed: the new holder, or None when freed
@@ -54,6 +57,8 @@ class Staging:
         check_stream_name(stream)
         payload = encode_event(event)
         subject = check_stream(stream, event)
+        if isinstance(payload.event, ev.PayloadRedacted):
+            check_redaction(stream, payload.event, self.view.record(stream, payload.event.version), is_copy=self._is_copy)
         if subject is not None:
             self._evolve(subject, payload.event, at)
         self.events.append((stream, subject, payload))
@@ -62,7 +67,7 @@ class Staging:
         experiment_id, trial_id = subject
         before = self.experiments.get(experiment_id) or self.view.experiment(experiment_id)
         after = evolve_experiment(before, subject, event, at)
-        if isinstance(event, ev.ExperimentCreated | ev.ExperimentRenamed):
+        if isinstance(event, _NAMING):
             self._take_name(before, after)
         if after is not before:
             self.experiments[experiment_id] = after
@@ -72,13 +77,16 @@ class Staging:
             self.trials[key] = evolve_trial(trial, subject, event, at)
 
     def _take_name(self, before: ExperimentState | None, after: ExperimentState) -> None:
+        old = before.name if before is not None and before.deleted_at is None else None
+        if old is not None and (old != after.name or after.deleted_at is not None):
+            self.names[old] = None
+        if after.deleted_at is not None:
+            return
         holder = self.names[after.name] if after.name in self.names else self.view.experiment_named(after.name)
         if holder is not None and holder != after.id:
             raise ExperimentExists(
                 f"the name {after.name!r} is taken by experiment {holder}. Choose another, or rename that one first."
             )
-        if before is not None and before.name != after.name:
-            self.names[before.name] = None
         self.names[after.name] = after.id
 
 
@@ -100,9 +108,9 @@ def check_stream_name(stream: str) -> None:
         raise InvalidValue(f"the stream name {stream[:40]!r}... takes {size} bytes; at most {MAX_STREAM_BYTES} fit an index key.")
 
 
-def config_of(event: Event) -> bytes | None:
+def config_of(event: Event, *, is_redacted: bool = False) -> bytes | None:
     """Return the digest under which the event is indexed by config, or None."""
-    return config_digest(event.config) if type(event) is ev.TrialCreated else None
+    return config_digest(event.config) if type(event) is ev.TrialCreated and not is_redacted else None
 
 
 def answer_retry(submission: Submission, records: Sequence[Record], known: bytes) -> Appended:
@@ -126,6 +134,8 @@ def _difference(submission: Submission, records: Sequence[Record]) -> str:
     for number, ((stream, event), record) in enumerate(zip(content, records, strict=True)):
         if stream != record.stream:
             return f"event {number} went to stream {record.stream!r} then, to {stream!r} now"
+        if record.is_redacted:
+            continue  # what it was compared with is gone
         then, now = encode_event(record.event), encode_event(event)
         if (then.type.name, then.data) != (now.type.name, now.data):
             return f"event {number} was a {then.type.name} with other content then, is a {now.type.name} now"

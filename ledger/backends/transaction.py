@@ -6,22 +6,25 @@ at the end: one block, one entry a list, one head.
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from typing import Any
 from uuid import UUID
 
 import msgspec
 
-from ledger.backends.base import Appended, Submission
-from ledger.backends.blocks import Stored, write_blocks
+from ledger import events as ev
+from ledger.backends.base import Appended, Entry, Submission
+from ledger.backends.blocks import Stored, own_salt, write_blocks
+from ledger.backends.erasure import Erasure
 from ledger.backends.jobindex import job_key, possible_keys, ready_key
 from ledger.backends.postings import ListEntry
 from ledger.backends.staging import Staging, answer_retry, config_of
 from ledger.backends.view import FoldedStates, LmdbView
-from ledger.codec import encode_record, encode_state, record_salts
-from ledger.errors import AppendIdReused
+from ledger.codec import decode_envelopes, decode_records, encode_record, encode_state, encode_types, leaf_of, record_salts
+from ledger.errors import AppendIdReused, InvalidValue
 from ledger.format import (
     HEAD_KEY,
+    OWN_SALT,
     Checks,
     Head,
     append_key,
@@ -32,8 +35,9 @@ from ledger.format import (
     stream_key,
     tile_key,
 )
+from ledger.records import Record
 from ledger.state import ExperimentState, TrialState
-from ledger.streams import trial_stream
+from ledger.streams import Subject, trial_stream
 from ledger.tree import Edge
 
 _encoder = msgspec.msgpack.Encoder()
@@ -114,28 +118,114 @@ class LmdbTransaction(LmdbView):
                 append_id=submission.append_id, ordinal=ordinal, actor=submission.actor,
                 context=submission.context_of(ordinal), salt=salts[ordinal],
             )  # fmt: skip
-            keys = [self._stream_key(stream)]
-            if subject is not None:
-                keys.append(experiment_key(subject.experiment_id))
-            digest = config_of(payload.event)
-            if digest is not None:
-                keys.append(config_key(digest))
+            keys = self._keys_of(stream, subject, config_of(payload.event))
             stored = Stored(raw, submission.salt, ordinal, (payload.type.name, payload.type.schema), self.now)
             encoded.append((stored, leaf, keys))
         return encoded
 
+    def _keys_of(self, stream: str, subject: Subject | None, config: bytes | None) -> list[bytes]:
+        """Return the keys of the lists that a record belongs to."""
+        keys = [self._stream_key(stream)]
+        if subject is not None:
+            keys.append(experiment_key(subject.experiment_id))
+        if config is not None:
+            keys.append(config_key(config))
+        return keys
+
+    def _take(self, stored: Stored, leaf: bytes, keys: list[bytes]) -> None:
+        self._position += 1
+        self._stored.append(stored)
+        self._leaves.append(leaf)
+        for key in keys:
+            self._new_positions.setdefault(key, []).append(self._position)
+
     def _accept(self, submission: Submission, staging: Staging, encoded: list[tuple[Stored, bytes, list[bytes]]]) -> Appended:
         first = self._position + 1
         for stored, leaf, keys in encoded:
-            self._position += 1
-            self._stored.append(stored)
-            self._leaves.append(leaf)
-            for key in keys:
-                self._new_positions.setdefault(key, []).append(self._position)
+            self._take(stored, leaf, keys)
         self._remember(submission, first, len(encoded))
         self._take_states(staging)
+        for stream, subject, payload in staging.events:
+            if isinstance(payload.event, ev.PayloadRedacted):
+                self._redact(stream, subject, payload.event)
         events = tuple((stream, payload.event) for stream, _, payload in staging.events)
         return Appended(UUID(bytes=submission.append_id), first, events, self.now)
+
+    def _redact(self, stream: str, subject: Subject | None, event: ev.PayloadRedacted) -> None:
+        """Drop the payload that the event names, and make again what was derived from it."""
+        self._write()
+        erasure = Erasure(self, self._checks, self._txn)
+        is_dropped = erasure.drop(self.positions(stream_key(stream))[event.version - 1], event.remainder)
+        if subject is not None and is_dropped:
+            self._fold_again(subject, erasure)
+        self._put_head(
+            msgspec.structs.replace(
+                self.head, redactions=self.head.redactions + 1, erased=self.head.erased + (not is_dropped),
+                unsealed_bytes=self.head.unsealed_bytes + erasure.unsealed_bytes,
+            )
+        )  # fmt: skip
+
+    def _fold_again(self, subject: Subject, erasure: Erasure) -> None:
+        if subject.trial_id is not None:
+            trial = erasure.trial(subject)
+            self._trial_states[subject.experiment_id, subject.trial_id] = trial
+            erasure.keep_state(stream_key(trial.stream), None if trial.status.is_finished else encode_state(trial))
+            return
+        before = self.experiment(subject.experiment_id)
+        assert before is not None  # its first record is in its stream
+        after = erasure.experiment(before)
+        self._experiment_states[after.id] = after
+        erasure.keep_state(experiment_key(after.id), encode_state(after))
+        if before.deleted_at is None and before.name != after.name:
+            self._txn.delete(name_key(before.name))
+            self._put(name_key(after.name), _encoder.encode((after.name, after.id.bytes)))
+
+    # -- copying
+
+    def adopt(self, entries: Iterable[Entry]) -> None:
+        """Take records in as they are: positions, ids, times, bytes and salts. ``finish`` writes them.
+
+        Raises InvalidValue for a record that does not follow the one before it or whose hash is not that of its bytes,
+        and what ``ledger.state`` raises for one that could not have happened.
+        """
+        for entry in entries:
+            self._adopt(entry)
+
+    def _adopt(self, entry: Entry) -> None:
+        (envelope,) = decode_envelopes(b"\x91" + entry.raw)
+        what = f"the record at position {envelope.position}"
+        if envelope.position != self._position + 1 or envelope.recorded_at < self.now:
+            raise InvalidValue(f"{what} does not follow the one at {self._position}; the copy is damaged or not in order.")
+        kind = envelope.type, envelope.schema
+        ordinal = OWN_SALT if entry.has_own_salt else envelope.ordinal
+        stored = Stored(entry.raw, entry.salt, ordinal, kind, envelope.recorded_at)
+        if leaf_of(entry.raw, envelope, own_salt(stored)) != entry.leaf:
+            raise InvalidValue(f"{what} fails its hash: the copy is damaged.")
+        (record,) = decode_records(b"\x91" + entry.raw, encode_types({kind}))
+        self.now = envelope.recorded_at
+        event = record.event
+        submission = Submission(lambda view: [(record.stream, event)], record.append_id, b"", record.actor, record.context)
+        staging = Staging(msgspec.structs.replace(submission, record_ids=()), self, is_copy=True)
+        ((stream, subject, payload),) = staging.events
+        if self.version(stream) + 1 != record.version:
+            raise InvalidValue(f"{what} is version {record.version} of {stream!r}, which is at {self.version(stream)}.")
+        keys = self._keys_of(stream, subject, config_of(event, is_redacted=record.is_redacted))
+        self._count_append(record)
+        self._take(stored, entry.leaf, keys)
+        self._take_states(staging)
+        if isinstance(payload.event, ev.PayloadRedacted):
+            self._redact(stream, subject, payload.event)
+
+    def _count_append(self, record: Record) -> None:
+        place = self._append_place(record.append_id) or (record.position, 0)
+        if place[0] + place[1] != record.position or place[1] != record.ordinal:
+            raise InvalidValue(f"the record at position {record.position} is out of place in its append; the copy is damaged.")
+        key = append_key(record.append_id)
+        self._appends[key] = place[0].to_bytes(8, "big") + (place[1] + 1).to_bytes(4, "big")
+        if record.context is not None and record.context.record_id is not None:
+            self._appends[append_key(record.context.record_id)] = record.position.to_bytes(8, "big") + (1).to_bytes(4, "big")
+
+    # -- finding
 
     def _find(self, submission: Submission) -> Appended | None:
         """Answer a submission that is in the log, or None."""
@@ -207,11 +297,14 @@ class LmdbTransaction(LmdbView):
         edge = Edge(self.head.position, self.head.edge)
         tiles = [(tile_key(level, index), node) for level, index, node in edge.extend(self._leaves)]
         self._put_many(sorted(tiles))
-        self.head = Head(self._position, self.now, unsealed_from, unsealed_bytes, edge.hashes)
-        content = self._checks.seal_meta(HEAD_KEY, _encoder.encode(self.head))
-        self._txn.put(HEAD_KEY, content)
+        head = Head(self._position, self.now, unsealed_from, unsealed_bytes, edge.hashes, self.head.redactions, self.head.erased)
+        self._put_head(head)
         for collected in (self._stored, self._leaves, self._appends, self._new_positions, self._entries):
             collected.clear()
+
+    def _put_head(self, head: Head) -> None:
+        self.head = head
+        self._txn.put(HEAD_KEY, self._checks.seal_meta(HEAD_KEY, _encoder.encode(head)))
 
     def _write_lists(self) -> None:
         kept = {experiment_key(identity): encode_state(state) for identity, state in self._experiment_states.items()}

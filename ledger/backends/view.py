@@ -27,25 +27,26 @@ _head_decoder = msgspec.msgpack.Decoder(Head)
 
 class FoldedStates:
     """States of ended trials, which are not kept in the log, as they were folded last: so that many events on one, long
-    after its end, do not read it from the beginning each time. What is committed never changes, so neither do they.
+    after its end, do not read it from the beginning each time. What is committed changes by a redaction only; so each is
+    kept with the number of redactions that it was folded under.
     """
 
     def __init__(self, size: int = 256) -> None:
         self._size = size
-        self._states: dict[bytes, tuple[int, TrialState]] = {}
+        self._states: dict[bytes, tuple[int, int, TrialState]] = {}
         self._lock = threading.Lock()
 
-    def get(self, key: bytes, up_to: int) -> tuple[int, TrialState | None]:
+    def get(self, key: bytes, up_to: int, redactions: int) -> tuple[int, TrialState | None]:
         """Return the state and the position of the last record in it, or (0, None)."""
         with self._lock:
-            found = self._states.get(key)
-        return found if found is not None and found[0] <= up_to else (0, None)
+            position, known, state = self._states.get(key, (0, redactions, None))
+        return (position, state) if position <= up_to and known == redactions else (0, None)
 
-    def put(self, key: bytes, position: int, state: TrialState) -> None:
+    def put(self, key: bytes, position: int, redactions: int, state: TrialState) -> None:
         """Keep a state; the one kept longest makes room."""
         with self._lock:
             self._states.pop(key, None)
-            self._states[key] = position, state
+            self._states[key] = position, redactions, state
             if len(self._states) > self._size:
                 del self._states[next(iter(self._states))]
 
@@ -176,13 +177,17 @@ class LmdbView:
     def fold_trial(self, subject: Subject, up_to: int) -> TrialState | None:
         """Fold a trial from its records up to a position; it goes on from where it was folded before, if it was."""
         key = stream_key(trial_stream(subject.experiment_id, subject.trial_id or 0))
-        position, state = (0, None) if self._folded is None else self._folded.get(key, up_to)
+        position, state = (0, None) if self._folded is None else self._folded.get(key, up_to, self.head.redactions)
         for record in self.records_at([p for p in self.positions(key) if position < p <= up_to]):
             state = evolve_trial(state, subject, record.event, record.happened_at)
             position = record.position
         if self._folded is not None and state is not None:
-            self._folded.put(key, position, state)
+            self._folded.put(key, position, self.head.redactions, state)
         return state
+
+    def record(self, stream: str, version: int) -> Record | None:
+        positions = self.positions(stream_key(stream))
+        return self.records_at([positions[version - 1]])[0] if 1 <= version <= len(positions) else None
 
     def first_ready(self, experiment_id: UUID) -> TrialState | None:
         first = next(self.scan(queue_prefix(experiment_id, READY)), None)
@@ -203,6 +208,10 @@ class LmdbView:
                 break
             late.append(self._job(experiment_id, key))
         return late
+
+    def first_leased(self, experiment_id: UUID) -> TrialState | None:
+        first = next(self.scan(queue_prefix(experiment_id, LEASED)), None)
+        return None if first is None else self._job(experiment_id, first[0])
 
     def _job(self, experiment_id: UUID, key: bytes) -> TrialState:
         state = self.trial(experiment_id, trial_of(key))

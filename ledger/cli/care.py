@@ -80,7 +80,7 @@ def _facts(book: Ledger, path: str) -> dict[str, Any]:
         "id": str(book.id),
         "path": printable(os.path.abspath(path)),
         "format": FORMAT,
-        "created_at": iso_nanoseconds(backend.created_at),
+        "created_at": iso_nanoseconds(backend.identity.created_at),
         "records": size,
         "newest_record_at": None if newest is None else iso_nanoseconds(newest.recorded_at),
         "tree_size": size,

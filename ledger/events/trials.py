@@ -1,78 +1,11 @@
-"""The vocabulary: every event type that the package itself writes.
-
-Past tense, one fact each. What a type means for the state of an experiment or a trial is said in ``ledger.state``,
-once. Fields left at their default are not stored, so a new optional field needs no new schema version.
-
-Experiments:  ExperimentCreated ExperimentRenamed ExperimentDescribed ObjectivesChanged
-Trials:       TrialCreated TrialConfigured TrialClaimed LeaseRenewed TrialReleased TrialLost TrialRequeued TrialStarted
-              TrialCompleted TrialFailed TrialPruned TrialCanceled TrialTimedOut TrialAbandoned StatusForced
-              ResultsReported LateResultReceived MetricsLogged TelemetryLogged
-Both:         AttributesSet TagsChanged NoteAdded EnvironmentCaptured
-The ledger:   ClockSkewed
-"""
+"""What happens to a trial."""
 
 from __future__ import annotations
 
-from typing import Any, Literal
+from typing import Any
 
 from ledger.parts import Arm, ErrorInfo, Points
-from ledger.registry import Event, event, find_type
-
-__all__ = [
-    "Arm", "AttributesSet", "ClockSkewed", "EnvironmentCaptured", "ErrorInfo", "ExperimentCreated",
-    "ExperimentDescribed", "ExperimentRenamed", "LateResultReceived", "LeaseRenewed", "MetricsLogged", "NoteAdded",
-    "ObjectivesChanged", "Points", "ResultsReported", "StatusForced", "TagsChanged", "TelemetryLogged",
-    "TrialAbandoned", "TrialCanceled", "TrialClaimed", "TrialCompleted", "TrialConfigured", "TrialCreated",
-    "TrialFailed", "TrialLost", "TrialPruned", "TrialReleased", "TrialRequeued", "TrialStarted", "TrialTimedOut",
-]  # fmt: skip
-
-Direction = Literal["min", "max"]
-
-
-@event
-class ExperimentCreated(Event, omit_defaults=True):
-    """An experiment began; its id is in the stream's name, its name is free again once it is deleted.
-
-    >>> ExperimentCreated("sqlite-tuning", objectives={"latency_ms": "min"}).name
-    'sqlite-tuning'
-    """
-
-    name: str
-    objectives: dict[str, Direction] = {}
-    description: str = ""
-
-
-@event
-class ExperimentRenamed(Event, omit_defaults=True):
-    """The experiment has another name from here on.
-
-    >>> ExperimentRenamed("sqlite-tuning-2026").name
-    'sqlite-tuning-2026'
-    """
-
-    name: str
-
-
-@event
-class ExperimentDescribed(Event, omit_defaults=True):
-    """The experiment's description was replaced.
-
-    >>> ExperimentDescribed("WAL against rollback journal").description
-    'WAL against rollback journal'
-    """
-
-    description: str
-
-
-@event
-class ObjectivesChanged(Event, omit_defaults=True):
-    """The experiment's objectives were replaced as a whole.
-
-    >>> ObjectivesChanged({"latency_ms": "min"}).objectives
-    {'latency_ms': 'min'}
-    """
-
-    objectives: dict[str, Direction]
+from ledger.registry import Event, event
 
 
 @event
@@ -80,7 +13,8 @@ class TrialCreated(Event, omit_defaults=True):
     """A trial was added and waits to be claimed; its number is the last part of the stream's name.
 
     ``scheduled_at`` (ns since 1970 UTC): not to be claimed before. ``priority``: higher is claimed first.
-    ``max_attempts``: a trial LOST that often is not tried again.
+    ``max_attempts``: a trial LOST that often is not tried again. ``label`` is what people call the config, ``group`` what
+    the trial is kept together by, ``parents`` are the streams of trials it came from.
 
     >>> TrialCreated({"cache_mb": 64}, priority=2).config
     {'cache_mb': 64}
@@ -91,6 +25,9 @@ class TrialCreated(Event, omit_defaults=True):
     priority: int = 0
     scheduled_at: int | None = None
     max_attempts: int = 3
+    label: str = ""
+    group: str = ""
+    parents: list[str] = []
 
 
 @event
@@ -305,62 +242,47 @@ class TelemetryLogged(Event, omit_defaults=True):
 
 
 @event
-class AttributesSet(Event, omit_defaults=True):
-    """Attributes of an experiment or a trial were set, in a namespace of their owner; a value of None removes one.
+class TrialGrouped(Event, omit_defaults=True):
+    """The trial was put into the group of that name, and out of the one it was in; an empty name is no group.
 
-    >>> AttributesSet({"sampler": "tpe"}, namespace="optuna.system").namespace
-    'optuna.system'
+    >>> TrialGrouped("repeats of 64 MB").group
+    'repeats of 64 MB'
     """
 
-    attributes: dict[str, Any]
-    namespace: str = ""
+    group: str
 
 
 @event
-class TagsChanged(Event, omit_defaults=True):
-    """Tags were added to or removed from an experiment or a trial.
+class TrialAmended(Event, omit_defaults=True):
+    """What had been recorded of a trial was wrong; these values count instead, and the first ones stay in history.
 
-    >>> TagsChanged(added=["baseline"]).added
-    ['baseline']
+    ``withdrawn`` names results that do not count at all. ``status`` is that of a trial that has ended, and still has. The
+    record's reason says why.
+
+    >>> TrialAmended(results={"latency_ms": 2.1}, status="FAILED").status
+    'FAILED'
     """
 
-    added: list[str] = []
-    removed: list[str] = []
+    results: dict[str, Any] = {}
+    withdrawn: list[str] = []
+    config: dict[str, Any] = {}
+    label: str | None = None
+    status: str | None = None
 
 
 @event
-class NoteAdded(Event, omit_defaults=True):
-    """A person's remark on an experiment or a trial.
+class TrialDeleted(Event, omit_defaults=True):
+    """The trial was deleted: a tombstone, which tables honour. Whoever held it has lost it.
 
-    >>> NoteAdded("fan was off").text
-    'fan was off'
+    >>> TrialDeleted()
+    TrialDeleted()
     """
-
-    text: str
 
 
 @event
-class EnvironmentCaptured(Event, omit_defaults=True):
-    """What the experiment or trial ran in: platform, versions, hardware.
+class TrialRestored(Event, omit_defaults=True):
+    """The deleted trial is back.
 
-    >>> EnvironmentCaptured({"python": "3.13.0"}).environment
-    {'python': '3.13.0'}
+    >>> TrialRestored()
+    TrialRestored()
     """
-
-    environment: dict[str, Any]
-
-
-@event
-class ClockSkewed(Event, omit_defaults=True):
-    """The clock stood over a minute behind the newest record; ``raw_time`` is what it said (ns since 1970 UTC).
-
-    >>> ClockSkewed(raw_time=1_700_000_000_000_000_000, behind_seconds=86_400.0).behind_seconds
-    86400.0
-    """
-
-    raw_time: int
-    behind_seconds: float
-
-
-#: Names of the types above: the package knows what they mean for the state of an experiment or trial.
-VOCABULARY = frozenset(name for name in __all__ if find_type(name) is not None)

@@ -8,15 +8,18 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping
-from typing import Any, cast, get_args
+from typing import Any, cast
 from uuid import UUID
 
 import msgspec
 
 from ledger import events as ev
+from ledger.ancestry import check_ancestry
 from ledger.backends.base import Command, Staged, View
 from ledger.errors import CommandRefused, InvalidTransition, InvalidValue, LeaseLost, UnknownExperiment, UnknownTrial
+from ledger.objectives import out_of_bounds
 from ledger.registry import Event
+from ledger.rules import check_open
 from ledger.state import TRANSITIONS, ExperimentState, Status, TrialState, allowed_events, claim_order
 from ledger.streams import MAX_TRIAL_ID, experiment_stream, trial_stream
 from ledger.values import check_label
@@ -28,16 +31,6 @@ _EXPIRED_PER_CLAIM = 64
 # -------------------------------------------------------------------------------------------------------- experiments
 
 
-def check_objectives(objectives: Mapping[str, Any] | None) -> dict[str, ev.Direction] | None:
-    """Return the objectives as a dict of "min" or "max"; InvalidValue otherwise."""
-    if objectives is None:
-        return None
-    for name, direction in objectives.items():
-        if type(name) is not str or direction not in get_args(ev.Direction):
-            raise InvalidValue(f"the objective {name!r} has direction {direction!r}; write 'min' or 'max'.")
-    return dict(objectives)
-
-
 def check_name(name: Any, what: str = "the experiment's name") -> str:
     """Return a name that is a text and not empty."""
     if type(name) is not str or not name.strip():
@@ -45,32 +38,45 @@ def check_name(name: Any, what: str = "the experiment's name") -> str:
     return check_label(name, what)
 
 
-def create_or_change_experiment(
-    experiment_id: UUID, name: str, objectives: dict[str, ev.Direction] | None, description: str | None
-) -> Command:
-    """Create the experiment under the id if no live one has the name; else record what is different now."""
+def require_reason(reason: str | None, what: str, why: str) -> None:
+    """Refuse a step outside of the ordinary course that says no reason."""
+    if not reason or not reason.strip():
+        raise CommandRefused(f"{what} needs a reason=: the history must say why {why}.")
+
+
+def create_or_change_experiment(experiment_id: UUID, wanted: ev.ExperimentCreated, given: frozenset[str]) -> Command:
+    """Create the experiment under the id if no live one has the name; else record what of the ``given`` is different now."""
 
     def command(view: View) -> list[Staged]:
-        known_id = view.experiment_named(name)
+        known_id = view.experiment_named(wanted.name)
         state = None if known_id is None else view.experiment(known_id)
         if state is None:
-            created = ev.ExperimentCreated(name, objectives or {}, description or "")
-            return [(experiment_stream(experiment_id), created)]
-        return [(experiment_stream(state.id), event) for event in experiment_changes(state, objectives, description)]
+            check_ancestry(view, experiment_stream(experiment_id), wanted.parents)
+            return [(experiment_stream(experiment_id), wanted)]
+        check_ancestry(view, state.stream, wanted.parents)
+        return [(state.stream, event) for event in experiment_changes(state, wanted, given)]
 
     return command
 
 
-def experiment_changes(
-    state: ExperimentState, objectives: dict[str, ev.Direction] | None, description: str | None
-) -> list[Event]:
-    """Return the events that make the experiment as asked; None asks for nothing."""
+def experiment_changes(state: ExperimentState, wanted: ev.ExperimentCreated, given: frozenset[str]) -> list[Event]:
+    """Return the events that make the experiment as wanted, in the fields that were given."""
     changes: list[Event] = []
-    if objectives is not None and objectives != state.objectives:
-        changes.append(ev.ObjectivesChanged(objectives))
-    if description is not None and description != state.description:
-        changes.append(ev.ExperimentDescribed(description))
+    if "objectives" in given and (wanted.objectives, wanted.bounds) != (state.objectives, state.bounds):
+        changes.append(ev.ObjectivesChanged(wanted.objectives, wanted.bounds))
+    if "description" in given and wanted.description != state.description:
+        changes.append(ev.ExperimentDescribed(wanted.description))
+    if "parents" in given and tuple(wanted.parents) != state.parents:
+        changes.append(ev.ParentsSet(wanted.parents))
     return changes
+
+
+def experiment_of(view: View, experiment_id: UUID) -> ExperimentState:
+    """Return the experiment, deleted or not; raises UnknownExperiment."""
+    state = view.experiment(experiment_id)
+    if state is None:
+        raise UnknownExperiment(f"there is no experiment {experiment_id}.")
+    return state
 
 
 def record_on_experiment(experiment_id: UUID, event: Event) -> Command:
@@ -87,20 +93,21 @@ def create_trials(experiment_id: UUID, created: list[ev.TrialCreated], number: i
         raise InvalidValue(f"the trial number is {number!r}; give an int from 0, or leave it out for the next free one.")
 
     def command(view: View) -> list[Staged]:
-        state = view.experiment(experiment_id)
-        if state is None:
-            raise UnknownExperiment(f"there is no experiment {experiment_id}.")
+        state = experiment_of(view, experiment_id)
         first = state.next_trial_id if number is None else number
         if first + len(created) - 1 > MAX_TRIAL_ID:
             raise InvalidValue(f"no trial numbers are left after {first - 1}; give number=, or go on in a new experiment.")
-        return [(trial_stream(experiment_id, first + i), event) for i, event in enumerate(created)]
+        staged = [(trial_stream(experiment_id, first + i), event) for i, event in enumerate(created)]
+        for stream, event in staged:
+            check_ancestry(view, stream, event.parents)
+        return [*staged]
 
     return command
 
 
 def trial_created(
     config: Mapping[str, Any], *, arms: list[ev.Arm] | None = None, priority: int = 0,
-    scheduled_at: int | None = None, max_attempts: int = 3,
+    scheduled_at: int | None = None, max_attempts: int = 3, label: str = "", group: str = "", parents: list[str] | None = None,
 ) -> ev.TrialCreated:  # fmt: skip
     """Return the event that creates a trial, with its values checked."""
     if not isinstance(config, Mapping):
@@ -108,7 +115,7 @@ def trial_created(
     for key in config:
         if type(key) is not str:
             raise InvalidValue(f"the config has the parameter name {key!r}; names are str. Use {str(key)!r}.")
-    return ev.TrialCreated(dict(config), arms or [], priority, scheduled_at, max_attempts)
+    return ev.TrialCreated(dict(config), arms or [], priority, scheduled_at, max_attempts, label, group, parents or [])
 
 
 def check_lease(lease_seconds: Any) -> float:
@@ -123,6 +130,7 @@ def claim(experiment_id: UUID, worker: str, lease_seconds: float) -> Command:
     """Claim the next trial of an experiment, after writing off those whose lease has run out; nothing when none waits."""
 
     def command(view: View) -> list[Staged]:
+        check_open(experiment_of(view, experiment_id), ev.TrialClaimed("", 0, 0.0, 0))
         late, candidates = _written_off(view, experiment_id)
         first = view.first_ready(experiment_id)
         if first is not None:
@@ -169,9 +177,9 @@ def start(experiment_id: UUID, trial_id: int, attempt: int | None, worker: str, 
     """Start the trial under the attempt held; with None, claim this very trial first."""
 
     def command(view: View) -> list[Staged]:
-        state = _trial(view, experiment_id, trial_id)
+        state = trial_of(view, experiment_id, trial_id)
         if attempt is not None:
-            _require_lease(state, attempt)
+            _require_lease(view, state, attempt)
             return [(state.stream, ev.TrialStarted(attempt))]
         staged: list[Staged] = []
         if state.deadline is not None and state.deadline < view.now:
@@ -189,10 +197,10 @@ def renew(experiment_id: UUID, trial_id: int, attempt: int) -> Command:
     """Renew the lease of the attempt; nothing when the trial has ended by it; LeaseLost when it is another's."""
 
     def command(view: View) -> list[Staged]:
-        state = _trial(view, experiment_id, trial_id)
+        state = trial_of(view, experiment_id, trial_id)
         if _ended_by(state, attempt):
             return []
-        _require_lease(state, attempt)
+        _require_lease(view, state, attempt)
         return [(state.stream, ev.LeaseRenewed(attempt, view.now + int(state.lease_seconds * 1e9)))]
 
     return command
@@ -202,8 +210,8 @@ def release(experiment_id: UUID, trial_id: int, attempt: int) -> Command:
     """Hand the trial back."""
 
     def command(view: View) -> list[Staged]:
-        state = _trial(view, experiment_id, trial_id)
-        _require_lease(state, attempt)
+        state = trial_of(view, experiment_id, trial_id)
+        _require_lease(view, state, attempt)
         return [(state.stream, ev.TrialReleased(attempt))]
 
     return command
@@ -212,25 +220,35 @@ def release(experiment_id: UUID, trial_id: int, attempt: int) -> Command:
 def finish(experiment_id: UUID, trial_id: int, attempt: int | None, event: Event, worker: str) -> Command:
     """End the trial with the event (TrialCompleted, TrialFailed, TrialPruned or TrialTimedOut).
 
-    A trial that nobody claimed is claimed and started in the same step. When the attempt has lost its lease, what it
-    reports is kept as LateResultReceived instead; the caller must look which it was.
+    TrialCompleted becomes TrialFailed when a result is outside of its objective's bounds. A trial that nobody claimed is
+    claimed and started in the same step. When the attempt has lost its lease, what it reports is kept as
+    LateResultReceived instead; the caller must look which it was.
     """
 
     def command(view: View) -> list[Staged]:
-        state = _trial(view, experiment_id, trial_id)
+        state = trial_of(view, experiment_id, trial_id)
         staged: list[Staged] = []
         number = attempt
         if number is None:
             number = state.attempt + 1
             if state.status is Status.PENDING:
                 staged.append((state.stream, _claimed(view, worker, number, 1.0)))
-        elif _is_superseded(state, number):
+        elif _is_superseded(view, state, number):
             return [(state.stream, _late(number, event))]
         if state.status in (Status.PENDING, Status.READY):
             staged.append((state.stream, ev.TrialStarted(number)))
-        return [*staged, (state.stream, msgspec.structs.replace(cast("Any", event), attempt=number))]
+        ended = _within_bounds(view, state, event)
+        return [*staged, (state.stream, msgspec.structs.replace(cast("Any", ended), attempt=number))]
 
     return command
+
+
+def _within_bounds(view: View, state: TrialState, event: Event) -> Event:
+    if not isinstance(event, ev.TrialCompleted):
+        return event
+    bounds = experiment_of(view, state.experiment_id).bounds
+    problem = out_of_bounds(bounds, {**state.results, **event.results}) if bounds else None
+    return event if problem is None else ev.TrialFailed(ev.ErrorInfo("ResultOutOfBounds", problem), event.results)
 
 
 def _late(attempt: int, event: Any) -> ev.LateResultReceived:
@@ -242,9 +260,9 @@ def report(experiment_id: UUID, trial_id: int, attempt: int | None, results: dic
     """Record results beside the trial's end; late ones, as ``finish`` does, when the attempt has lost its lease."""
 
     def command(view: View) -> list[Staged]:
-        state = _trial(view, experiment_id, trial_id)
+        state = trial_of(view, experiment_id, trial_id)
         event = ev.ResultsReported(results, attempt or 0)
-        if attempt is not None and _is_superseded(state, attempt):
+        if attempt is not None and _is_superseded(view, state, attempt):
             return [(state.stream, _late(attempt, event))]
         return [(state.stream, event)]
 
@@ -255,9 +273,9 @@ def configure(experiment_id: UUID, trial_id: int, attempt: int | None, parameter
     """Add parameters to the config; LeaseLost when the attempt has lost its lease."""
 
     def command(view: View) -> list[Staged]:
-        state = _trial(view, experiment_id, trial_id)
+        state = trial_of(view, experiment_id, trial_id)
         if attempt is not None:
-            _require_lease(state, attempt)
+            _require_lease(view, state, attempt)
         return [(state.stream, ev.TrialConfigured(parameters, attempt or 0))]
 
     return command
@@ -265,18 +283,17 @@ def configure(experiment_id: UUID, trial_id: int, attempt: int | None, parameter
 
 def cancel(experiment_id: UUID, trial_id: int) -> Command:
     """Call the trial off, whoever holds it."""
-    return lambda view: [(_trial(view, experiment_id, trial_id).stream, ev.TrialCanceled())]
+    return lambda view: [(trial_of(view, experiment_id, trial_id).stream, ev.TrialCanceled())]
 
 
 def requeue(experiment_id: UUID, trial_id: int) -> Command:
     """Let an ended trial wait to be claimed again."""
-    return lambda view: [(_trial(view, experiment_id, trial_id).stream, ev.TrialRequeued())]
+    return lambda view: [(trial_of(view, experiment_id, trial_id).stream, ev.TrialRequeued())]
 
 
 def force_status(experiment_id: UUID, trial_id: int, event: ev.StatusForced, reason: str | None) -> Command:
     """Set the status outside the rules; a reason is mandatory."""
-    if not reason:
-        raise CommandRefused("a forced status needs a reason=: the history must say why the rules were left.")
+    require_reason(reason, "a forced status", "the rules were left")
     return record_on_trial(experiment_id, trial_id, event)
 
 
@@ -284,13 +301,14 @@ def record_on_trial(experiment_id: UUID, trial_id: int, *events: Event) -> Comma
     """Append events to a trial's stream."""
 
     def command(view: View) -> list[Staged]:
-        stream = _trial(view, experiment_id, trial_id).stream
+        stream = trial_of(view, experiment_id, trial_id).stream
         return [(stream, event) for event in events]
 
     return command
 
 
-def _trial(view: View, experiment_id: UUID, trial_id: int) -> TrialState:
+def trial_of(view: View, experiment_id: UUID, trial_id: int) -> TrialState:
+    """Return the trial, deleted or not; raises UnknownTrial."""
     state = view.trial(experiment_id, trial_id)
     if state is None:
         raise UnknownTrial(f"there is no trial {trial_id} in experiment {experiment_id}.")
@@ -300,15 +318,17 @@ def _trial(view: View, experiment_id: UUID, trial_id: int) -> TrialState:
 _BY_OTHERS = frozenset({Status.PENDING, Status.LOST, Status.CANCELED, Status.ABANDONED})
 
 
-def _is_superseded(state: TrialState, attempt: int) -> bool:
+def _is_superseded(view: View, state: TrialState, attempt: int) -> bool:
     """Say whether the attempt was granted once and ended by somebody else than its worker."""
-    return attempt < state.attempt or (attempt == state.attempt and state.status in _BY_OTHERS)
+    if attempt < state.attempt or (attempt == state.attempt and state.status in _BY_OTHERS):
+        return True
+    return state.deleted_at is not None or experiment_of(view, state.experiment_id).deleted_at is not None
 
 
 def _ended_by(state: TrialState, attempt: int) -> bool:
     return attempt == state.attempt and state.status.is_finished and state.status not in _BY_OTHERS
 
 
-def _require_lease(state: TrialState, attempt: int) -> None:
-    if _is_superseded(state, attempt):
+def _require_lease(view: View, state: TrialState, attempt: int) -> None:
+    if _is_superseded(view, state, attempt):
         raise LeaseLost(state.stream, attempt, state.status, state.attempt, state.worker)

@@ -6,12 +6,13 @@ from collections.abc import Iterable, Iterator, Mapping
 from typing import TYPE_CHECKING, Any
 from uuid import UUID
 
-from ledger import commands
+from ledger import commands, corrections
 from ledger import events as ev
-from ledger.annotations import Annotated
+from ledger.annotations import Annotated, streams_of
 from ledger.errors import UnknownExperiment, UnknownTrial
 from ledger.identity import default_actor
-from ledger.records import Record, to_nanoseconds
+from ledger.objectives import check_objectives
+from ledger.records import Record, iso_nanoseconds, to_nanoseconds
 from ledger.registry import Event
 from ledger.state import ExperimentState
 from ledger.streams import experiment_stream, subject_of
@@ -20,6 +21,7 @@ from ledger.trial import LEASE_SECONDS, Trial
 if TYPE_CHECKING:
     import datetime as dt
 
+    from ledger.backends.base import Command
     from ledger.session import Ledger
 
 
@@ -64,6 +66,11 @@ class Experiment(Annotated):
         return self.state.objectives
 
     @property
+    def bounds(self) -> dict[str, ev.Bounds]:
+        """The bounds of targets outside of which a result fails its trial."""
+        return self.state.bounds
+
+    @property
     def description(self) -> str:
         """What it is about."""
         return self.state.description
@@ -78,19 +85,21 @@ class Experiment(Annotated):
     def new_trial(
         self, config: Mapping[str, Any], *, number: int | None = None, priority: int = 0,
         scheduled_at: dt.datetime | int | None = None, max_attempts: int = 3, arms: Iterable[ev.Arm] = (),
-        reason: str | None = None,
+        label: str = "", group: str = "", parents: Iterable[Trial | str] = (), reason: str | None = None,
     ) -> Trial:  # fmt: skip
         """Add a trial; it waits to be claimed, or to be run by this handle.
 
         It gets the next free number from 1, or ``number`` (from 0, gaps allowed). ``priority``: higher goes first.
         ``scheduled_at``: not to be claimed before (datetime with time zone, or ns since 1970 UTC). ``max_attempts``: a
-        trial that was LOST so often is not tried again. ``arms``: several weighted configs in one trial.
+        trial that was LOST so often is not tried again. ``arms``: several weighted configs in one trial. ``label`` is what
+        people call the config; ``group`` what the trial is kept together by; ``parents`` the trials it came from.
 
-        Raises InvalidValue for a config that cannot be recorded exactly, TrialExists for a number that is taken.
+        Raises InvalidValue for a config that cannot be recorded exactly, TrialExists for a number that is taken, UnknownTrial
+        for a parent that does not exist.
         """
         created = commands.trial_created(
-            config, arms=list(arms), priority=priority, max_attempts=max_attempts,
-            scheduled_at=to_nanoseconds(scheduled_at, "scheduled_at"),
+            config, arms=list(arms), priority=priority, max_attempts=max_attempts, label=label, group=group,
+            scheduled_at=to_nanoseconds(scheduled_at, "scheduled_at"), parents=streams_of(parents),
         )  # fmt: skip
         return self._create([created], number, reason)[0]
 
@@ -110,26 +119,37 @@ class Experiment(Annotated):
         return [self._handle(stream, event) for stream, event in appended.events]
 
     def _handle(self, stream: str, event: Event) -> Trial:
+        return Trial(self, self._number(stream), event.config if isinstance(event, ev.TrialCreated) else None)
+
+    def _number(self, stream: str) -> int:
         subject = subject_of(stream)
         assert subject is not None  # the log has checked the stream
         assert subject.trial_id is not None
-        config = event.config if isinstance(event, ev.TrialCreated) else None
-        return Trial(self, subject.trial_id, config)
+        return subject.trial_id
 
-    def trial(self, trial_id: int) -> Trial:
-        """Return the handle of a trial; raises UnknownTrial."""
+    def trial(self, trial_id: int, *, deleted: bool = False) -> Trial:
+        """Return the handle of a trial; raises UnknownTrial. One that was deleted is found with ``deleted`` only."""
         with self.book.log.backend.view() as view:
             state = view.trial(self.id, trial_id) if type(trial_id) is int and trial_id >= 0 else None
             known = view.experiment(self.id)
         if state is None:
             last = known.next_trial_id - 1 if known else 0
             raise UnknownTrial(f"there is no trial {trial_id!r} in experiment {self.name!r}; its last one is {last}.")
+        if state.deleted_at is not None and not deleted:
+            raise UnknownTrial(
+                f"trial {trial_id} of experiment {self.name!r} was deleted at {iso_nanoseconds(state.deleted_at)}. "
+                f"exp.trial({trial_id}, deleted=True) finds it, to look at or to restore."
+            )
         return Trial(self, trial_id, state.config)
 
-    def trials(self) -> Iterator[Trial]:
-        """Iterate over the trials in order of creation, reading as it goes."""
+    def trials(self, *, deleted: bool = False) -> Iterator[Trial]:
+        """Iterate over the trials in order of creation, reading as it goes; over the deleted ones instead if asked to."""
+        gone: set[str] = set()
+        for record in self.book.log.read(types=[ev.TrialDeleted, ev.TrialRestored]):
+            (gone.add if isinstance(record.event, ev.TrialDeleted) else gone.discard)(record.stream)
         for record in self.book.log.read(experiment=self.id, types=[ev.TrialCreated]):
-            yield self._handle(record.stream, record.event)
+            if (record.stream in gone) is deleted:
+                yield Trial(self, self._number(record.stream))
 
     def claim(self, *, worker: str | None = None, lease_seconds: float = LEASE_SECONDS) -> Trial | None:
         """Take the next trial that waits: the highest priority, then the earliest; None when nothing waits.
@@ -163,9 +183,54 @@ class Experiment(Annotated):
 
     # ------------------------------------------------------------------------------------------------ record
 
-    def rename(self, name: str) -> None:
+    def rename(self, name: str, *, reason: str | None = None) -> None:
         """Give the experiment another name; raises ExperimentExists when it is taken."""
-        self._record(ev.ExperimentRenamed(commands.check_name(name)))
+        self._record(ev.ExperimentRenamed(commands.check_name(name)), reason)
+
+    def describe(self, description: str, *, reason: str | None = None) -> None:
+        """Replace the description."""
+        self._record(ev.ExperimentDescribed(description), reason)
+
+    def set_objectives(self, objectives: Mapping[str, Any], *, reason: str | None = None) -> None:
+        """Replace the objectives: names with "min", "max" or an ``Objective``, whose bounds fail a trial outside of them."""
+        targets = check_objectives(objectives)
+        assert targets is not None
+        self._record(ev.ObjectivesChanged(*targets), reason)
+
+    def seal(self, reason: str | None = None) -> None:
+        """Make the experiment read-only: everything of it and its trials raises ExperimentReadOnly until it is unsealed.
+
+        Raises CommandRefused while a worker holds a trial of it.
+        """
+        self._ask(corrections.seal(self.id), reason)
+
+    def unseal(self, reason: str) -> None:
+        """Let the experiment be written to again, with the reason why."""
+        self._ask(corrections.unseal(self.id, reason), reason)
+
+    def delete(self, reason: str | None = None, *, ensure: bool = True) -> None:
+        """Delete the experiment with its trials: tables leave it out, history shows it, its name is free for another.
+
+        ``restore`` brings it back. Workers that hold trials of it get LeaseLost. With ``ensure`` one that is gone already
+        raises UnknownExperiment; without, that is left as it is.
+
+        >>> import ledger
+        >>> book = ledger.open("memory:")
+        >>> exp = book.experiment("demo")
+        >>> exp.delete(reason="wrong machine")
+        >>> book.experiment("demo").id == exp.id
+        False
+        >>> exp.restore(name="demo (old)")
+        >>> [each.name for each in book.experiments()]
+        ['demo (old)', 'demo']
+        """
+        self._ask(corrections.delete_experiment(self.id, ensure=ensure), reason)
+
+    def restore(self, name: str | None = None, *, reason: str | None = None) -> None:
+        """Bring the deleted experiment back, under its old name or another one; ExperimentExists when that is taken."""
+        self._ask(corrections.restore_experiment(self.id, name), reason)
+
+    # -------------------------------------------------------------------------------------------------- read
 
     def history(self, *, trials: bool = False, renewals: bool = False) -> Iterator[Record]:
         """Iterate over the experiment's records; with ``trials``, over those of its trials too."""
@@ -173,5 +238,11 @@ class Experiment(Annotated):
             return self.book.log.read(stream=self.stream)
         return (r for r in self.book.log.read(experiment=self.id) if renewals or r.type != "LeaseRenewed")
 
-    def _record(self, event: Event) -> None:
-        self.book.log.execute(commands.record_on_experiment(self.id, event))
+    def _record(self, event: Event, reason: str | None = None) -> None:
+        self._ask(commands.record_on_experiment(self.id, event), reason)
+
+    def _ask(self, command: Command, reason: str | None = None) -> None:
+        self.book.log.execute(command, reason=reason)
+
+    def _records(self, types: Iterable[type[Event]]) -> Iterator[Record]:
+        return self.book.log.read(stream=self.stream, types=types)

@@ -24,14 +24,13 @@ _EVIDENCE = ev.LateResultReceived | ev.MetricsLogged | ev.TelemetryLogged
 
 def check_open(state: ExperimentState, event: Event) -> None:
     """Refuse what may not be recorded of an experiment that is deleted or sealed."""
-    if state.deleted_at is not None:
-        if not isinstance(event, ev.ExperimentRestored | ev.PayloadRedacted | _EVIDENCE):
-            raise UnknownExperiment(
-                f"experiment {state.name!r} ({state.id}) was deleted at {iso_nanoseconds(state.deleted_at)}. Restore it first."
-            )
-    elif not isinstance(event, ev.ExperimentUnsealed | ev.PayloadRedacted):
+    if state.deleted_at is not None and not isinstance(event, ev.ExperimentRestored | ev.PayloadRedacted | _EVIDENCE):
+        raise UnknownExperiment(
+            f"experiment {state.name!r} ({state.id}) was deleted at {iso_nanoseconds(state.deleted_at)}. Restore it first."
+        )
+    if state.sealed_at is not None and not isinstance(event, ev.ExperimentUnsealed | ev.PayloadRedacted):
         raise ExperimentReadOnly(
-            f"experiment {state.name!r} was sealed at {iso_nanoseconds(state.sealed_at or 0)}; {type(event).__name__} is not "
+            f"experiment {state.name!r} was sealed at {iso_nanoseconds(state.sealed_at)}; {type(event).__name__} is not "
             "allowed. Unseal it first, with the reason why."
         )
 

@@ -6,19 +6,23 @@ import atexit
 import os
 import warnings
 import weakref
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from typing import TYPE_CHECKING, Any, Self
 from uuid import UUID
 
-from ledger import commands
+from ledger import commands, corrections
+from ledger import events as ev
+from ledger.annotations import streams_of
 from ledger.backends.base import Backend
 from ledger.backends.lmdb import LmdbBackend
 from ledger.background import Background
+from ledger.checkpoint import Checkpoint
 from ledger.errors import InvalidValue, UnknownExperiment
 from ledger.experiment import Experiment
 from ledger.identity import new_uuid7
 from ledger.log import EventLog
-from ledger.state import ExperimentState
+from ledger.objectives import Targets, check_objectives
+from ledger.records import iso_nanoseconds
 from ledger.streams import experiment_stream, subject_of
 from ledger.tail import Subscription
 from ledger.telemetry import discard_in_child, flush_before_fork, flush_buffers
@@ -111,23 +115,27 @@ class Ledger:
         """The path or URL it was opened with."""
         return self.log.backend.name
 
-    def experiment(self, name: str, *, objectives: Mapping[str, Any] | None = None, description: str | None = None) -> Experiment:
+    def experiment(
+        self, name: str, *, objectives: Mapping[str, Any] | None = None, description: str | None = None,
+        parents: Iterable[Experiment | str] | None = None,
+    ) -> Experiment:  # fmt: skip
         """Create the experiment of that name, or resume it.
 
-        Resuming with other ``objectives`` or another ``description`` records the change and warns (ExperimentChanged);
-        leaving them out changes nothing. Two processes that create the same name at once get the same experiment.
+        ``objectives`` maps names of results to "min", "max" or an ``Objective`` with bounds; ``parents`` are experiments
+        that it came from. Resuming with others, or with another ``description``, records the change and warns
+        (ExperimentChanged); leaving them out changes nothing. Two processes that create the same name at once get the same
+        experiment.
         """
-        name = commands.check_name(name)
-        targets = commands.check_objectives(objectives)
+        wanted, given = _wanted(name, objectives, description, parents)
         with self.log.backend.view() as view:
             known = view.experiment_named(name)
             state = None if known is None else view.experiment(known)
-        if state is not None and not commands.experiment_changes(state, targets, description):
+        if state is not None and not commands.experiment_changes(state, wanted, given):
             return Experiment(self, state.id)
         new_id = new_uuid7()
-        appended = self.log.execute(commands.create_or_change_experiment(new_id, name, targets, description))
+        appended = self.log.execute(commands.create_or_change_experiment(new_id, wanted, given))
         if not appended.events:  # another process made the same change in between
-            return self.experiment(name, objectives=objectives, description=description)
+            return self.experiment(name)
         subject = subject_of(appended.events[0][0])
         assert subject is not None
         if appended.events[0][0] == experiment_stream(new_id):
@@ -137,35 +145,87 @@ class Ledger:
         warnings.warn(ExperimentChanged(f"experiment {name!r} was resumed with changes, now recorded: {what}."), stacklevel=2)
         return experiment
 
-    def get_experiment(self, name: str | UUID) -> Experiment:
-        """Return the live experiment of that name or id; raises UnknownExperiment, which names the nearest one."""
+    def get_experiment(self, name: str | UUID, *, deleted: bool = False) -> Experiment:
+        """Return the live experiment of that name or id; raises UnknownExperiment, which names the nearest one.
+
+        With ``deleted`` it is looked for among the deleted ones instead: the last of that name, or the id.
+        """
+        identifier = name if isinstance(name, UUID) else _as_uuid(name)
         with self.log.backend.view() as view:
-            found = name if isinstance(name, UUID) else view.experiment_named(name)
-            if found is None and isinstance(name, str):
-                found = _as_uuid(name)
-            if found is not None and view.experiment(found) is not None:
-                return Experiment(self, found)
-            names = [state.name for state in view.experiments()]
+            named = view.experiment_named(name) if isinstance(name, str) and not deleted else None
+            if named is not None:
+                return Experiment(self, named)
+            states = [state for state in view.experiments() if (state.deleted_at is not None) is deleted]
+        found = [state for state in states if state.name == name] or [state for state in states if state.id == identifier]
+        if found:
+            return Experiment(self, max(found, key=lambda state: state.deleted_at or 0).id)
+        raise UnknownExperiment(self._no_such_experiment(name, [state.name for state in states], deleted))
+
+    def _no_such_experiment(self, name: str | UUID, names: list[str], deleted: bool) -> str:
         import difflib
 
         folded = {each.casefold(): each for each in names}
         nearest = difflib.get_close_matches(str(name).casefold(), folded, n=1, cutoff=0.4)
         hint = f"Did you mean {folded[nearest[0]]!r}?" if nearest else f"There are {len(names)}: `ledger experiments` lists them."
-        raise UnknownExperiment(f"there is no experiment {str(name)!r} in {self.path}. {hint}")
+        if not deleted:
+            with self.log.backend.view() as view:
+                gone = [state for state in view.experiments() if state.deleted_at is not None and name in (state.name, state.id)]
+            if gone:
+                hint = f"One was deleted at {iso_nanoseconds(gone[-1].deleted_at or 0)}: `ledger delete --undo` restores it."
+        return f"there is no {'deleted ' if deleted else ''}experiment {str(name)!r} in {self.path}. {hint}"
 
-    def experiments(self) -> Iterator[Experiment]:
-        """Iterate over the experiments, oldest first."""
+    def experiments(self, *, deleted: bool = False) -> Iterator[Experiment]:
+        """Iterate over the experiments, oldest first; over the deleted ones instead if asked to."""
         with self.log.backend.view() as view:
-            states: list[ExperimentState] = list(view.experiments())
+            states = [state for state in view.experiments() if (state.deleted_at is not None) is deleted]
         return (Experiment(self, state.id) for state in states)
 
-    def verify(self, progress: Callable[[int, int], None] | None = None) -> Report:
+    # ------------------------------------------------------------------------------------------------- care
+
+    def redact(self, *positions: int, reason: str) -> list[int]:
+        """Drop the payloads of the records at the positions (a leaked secret), with the reason why.
+
+        Each record keeps its position, id and hash, and every proof stays valid; texts and values are gone from it, from
+        the tables and from the states. Returns the positions of the PayloadRedacted events that say who and why. In the
+        file the bytes are overwritten by ``ledger compact``; until then ``info`` and ``doctor`` show the erasure as pending.
+        What is outside stays: backups, exports, and what a record carries beside its payload (actor, reason, ids).
+
+        Raises InvalidValue for a position without a record, CommandRefused for a record that is redacted already or holds
+        nothing that people put in; then none is redacted.
+
+        >>> import ledger
+        >>> book = ledger.open("memory:")
+        >>> trial = book.experiment("demo").new_trial({"api_key": "123"})
+        >>> book.redact(2, reason="leaked key")
+        [3]
+        >>> trial.state.config
+        {}
+        """
+        records = {record.position: record for record in self.log.backend.read_positions(list(positions))}
+        for position in positions:
+            if position not in records:
+                raise InvalidValue(f"there is no record at position {position!r}; the log ends at {self.log.head}.")
+        appended = self.log.execute(corrections.redact(records.values(), reason), reason=reason)
+        return list(range(appended.position, appended.position + len(appended.events)))
+
+    def checkpoint(self) -> Checkpoint:
+        """Return size and root of the Merkle tree over the log, to be kept elsewhere; ``verify`` checks against it.
+
+        >>> import ledger
+        >>> book = ledger.open("memory:")
+        >>> _ = book.experiment("demo")
+        >>> book.checkpoint().size
+        1
+        """
+        return Checkpoint(self.id, *self.log.backend.tree_head())
+
+    def verify(self, progress: Callable[[int, int], None] | None = None, *, against: Iterable[Checkpoint] = ()) -> Report:
         """Check the whole ledger in a child process; see ``ledger.audit.verify``. A ledger in memory has no file to check."""
         if not isinstance(self.log.backend, LmdbBackend):
             raise InvalidValue(f"{self.path} has no file to verify; only a ledger in a directory has.")
         from ledger.audit import verify
 
-        return verify(self.path, progress)
+        return verify(self.path, progress, against=against)
 
     def subscribe(self, after: int = 0, **filters: Any) -> Subscription:
         """Catch up with the log from a position, then follow it; see ``Subscription``."""
@@ -189,6 +249,17 @@ class Ledger:
 
     def __exit__(self, *exc: object) -> None:
         self.close()
+
+
+def _wanted(
+    name: str, objectives: Mapping[str, Any] | None, description: str | None, parents: Iterable[Experiment | str] | None
+) -> tuple[ev.ExperimentCreated, frozenset[str]]:
+    """Return an experiment as asked for, and which of its fields were."""
+    targets = check_objectives(objectives) or Targets({}, {})
+    lineage = [] if parents is None else streams_of(parents)
+    wanted = ev.ExperimentCreated(commands.check_name(name), targets.objectives, description or "", targets.bounds, lineage)
+    asked = {"objectives": objectives, "description": description, "parents": parents}
+    return wanted, frozenset(field for field, value in asked.items() if value is not None)
 
 
 def _as_uuid(text: str) -> UUID | None:

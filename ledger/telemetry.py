@@ -76,7 +76,7 @@ class PointBuffer:
         Raises InvalidValue for what is no point; then nothing of the row is taken.
         """
         names, row, size = _checked_row(values)
-        step = step if type(step) in (float, type(None)) else _checked_step(step)
+        step = step if type(step) in (float, type(None)) else check_step(step)
         now = time.time_ns() if at is None else to_nanoseconds(at, "at") or 0
         with self._lock:
             if self._error is not None:
@@ -146,9 +146,9 @@ def _checked_row(values: Mapping[str, Any]) -> tuple[tuple[str, ...], list[Any],
         if type(name) is not str or not name:
             raise InvalidValue(f"a metric is named by a text that is not empty, not {name!r}.")
         if not name.isascii() or len(name) > _MAX_NAME:
-            _check_name(name)
+            check_name(name)
         if type(value) is not float:
-            value = _scalar(f"the metric {name!r}", value)
+            value = check_scalar(f"the metric {name!r}", value)
             size += 4 * len(value) if type(value) is str else 0
         row.append(value)
         size += len(name)
@@ -157,13 +157,15 @@ def _checked_row(values: Mapping[str, Any]) -> tuple[tuple[str, ...], list[Any],
     return names, row, size
 
 
-def _check_name(name: str) -> None:
+def check_name(name: str) -> None:
+    """Refuse a name of a metric that is no text or too long."""
     check_text(name, "the metric's name")
     if len(name) > _MAX_NAME:
         raise InvalidValue(f"the metric's name {name[:40]!r}... has {len(name):,} characters; at most {_MAX_NAME} are kept.")
 
 
-def _scalar(what: str, value: Any) -> Any:
+def check_scalar(what: str, value: Any) -> Any:
+    """Return the value of a point as it is recorded; InvalidValue when it cannot be one."""
     if getattr(value, "ndim", None) == 0 and hasattr(value, "item"):
         value = value.item()  # a numpy scalar, or an array or tensor of no dimensions
     kind = type(value)
@@ -181,8 +183,9 @@ def _scalar(what: str, value: Any) -> Any:
     )
 
 
-def _checked_step(step: Any) -> int | float | None:
-    value = _scalar("step", step)
+def check_step(step: Any) -> int | float | None:
+    """Return a step as it is recorded; InvalidValue when it is no number."""
+    value = check_scalar("step", step)
     if type(value) not in (int, float, type(None)):
         raise InvalidValue(f"step is {step!r}; give a number.")
     return value  # type: ignore[no-any-return]

@@ -3,23 +3,24 @@
 from __future__ import annotations
 
 import threading
-import traceback
+import warnings
 import weakref
-from collections.abc import Iterator, Mapping
-from types import TracebackType
+from collections.abc import Iterable, Iterator, Mapping
 from typing import TYPE_CHECKING, Any
 from uuid import UUID
 
-from ledger import commands
+from ledger import commands, corrections
 from ledger import events as ev
 from ledger.annotations import Annotated
-from ledger.errors import LeaseLost, LedgerError, UnknownTrial
+from ledger.bulk import point_batches
+from ledger.errors import LeaseLost, UnknownTrial
 from ledger.identity import default_actor
 from ledger.jobs import Lease
 from ledger.records import Record
 from ledger.registry import Event
-from ledger.state import Status, TrialState
-from ledger.streams import trial_stream
+from ledger.run import Run, error_info
+from ledger.state import Status, TrialState, evolve_as_recorded
+from ledger.streams import Subject, trial_stream
 from ledger.telemetry import PointBuffer
 
 if TYPE_CHECKING:
@@ -28,6 +29,10 @@ if TYPE_CHECKING:
 
 LEASE_SECONDS = 60.0
 _HIDDEN = "LeaseRenewed"
+
+
+class ResultOutOfBounds(UserWarning):
+    """A trial was completed with a result outside of its objective's bounds, and is FAILED for it."""
 
 
 class Trial(Annotated):
@@ -153,10 +158,14 @@ class Trial(Annotated):
     def complete(self, results: Mapping[str, Any] | None = None) -> None:
         """End the trial as SUCCEEDED with its results; metrics are flushed first.
 
+        With a result outside of its objective's bounds the trial is FAILED instead, and ResultOutOfBounds is warned of.
+
         Raises LeaseLost when the trial is no longer this handle's (the results are kept as late evidence), and
         InvalidTransition when it has ended already.
         """
-        self._finish(ev.TrialCompleted(_results(results)))
+        event = self._finish(ev.TrialCompleted(_results(results)))
+        if isinstance(event, ev.TrialFailed) and event.error is not None:
+            warnings.warn(ResultOutOfBounds(f"{self.stream} is FAILED: {event.error.message}."), stacklevel=2)
 
     def fail(self, error: BaseException | str | None = None, results: Mapping[str, Any] | None = None) -> None:
         """End the trial as FAILED; an exception is kept with its traceback."""
@@ -170,12 +179,13 @@ class Trial(Annotated):
         """End the trial as TIMED_OUT."""
         self._finish(ev.TrialTimedOut(_results(results)))
 
-    def _finish(self, event: Event) -> None:
+    def _finish(self, event: Event) -> Event:
         self.flush()
         command = commands.finish(self.experiment.id, self.id, self._attempt, event, self._worker)
         appended = self._execute(command)
         self._let_go(done=True)
         self._raise_if_late(appended)
+        return appended.events[-1][1]
 
     def _raise_if_late(self, appended: Appended) -> None:
         _, last = appended.events[-1]
@@ -208,6 +218,53 @@ class Trial(Annotated):
         self._attempt = None if state.status is Status.PENDING else state.attempt
         self._is_done = state.status not in (Status.READY, Status.RUNNING)
 
+    # --------------------------------------------------------------------------------------------- correct
+
+    def amend(
+        self, *, reason: str, results: Mapping[str, Any] | None = None, withdraw: Iterable[str] = (),
+        config: Mapping[str, Any] | None = None, label: str | None = None, status: Status | str | None = None,
+    ) -> None:  # fmt: skip
+        """Correct what was recorded, with the reason why; the first values stay in history, and tables can show either.
+
+        ``results`` and ``config`` give names that were recorded another value; ``withdraw`` names results that do not
+        count at all; ``label`` is what the config is called; ``status`` is that of a trial that has ended, and still has.
+        Where a trial goes on is not for an amendment to say: ``requeue``, ``force_status``.
+
+        >>> import ledger
+        >>> trial = ledger.open("memory:").experiment("demo").new_trial({"lr": 0.1})
+        >>> trial.complete({"loss": 0.4})
+        >>> trial.amend(results={"loss": 0.5}, reason="read from the wrong line")
+        >>> trial.results, trial.as_recorded.results
+        ({'loss': 0.5}, {'loss': 0.4})
+        """
+        chosen = None if status is None else str(status)
+        event = ev.TrialAmended(_results(results), list(withdraw), _results(config), label, chosen)
+        self._ask(corrections.amend_trial(self.experiment.id, self.id, event, reason), reason)
+        self._config = None
+
+    @property
+    def as_recorded(self) -> TrialState:
+        """The trial as if nothing of it had been amended, folded from its records."""
+        state, subject = None, Subject(self.experiment.id, self.id)
+        for record in self.history(renewals=True):
+            state = evolve_as_recorded(state, subject, record.event, record.happened_at)
+        if state is None:
+            raise UnknownTrial(f"there is no trial {self.id} in experiment {self.experiment.name!r}.")
+        return state
+
+    def delete(self, reason: str | None = None, *, ensure: bool = True) -> None:
+        """Delete the trial: tables leave it out, history shows it, ``restore`` brings it back.
+
+        A worker that holds it gets LeaseLost. With ``ensure`` a trial that is gone already raises UnknownTrial; without,
+        that is left as it is.
+        """
+        self._ask(corrections.delete_trial(self.experiment.id, self.id, ensure=ensure), reason)
+        self._let_go(done=True)
+
+    def restore(self, reason: str | None = None) -> None:
+        """Bring the deleted trial back; one that was waiting waits again, one that was held is CANCELED."""
+        self._ask(corrections.restore_trial(self.experiment.id, self.id), reason)
+
     def _let_go(self, *, done: bool = False) -> None:
         self._is_done = self._is_done or done
         if self._lease is not None:
@@ -234,6 +291,30 @@ class Trial(Annotated):
         """Log telemetry: values about the run itself, buffered like metrics."""
         self._book.log.backend.check_usable()
         self._buffer("telemetry").add(step, values, at)
+
+    def log_many(self, values: Any, *, steps: Any = None, at: Any = None) -> None:
+        """Log many points of metrics at once; they are on disk when it returns, all of them or none.
+
+        ``values`` is a dict from names to columns (lists, numpy arrays, pandas Series) or a data frame; ``steps`` and ``at``
+        (datetimes or ns since 1970 UTC; now by default) are columns of the same length, or names of columns of the frame.
+
+        Raises InvalidValue, naming column and row, for what is no point.
+
+        >>> import ledger
+        >>> trial = ledger.open("memory:").experiment("demo").new_trial({})
+        >>> trial.log_many({"loss": [0.5, 0.4]}, steps=[1, 2])
+        """
+        self._record_points(ev.MetricsLogged, values, steps, at)
+
+    def log_telemetry_many(self, values: Any, *, steps: Any = None, at: Any = None) -> None:
+        """Log many points of telemetry at once, as ``log_many``."""
+        self._record_points(ev.TelemetryLogged, values, steps, at)
+
+    def _record_points(self, kind: Any, values: Any, steps: Any, at: Any) -> None:
+        events = [kind([points], self._attempt or 0) for points in point_batches(values, steps, at)]
+        self.flush()  # what was logged before comes first
+        if events:
+            self._execute(commands.record_on_trial(self.experiment.id, self.id, *events))
 
     def flush(self) -> None:
         """Return when every metric logged so far is on disk."""
@@ -268,63 +349,22 @@ class Trial(Annotated):
         """
         self._raise_if_late(self._execute(commands.report(self.experiment.id, self.id, self._attempt, _results(results))))
 
+    def set_group(self, group: str) -> None:
+        """Put the trial into a group, and out of the one it was in; an empty name is no group."""
+        self._record(ev.TrialGrouped(group))
+
     def _record(self, event: Event) -> Appended:
         return self._execute(commands.record_on_trial(self.experiment.id, self.id, event))
+
+    def _ask(self, command: Command, reason: str | None = None) -> Appended:
+        return self._execute(command, reason)
+
+    def _records(self, types: Iterable[type[Event]]) -> Iterator[Record]:
+        return self._book.log.read(stream=self.stream, types=types)
 
     def _execute(self, command: Command, reason: str | None = None) -> Appended:
         return self._book.log.execute(command, actor=self._actor, reason=reason)
 
 
-class Run:
-    """The block of ``Trial.run``."""
-
-    def __init__(self, trial: Trial, lease_seconds: float) -> None:
-        self._trial = trial
-        self._lease_seconds = lease_seconds
-
-    def __enter__(self) -> Trial:
-        self._trial.start(lease_seconds=self._lease_seconds)
-        return self._trial
-
-    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, tb: TracebackType | None) -> None:
-        trial = self._trial
-        try:
-            if trial._is_done:  # set inside the block: it stays
-                trial.flush()
-            elif error is None:
-                trial.complete()
-            else:
-                trial.fail(error)
-        except LedgerError as problem:
-            if error is None:
-                raise
-            if not isinstance(error, Exception):
-                error.add_note(f"The trial's end was not recorded: {problem}")
-                return  # an interrupt or exit goes on as what it is
-            raise problem from error
-        finally:
-            trial._let_go()
-
-
 def _results(results: Mapping[str, Any] | None) -> dict[str, Any]:
     return dict(results or {})
-
-
-def error_info(error: BaseException | str | None) -> ev.ErrorInfo | None:
-    """Return an exception as it is recorded: its text is made fit for a record, whatever it is."""
-    if error is None:
-        return None
-    if isinstance(error, str):
-        return ev.ErrorInfo("", _clean(error))
-    kind = type(error)
-    name = kind.__qualname__ if kind.__module__ == "builtins" else f"{kind.__module__}.{kind.__qualname__}"
-    try:
-        message = str(error)
-    except Exception as problem:  # noqa: BLE001 - an exception's own __str__ must not keep it from being recorded
-        message = f"(its text cannot be had: {type(problem).__name__})"
-    return ev.ErrorInfo(_clean(name), _clean(message), _clean("".join(traceback.format_exception(error))))
-
-
-def _clean(text: str) -> str:
-    """Replace what UTF-8 cannot carry (file names that are no text), and keep the last 64 KiB."""
-    return text.encode(errors="backslashreplace")[-65_536:].decode(errors="ignore")

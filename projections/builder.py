@@ -18,7 +18,8 @@ def build(projection: P, log: EventLog, *, as_of: int | None = None) -> P:
     new. An ``as_of`` beyond the head means the head. Records appended while it folds are left for the next time.
 
     Raises InvalidValue for an ``as_of`` that is no position, or is before the place where the projection stands (a fold
-    cannot go back: build a new instance), and what ``apply`` raises, with a note that names the record.
+    cannot go back: build a new instance), or when a payload has been redacted since it was folded (it may still hold it:
+    build a new instance), and what ``apply`` raises, with a note that names the record.
 
     Costs one pass over the records after ``projection.position``.
 
@@ -38,6 +39,13 @@ def build(projection: P, log: EventLog, *, as_of: int | None = None) -> P:
             f"the projection {projection.name!r} stands at position {projection.position}, after {target}, and a fold cannot "
             f"go back. Build a new one: build({type(projection).__name__}(), log, as_of={target})."
         )
+    redactions = log.backend.redactions().total
+    if projection.position and projection.redactions != redactions:
+        raise InvalidValue(
+            f"payloads were redacted since the projection {projection.name!r} was folded, and it may still hold them. "
+            f"Build a new one: build({type(projection).__name__}(), log)."
+        )
+    projection.redactions = redactions
     for record in log.read(after=projection.position, as_of=target, types=projection.types):
         try:
             projection.apply(record)

@@ -9,7 +9,7 @@ import numpy as np
 import pandas as pd
 
 from ledger.backends.base import config_digest
-from ledger.events import TrialCreated
+from ledger.events import TrialCreated, TrialDeleted
 from ledger.records import Record
 from ledger.streams import subject_of
 from projections.columns import gather, integer_column, text_column
@@ -41,8 +41,8 @@ class ConfigTable(Projection):
     of the trial table, and do not make another config here.
 
     Columns: ``config_id`` (int64, as in the trial table), ``digest`` (string, 32 hex digits), ``trials`` (Int64, those
-    of the experiment that were created with it), ``first_trial_id`` (int64, the first of them to be created), then
-    ``config.<parameter>`` by name.
+    of the experiment that were created with it, without the deleted ones), ``first_trial_id`` (int64, the first of them to
+    be created), then ``config.<parameter>`` by name.
 
     Costs one digest a trial; keeps each config once.
 
@@ -56,39 +56,45 @@ class ConfigTable(Projection):
     """
 
     name = "configs"
-    schema_version = 1
-    types = frozenset({"TrialCreated"})
+    schema_version = 2
+    types = frozenset({"TrialCreated", "TrialDeleted", "TrialRestored"})
 
     def __init__(self) -> None:
         self._ids = ConfigIds()
         self._digests: list[str] = []  # item i is that of config i + 1
         self._configs: list[dict[str, Any]] = []
-        self._trials: dict[UUID, dict[int, int]] = {}  # experiment -> config -> number of its trials
-        self._first: dict[UUID, dict[int, int]] = {}  # experiment -> config -> first trial
+        self._trials: dict[UUID, dict[int, int]] = {}  # experiment -> trial -> its config, in order of creation
+        self._deleted: dict[UUID, set[int]] = {}  # experiment -> trials
 
     def apply(self, record: Record) -> None:
         """Count one trial's config."""
         subject = subject_of(record.stream)
-        if not isinstance(record.event, TrialCreated) or subject is None or subject.trial_id is None:
+        if subject is None or subject.trial_id is None:
+            return
+        if not isinstance(record.event, TrialCreated):
+            deleted = self._deleted.setdefault(subject.experiment_id, set())
+            (deleted.add if isinstance(record.event, TrialDeleted) else deleted.discard)(subject.trial_id)
             return
         digest = config_digest(record.event.config)
         config_id = self._ids.number(digest)
         if config_id > len(self._configs):
             self._configs.append(record.event.config)
             self._digests.append(digest.hex())
-        trials = self._trials.setdefault(subject.experiment_id, {})
-        trials[config_id] = trials.get(config_id, 0) + 1
-        self._first.setdefault(subject.experiment_id, {}).setdefault(config_id, subject.trial_id)
+        self._trials.setdefault(subject.experiment_id, {})[subject.trial_id] = config_id
 
     def table(self, experiment_id: UUID) -> pd.DataFrame:
         """Return the configs of one experiment, ordered by config_id; no rows for one without trials."""
-        trials, first = self._trials.get(experiment_id, {}), self._first.get(experiment_id, {})
+        deleted = self._deleted.get(experiment_id, set())
+        trials: dict[int, list[int]] = {}
+        for trial_id, config_id in self._trials.get(experiment_id, {}).items():
+            if trial_id not in deleted:
+                trials.setdefault(config_id, []).append(trial_id)
         ids = sorted(trials)
         columns = {
             "config_id": pd.Series(np.array(ids, dtype=np.int64)),
             "digest": text_column([self._digests[i - 1] for i in ids]),
-            "trials": integer_column([trials[i] for i in ids]),
-            "first_trial_id": pd.Series(np.array([first[i] for i in ids], dtype=np.int64)),
+            "trials": integer_column([len(trials[i]) for i in ids]),
+            "first_trial_id": pd.Series(np.array([trials[i][0] for i in ids], dtype=np.int64)),
             **gather([self._configs[i - 1] for i in ids], "config."),
         }
         return pd.DataFrame(columns)

@@ -7,6 +7,7 @@ from typing import Any
 from uuid import UUID
 
 import msgspec
+import numpy as np
 import pandas as pd
 
 from ledger.records import Record
@@ -40,7 +41,7 @@ class ExperimentNames(Projection):
 
     name = "experiment_names"
     schema_version = 1
-    types = frozenset({"ExperimentCreated", "ExperimentRenamed"})
+    types = frozenset({"ExperimentCreated", "ExperimentRenamed", "ExperimentDeleted", "ExperimentRestored"})
 
     def __init__(self) -> None:
         self._states: dict[UUID, ExperimentState] = {}
@@ -58,17 +59,20 @@ class ExperimentNames(Projection):
             self._first_positions.setdefault(key, record.position)
 
     def find(self, experiment: str | UUID) -> UUID | None:
-        """Return the id of the experiment that has the name, or the id, now; None when there is none."""
+        """Return the id of the live experiment that has the name now, or of any with the id; None when there is none."""
         if isinstance(experiment, str):
-            named = next((state.id for state in self._states.values() if state.name == experiment), None)
+            named = next((state.id for state in self._live() if state.name == experiment), None)
             if named is not None:
                 return named
         identifier = _as_uuid(experiment)
         return identifier if identifier in self._states else None
 
     def names(self) -> list[str]:
-        """Return the names of all experiments now, oldest first."""
-        return [state.name for state in self._states.values()]
+        """Return the names of all live experiments now, oldest first."""
+        return [state.name for state in self._live()]
+
+    def _live(self) -> list[ExperimentState]:
+        return [state for state in self._states.values() if state.deleted_at is None]
 
     def first_position(self, experiment: str | UUID) -> int | None:
         """Return the position from which on there was an experiment of the name or id; None when there never was one."""
@@ -77,8 +81,8 @@ class ExperimentNames(Projection):
         return self._first_positions.get(identifier) if named is None and identifier else named
 
     def table(self) -> pd.DataFrame:
-        """Return id and name of each experiment, oldest first."""
-        ids = text_column([str(identifier) for identifier in self._states])
+        """Return id and name of each live experiment, oldest first."""
+        ids = text_column([str(state.id) for state in self._live()])
         return pd.DataFrame({"experiment_id": ids, "name": text_column(self.names())})
 
 
@@ -89,7 +93,9 @@ class ExperimentTable(Projection):
     (string, by name: ``accuracy: max, latency_ms: min``), ``created_at`` and ``updated_at`` (datetime64[ns, UTC]; the
     latest time of any record of it or of its trials), ``trials`` (Int64), then how many of them are (Int64 each, adding up
     to ``trials``) ``pending``, ``running`` (READY or RUNNING), ``succeeded``, ``failed`` (FAILED, TIMED_OUT or LOST),
-    ``stopped`` (PRUNED, CANCELED or ABANDONED) and ``unknown``; last ``tags`` (object: a tuple of str, sorted).
+    ``stopped`` (PRUNED, CANCELED or ABANDONED) and ``unknown``; ``tags`` (object: a tuple of str, sorted), and
+    ``is_sealed`` (bool); in a table with the deleted ones also ``deleted_at`` (datetime64[ns, UTC]). Trials that were deleted
+    are not counted.
 
     Costs a small state in memory for each trial; showing the table takes time in proportion to the experiments alone.
 
@@ -104,7 +110,7 @@ class ExperimentTable(Projection):
     """
 
     name = "experiments"
-    schema_version = 1
+    schema_version = 2
 
     def __init__(self) -> None:
         self._states: dict[UUID, ExperimentState] = {}
@@ -127,18 +133,19 @@ class ExperimentTable(Projection):
         trials = self._trials.setdefault(subject.experiment_id, {})
         counts = self._counts.setdefault(subject.experiment_id, Counter())
         before = trials.get(subject.trial_id or 0)
-        after = evolve_trial(before, subject, event, at)
+        after = evolve_trial(before, subject, event, at, is_checked=True)
         if after is before:
             return
         # Values do not decide a status: without them a state is small, whatever the config.
         trials[after.id] = msgspec.structs.replace(after, config={}, arms=[], results={}, attributes={}, error=None)
-        if before is not None:
+        if before is not None and before.deleted_at is None:
             counts[before.status] -= 1
-        counts[after.status] += 1
+        if after.deleted_at is None:
+            counts[after.status] += 1
 
-    def table(self) -> pd.DataFrame:
-        """Return the experiments, oldest first."""
-        states = list(self._states.values())
+    def table(self, *, deleted: bool = False) -> pd.DataFrame:
+        """Return the experiments, oldest first; with ``deleted`` those that were deleted as well."""
+        states = [state for state in self._states.values() if deleted or state.deleted_at is None]
         counts = [self._counts.get(state.id, Counter()) for state in states]
         columns = {
             "experiment_id": text_column([str(state.id) for state in states]),
@@ -152,6 +159,9 @@ class ExperimentTable(Projection):
         for name, statuses in STATUS_COUNTS.items():
             columns[name] = integer_column([sum(count[status] for status in statuses) for count in counts])
         columns["tags"] = object_column([state.tags for state in states])
+        columns["is_sealed"] = pd.Series([state.sealed_at is not None for state in states], dtype=np.bool_)
+        if deleted:
+            columns["deleted_at"] = time_column([state.deleted_at for state in states])
         return pd.DataFrame(columns)
 
 

@@ -15,7 +15,10 @@ from ledger.registry import Event
 #: the types that only add to its history. Metrics are most of many logs; a fold that does not need them reads past them.
 STATE_EVENTS = frozenset(
     name for name in events.__all__ if isinstance(kind := getattr(events, name), type) and issubclass(kind, Event)
-) - {"ClockSkewed", "EnvironmentCaptured", "MetricsLogged", "NoteAdded", "TelemetryLogged"}
+) - {
+    "ClockSkewed", "EnvironmentCaptured", "ExperimentsMerged", "MetricsLogged", "NoteAdded", "NoteAmended", "PayloadRedacted",
+    "TelemetryLogged",
+}  # fmt: skip
 
 
 class Projection(ABC):
@@ -67,8 +70,9 @@ class Projection(ABC):
     schema_version: ClassVar[int]
     types: ClassVar[frozenset[str] | None] = None
 
-    #: The last position that the instance stands for; the builder's to set.
+    #: The last position that the instance stands for, and how many payloads had been redacted then; the builder's to set.
     position: int = 0
+    redactions: int = 0
 
     @abstractmethod
     def apply(self, record: Record) -> None:

@@ -31,7 +31,8 @@ class Tables:
 
     Every table takes ``as_of``, a position: the table as it stood when the record there was the newest. None is now; a
     position beyond the head means the head; 0 is before the first record. The same position always gives the same table.
-    An experiment is named by its name as of that position, or by its id.
+    An experiment is named by its name as of that position, or by its id; one that was deleted by its id only. A payload
+    that was redacted is gone from the tables as of any position.
 
     **Guarantees.** A table is a pure fold of the records up to its position, and a DataFrame of the caller's own.
 
@@ -58,6 +59,7 @@ class Tables:
         self._is_owner = not isinstance(book, ledger.Ledger)
         self.book = book if isinstance(book, ledger.Ledger) else ledger.open(book, create=False, readonly=True)
         self._kept: dict[type[Projection], Projection] = {}  # each as far as it was ever asked for
+        self._redactions = 0
         self._mutex = threading.RLock()
 
     def __repr__(self) -> str:
@@ -65,8 +67,10 @@ class Tables:
 
     # ------------------------------------------------------------------------------------------------ tables
 
-    def experiments(self, *, as_of: int | None = None) -> pd.DataFrame:
+    def experiments(self, *, as_of: int | None = None, deleted: bool = False) -> pd.DataFrame:
         """Return one row for each experiment, oldest first; ``ExperimentTable`` documents the columns.
+
+        ``deleted``: those that were deleted as well.
 
         >>> import ledger
         >>> book = ledger.open("memory:")
@@ -74,10 +78,16 @@ class Tables:
         >>> Tables(book).experiments()[["name", "trials", "pending"]].values.tolist()
         [['demo', 1, 1]]
         """
-        return self.table(ExperimentTable, as_of=as_of)
+        return self.table(ExperimentTable, as_of=as_of, deleted=deleted)
 
-    def trials(self, experiment: str | UUID, *, as_of: int | None = None, now: dt.datetime | int | None = None) -> pd.DataFrame:
+    def trials(
+        self, experiment: str | UUID, *, as_of: int | None = None, now: dt.datetime | int | None = None, amended: bool = True,
+        deleted: bool = False,
+    ) -> pd.DataFrame:  # fmt: skip
         """Return one row for each trial of the experiment, ordered by trial_id; ``TrialTable`` documents the columns.
+
+        Values are as amended; with ``amended=False`` as they were first recorded. ``deleted``: trials that were deleted as
+        well.
 
         ``now`` (datetime with time zone, or ns since 1970 UTC) is the time for the column ``lease_expired``: by default
         the ledger's clock, and with ``as_of`` the time at which the record at that position was recorded.
@@ -94,7 +104,7 @@ class Tables:
             time = to_nanoseconds(now, "now")
             if time is None:
                 time = self._now() if as_of is None else self._recorded_at(position)
-            return self._built(TrialTable, position).table(identifier, now=time)
+            return self._built(TrialTable, position).table(identifier, now=time, amended=amended, deleted=deleted)
 
     def configs(self, experiment: str | UUID, *, as_of: int | None = None) -> pd.DataFrame:
         """Return one row for each config that trials of the experiment were created with; see ``ConfigTable``.
@@ -126,6 +136,10 @@ class Tables:
         return head if as_of is None else min(check_position(as_of), head)
 
     def _built(self, kind: type[P], position: int) -> P:
+        redactions = self.book.log.backend.redactions().total
+        if redactions != self._redactions:
+            self._kept.clear()  # what was folded before may hold what has been dropped since
+            self._redactions = redactions
         kept = self._kept.pop(kind, None)
         if kept is None or not isinstance(kept, kind):
             kept = kind()

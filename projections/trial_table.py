@@ -8,9 +8,9 @@ import numpy as np
 import pandas as pd
 
 from ledger.backends.base import config_digest
-from ledger.events import TrialCreated
+from ledger.events import TrialAmended, TrialCreated
 from ledger.records import Record
-from ledger.state import TrialState, evolve_trial
+from ledger.state import TrialState, evolve_as_recorded, evolve_trial
 from ledger.streams import subject_of
 from projections.columns import gather, integer_column, status_column, text_column, time_column
 from projections.config_table import ConfigIds
@@ -32,6 +32,9 @@ class TrialTable(Projection):
       still says READY or RUNNING; the next claim will;
     - ``config_id`` (Int64): the number of the config it was created with, dense over the whole ledger from 1 in order of
       first appearance. Parameters added while it ran do not change it;
+    - ``label`` and ``group`` (string; missing when there is none);
+    - ``is_amended`` (bool): something recorded of it has been corrected since;
+    - ``deleted_at`` (datetime64[ns, UTC]), only in a table with the deleted trials;
     - ``config.<parameter>`` by name: the config, with parameters added while it ran;
     - ``result.<name>`` by name: the results that count.
 
@@ -49,13 +52,14 @@ class TrialTable(Projection):
     """
 
     name = "trials"
-    schema_version = 1
+    schema_version = 2
     types = STATE_EVENTS
 
     def __init__(self) -> None:
         self._ids = ConfigIds()
         self._states: dict[UUID, dict[int, TrialState]] = {}
         self._config_ids: dict[UUID, dict[int, int]] = {}
+        self._recorded: dict[UUID, dict[int, TrialState]] = {}  # of amended trials: as they would be had they not been
 
     def apply(self, record: Record) -> None:
         """Let the trial that the record is about go one event further."""
@@ -64,19 +68,26 @@ class TrialTable(Projection):
             return
         experiment_id, trial_id = subject.experiment_id, subject.trial_id
         states = self._states.setdefault(experiment_id, {})
-        states[trial_id] = evolve_trial(states.get(trial_id), subject, record.event, record.happened_at)
+        before, at = states.get(trial_id), record.happened_at
+        states[trial_id] = evolve_trial(before, subject, record.event, at, is_checked=True)
+        recorded = self._recorded.setdefault(experiment_id, {})
+        if trial_id in recorded:
+            recorded[trial_id] = evolve_as_recorded(recorded[trial_id], subject, record.event, at) or recorded[trial_id]
+        elif isinstance(record.event, TrialAmended) and before is not None:
+            recorded[trial_id] = before
         if isinstance(record.event, TrialCreated):
             number = self._ids.number(config_digest(record.event.config))
             self._config_ids.setdefault(experiment_id, {})[trial_id] = number
 
-    def table(self, experiment_id: UUID, *, now: int) -> pd.DataFrame:
+    def table(self, experiment_id: UUID, *, now: int, amended: bool = True, deleted: bool = False) -> pd.DataFrame:
         """Return the trials of one experiment, ordered by trial_id; no rows for one without trials.
 
         ``now`` (ns since 1970 UTC) is the time at which leases are looked at.
         """
         known, config_ids = self._states.get(experiment_id, {}), self._config_ids.get(experiment_id, {})
-        ids = sorted(known)
-        states = [known[trial_id] for trial_id in ids]
+        changed = self._recorded.get(experiment_id, {})
+        ids = sorted(trial_id for trial_id, state in known.items() if deleted or state.deleted_at is None)
+        states = [known[trial_id] if amended else changed.get(trial_id, known[trial_id]) for trial_id in ids]
         expired = [state.deadline is not None and state.deadline < now for state in states]
         columns = {
             "trial_id": pd.Series(np.array(ids, dtype=np.int64)),
@@ -88,6 +99,10 @@ class TrialTable(Projection):
             "worker": text_column([state.worker for state in states]),
             "lease_expired": pd.Series(np.array(expired, dtype=np.bool_)),
             "config_id": integer_column([config_ids[trial_id] for trial_id in ids]),
+            "label": text_column([state.label or None for state in states]),
+            "group": text_column([state.group or None for state in states]),
+            "is_amended": pd.Series(np.array([trial_id in changed for trial_id in ids], dtype=np.bool_)),
+            **({"deleted_at": time_column([state.deleted_at for state in states])} if deleted else {}),
             **gather([state.config for state in states], "config."),
             **gather([state.results for state in states], "result."),
         }

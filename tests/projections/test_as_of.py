@@ -207,7 +207,7 @@ def expected_trials(trials, now):
     for key in sorted(trials):
         row = dict(trials[key])
         deadline, config, result = row.pop("deadline"), row.pop("config"), row.pop("result")
-        row |= {"trial_id": key, "lease_expired": deadline is not None and deadline < now}
+        row |= {"trial_id": key, "is_amended": False, "lease_expired": deadline is not None and deadline < now}
         row |= {f"config.{name}": value for name, value in config.items()}
         row |= {f"result.{name}": value for name, value in result.items()}
         rows.append(without_none(row))

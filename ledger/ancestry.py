@@ -6,7 +6,7 @@ from collections.abc import Iterable
 
 from ledger import events as ev
 from ledger.backends.base import Command, Staged, View
-from ledger.errors import CommandRefused, UnknownExperiment, UnknownTrial
+from ledger.errors import CommandRefused, InvalidValue, UnknownExperiment, UnknownTrial
 from ledger.streams import Subject, subject_of
 
 
@@ -26,6 +26,8 @@ def check_ancestry(view: View, stream: str, parents: Iterable[str]) -> None:
     seen: set[str] = set()
     while waiting:
         ancestor = waiting.pop()
+        if type(ancestor) is not str:
+            raise InvalidValue(f"the parent {ancestor!r} is no experiment or trial; give a handle, or the .stream of one.")
         if ancestor == stream:
             raise CommandRefused(f"{stream} would descend from itself. Leave out the parent that came from it.")
         if ancestor not in seen:

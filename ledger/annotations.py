@@ -15,7 +15,7 @@ from ledger.registry import Event
 if TYPE_CHECKING:
     import datetime as dt
 
-    from ledger.backends.base import Command
+    from ledger.backends.base import Appended, Command
 
 
 class Note(NamedTuple):
@@ -53,7 +53,7 @@ class Annotated(ABC):
         """Append the event to the thing's stream."""
 
     @abstractmethod
-    def _ask(self, command: Command, reason: str | None = None) -> object:
+    def _ask(self, command: Command, reason: str | None = None) -> Appended:
         """Execute a command, with the reason as that of its records."""
 
     @abstractmethod
@@ -70,7 +70,7 @@ class Annotated(ABC):
         >>> import ledger
         >>> exp = ledger.open("memory:").experiment("demo")
         >>> exp.note("fan was off")
-        >>> exp.amend_note(2, "fan was on", reason="it was unplugged later")
+        >>> _ = exp.amend_note(2, "fan was on", reason="it was unplugged later")
         >>> [(note.version, note.text, note.first_text) for note in exp.notes()]
         [(2, 'fan was on', 'fan was off')]
         """
@@ -83,9 +83,9 @@ class Annotated(ABC):
                 notes[event.version] = notes[event.version]._replace(text=event.text)
         return list(notes.values())
 
-    def amend_note(self, version: int, text: str, *, reason: str) -> None:
+    def amend_note(self, version: int, text: str, *, reason: str) -> Appended:
         """Correct the note that is this version of the stream (``notes`` tells); the first text stays in history."""
-        self._ask(corrections.amend_note(self.stream, ev.NoteAmended(version, text), reason), reason)
+        return self._ask(corrections.amend_note(self.stream, ev.NoteAmended(version, text), reason), reason)
 
     def set_parents(self, parents: Iterable[Annotated | str], *, reason: str | None = None) -> None:
         """Say what it came from: other experiments of an experiment, other trials of a trial; replaces what was said.

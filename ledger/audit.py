@@ -20,7 +20,7 @@ from ledger import errors
 from ledger.checkpoint import Checkpoint, read_checkpoints
 from ledger.errors import Corrupted, InvalidValue, LedgerError, OpenError
 
-_CHILD = "import sys; from ledger.audit import check_here; check_here(sys.argv[1], sys.argv[2])"
+_CHILD = "import sys; from ledger.audit import check_here; check_here(sys.argv[1], sys.stdin.read())"
 
 
 class Report(NamedTuple):
@@ -80,10 +80,12 @@ def verify(
         from ledger.backends.directory import describe_directory
 
         describe_directory(place, create=False)
-    with tempfile.TemporaryFile() as said_file:
+    with tempfile.TemporaryFile() as said_file, tempfile.TemporaryFile("w+") as notes:
+        notes.write("\n".join(map(str, against)))  # not as an argument: those end at 128 KiB
+        notes.seek(0)
         child = subprocess.Popen(
-            [sys.executable, "-c", _CHILD, str(place.absolute()), "\n".join(map(str, against))],
-            stdout=subprocess.PIPE, stderr=said_file, stdin=subprocess.DEVNULL, text=True,
+            [sys.executable, "-c", _CHILD, str(place.absolute())],
+            stdout=subprocess.PIPE, stderr=said_file, stdin=notes, text=True,
             env={**os.environ, "PYTHONPATH": os.pathsep.join(entry for entry in sys.path if entry)},
         )  # fmt: skip
         try:

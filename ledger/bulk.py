@@ -13,7 +13,7 @@ from typing import Any
 from ledger.errors import InvalidValue
 from ledger.events import Points
 from ledger.records import to_nanoseconds
-from ledger.telemetry import check_name, check_scalar, check_step
+from ledger.telemetry import check_name, check_scalar
 
 _VALUES_PER_EVENT = 8192
 _BYTES_PER_EVENT = 128 * 1024
@@ -31,7 +31,7 @@ def point_batches(values: Any, steps: Any, at: Any) -> Iterator[Points]:
     columns, step_column, time_column = _columns(values, steps, at)
     count = _check_lengths(columns, step_column, time_column)
     checked = {name: [_point(name, row, value) for row, value in enumerate(column)] for name, column in columns.items()}
-    rows = [check_step(_scalar(step)) for step in step_column or [None] * count]
+    rows = [_step(row, step) for row, step in enumerate(step_column or [None] * count)]
     if time_column is None:
         times = [time.time_ns()] * count
     else:
@@ -62,6 +62,8 @@ def _columns(values: Any, steps: Any, at: Any) -> tuple[dict[str, list[Any]], li
         if type(name) is not str or not name:
             raise InvalidValue(f"a column is named by a text that is not empty, not {name!r}. Rename it.")
         check_name(name)
+        if str(getattr(column, "dtype", "")).startswith(("datetime64", "timedelta64")):
+            raise InvalidValue(f"the column {name!r} holds times; a point is a number, a text or a bool. Give the times as at=.")
         columns[name] = _listed(f"the column {name!r}", column)
     return columns, _listed("steps", steps) if steps is not None else None, _listed("at", at) if at is not None else None
 
@@ -70,15 +72,28 @@ def _listed(what: str, column: Any) -> list[Any]:
     """Return a column as a list of Python values."""
     if getattr(column, "ndim", 1) != 1:
         raise InvalidValue(f"{what} has {column.ndim} dimensions; give one column for each part.")
-    if str(getattr(column, "dtype", "")).startswith("datetime64"):
+    dtype = str(getattr(column, "dtype", ""))
+    if dtype.startswith("datetime64"):
         if hasattr(column, "to_numpy"):  # of pandas, with or without a time zone
-            column = column.to_numpy(dtype="datetime64[ns]")
-        return list(column.astype("datetime64[ns]").astype("int64").tolist())
+            column = column.to_numpy(dtype=dtype.partition(",")[0].rstrip("]") + "]")
+        return _nanoseconds(what, column)
     if hasattr(column, "tolist"):
         return list(column.tolist())
     if isinstance(column, Sequence) and not isinstance(column, str | bytes):
         return list(column)
     raise InvalidValue(f"{what} is a {type(column).__qualname__}; give a list, an array of one dimension or a Series.")
+
+
+def _nanoseconds(what: str, column: Any) -> list[int | None]:
+    """Return an array of datetime64 as ns since 1970 UTC, and None for NaT."""
+    times = column.astype("datetime64[ns]")
+    is_time = column == column
+    is_lost = is_time & (times.astype(column.dtype) != column)
+    if is_lost.any():
+        row = int(is_lost.argmax())
+        raise InvalidValue(f"{what} has {column[row]} in row {row}; give times between the years 1678 and 2262.")
+    numbers = times.astype("int64").tolist()
+    return [number if there else None for number, there in zip(numbers, is_time.tolist(), strict=True)]
 
 
 def _check_lengths(columns: dict[str, list[Any]], *others: list[Any] | None) -> int:
@@ -102,11 +117,20 @@ def _scalar(value: Any) -> Any:
     return None if type(value).__name__ == "NAType" else value  # pandas' missing value
 
 
+def _step(row: int, step: Any) -> int | float | None:
+    value = check_scalar(f"the step in row {row}", _scalar(step))
+    if type(value) not in (int, float, type(None)):
+        raise InvalidValue(f"the step in row {row} is {step!r}; give a number.")
+    return value  # type: ignore[no-any-return]
+
+
 def _time(row: int, moment: Any) -> int:
-    nanoseconds = to_nanoseconds(moment, f"the time in row {row}")
+    if getattr(moment, "ndim", None) == 0 and hasattr(moment, "item"):
+        moment = moment.item()  # a numpy scalar
+    nanoseconds = to_nanoseconds(_scalar(moment), f"the time in row {row}")
     if nanoseconds is None:
         raise InvalidValue(f"the time in row {row} is missing; give each row one, or leave at= out.")
-    return nanoseconds
+    return nanoseconds + getattr(moment, "nanosecond", 0)  # which a pandas Timestamp has beside its microseconds
 
 
 def _ends(columns: dict[str, list[Any]], count: int) -> Iterator[int]:

@@ -21,7 +21,7 @@ from ledger.trial import LEASE_SECONDS, Trial
 if TYPE_CHECKING:
     import datetime as dt
 
-    from ledger.backends.base import Command
+    from ledger.backends.base import Appended, Command
     from ledger.session import Ledger
 
 
@@ -103,7 +103,9 @@ class Experiment(Annotated):
         )  # fmt: skip
         return self._create([created], number, reason)[0]
 
-    def new_trials(self, configs: Iterable[Mapping[str, Any]], *, priority: int = 0, max_attempts: int = 3) -> list[Trial]:
+    def new_trials(
+        self, configs: Iterable[Mapping[str, Any]], *, priority: int = 0, max_attempts: int = 3, group: str = ""
+    ) -> list[Trial]:
         """Add many trials in one atomic step; much faster than one by one.
 
         >>> import ledger
@@ -111,7 +113,8 @@ class Experiment(Annotated):
         >>> [trial.id for trial in exp.new_trials({"lr": lr} for lr in (0.1, 0.2))]
         [1, 2]
         """
-        created = [commands.trial_created(config, priority=priority, max_attempts=max_attempts) for config in configs]
+        options: dict[str, Any] = {"priority": priority, "max_attempts": max_attempts, "group": group}
+        created = [commands.trial_created(config, **options) for config in configs]
         return self._create(created, None, None) if created else []
 
     def _create(self, created: list[ev.TrialCreated], number: int | None, reason: str | None) -> list[Trial]:
@@ -197,18 +200,18 @@ class Experiment(Annotated):
         assert targets is not None
         self._record(ev.ObjectivesChanged(*targets), reason)
 
-    def seal(self, reason: str | None = None) -> None:
+    def seal(self, reason: str | None = None) -> Appended:
         """Make the experiment read-only: everything of it and its trials raises ExperimentReadOnly until it is unsealed.
 
         Raises CommandRefused while a worker holds a trial of it.
         """
-        self._ask(corrections.seal(self.id), reason)
+        return self._ask(corrections.seal(self.id), reason)
 
-    def unseal(self, reason: str) -> None:
+    def unseal(self, reason: str) -> Appended:
         """Let the experiment be written to again, with the reason why."""
-        self._ask(corrections.unseal(self.id, reason), reason)
+        return self._ask(corrections.unseal(self.id, reason), reason)
 
-    def delete(self, reason: str | None = None, *, ensure: bool = True) -> None:
+    def delete(self, reason: str | None = None, *, ensure: bool = True) -> Appended:
         """Delete the experiment with its trials: tables leave it out, history shows it, its name is free for another.
 
         ``restore`` brings it back. Workers that hold trials of it get LeaseLost. With ``ensure`` one that is gone already
@@ -217,18 +220,18 @@ class Experiment(Annotated):
         >>> import ledger
         >>> book = ledger.open("memory:")
         >>> exp = book.experiment("demo")
-        >>> exp.delete(reason="wrong machine")
+        >>> _ = exp.delete(reason="wrong machine")
         >>> book.experiment("demo").id == exp.id
         False
-        >>> exp.restore(name="demo (old)")
+        >>> _ = exp.restore(name="demo (old)")
         >>> [each.name for each in book.experiments()]
         ['demo (old)', 'demo']
         """
-        self._ask(corrections.delete_experiment(self.id, ensure=ensure), reason)
+        return self._ask(corrections.delete_experiment(self.id, ensure=ensure), reason)
 
-    def restore(self, name: str | None = None, *, reason: str | None = None) -> None:
+    def restore(self, name: str | None = None, *, reason: str | None = None) -> Appended:
         """Bring the deleted experiment back, under its old name or another one; ExperimentExists when that is taken."""
-        self._ask(corrections.restore_experiment(self.id, name), reason)
+        return self._ask(corrections.restore_experiment(self.id, name), reason)
 
     # -------------------------------------------------------------------------------------------------- read
 
@@ -241,8 +244,8 @@ class Experiment(Annotated):
     def _record(self, event: Event, reason: str | None = None) -> None:
         self._ask(commands.record_on_experiment(self.id, event), reason)
 
-    def _ask(self, command: Command, reason: str | None = None) -> None:
-        self.book.log.execute(command, reason=reason)
+    def _ask(self, command: Command, reason: str | None = None) -> Appended:
+        return self.book.log.execute(command, reason=reason)
 
     def _records(self, types: Iterable[type[Event]]) -> Iterator[Record]:
         return self.book.log.read(stream=self.stream, types=types)

@@ -130,6 +130,38 @@ class EventLog:
         """
         return self._submit(self._submission(command, append_id, context))
 
+    def commit(self, submissions: Sequence[Submission]) -> list[Appended | Exception]:
+        """Commit submissions made elsewhere (copies of records) in one transaction, and return each one's answer.
+
+        Those refused leave no trace, and the others are written: an answer that is an exception is not raised. Raises
+        CommitFailed or LockTimeout for all of them.
+
+        >>> import ledger
+        >>> ledger.open("memory:").log.commit([])
+        []
+        """
+        self._check_may_append()
+        with self._leading:
+            self._leader = threading.get_ident()
+            try:
+                answers = list(self.backend.commit(submissions))
+            finally:
+                self._leader = None
+                with contextlib.suppress(IndexError):
+                    _wake(self._queue[0])
+        self._warn()
+        return answers
+
+    def _check_may_append(self) -> None:
+        self.backend.check_usable()  # before any lock: in a forked child one may be held by a thread that is not there
+        if self._leader == threading.get_ident():
+            raise CommandRefused("a command may not append: it runs inside an append. Return the events instead.")
+
+    def _warn(self) -> None:
+        warning = self.backend.take_warning()
+        if warning is not None:
+            warnings.warn(warning, stacklevel=4)
+
     def _submission(self, command: Command, append_id: UUID | None, context: dict[str, Any], **more: Any) -> Submission:
         if append_id is not None:
             _check_uuid(append_id, "append_id")
@@ -146,9 +178,7 @@ class EventLog:
         )
 
     def _submit(self, submission: Submission) -> Appended:
-        self.backend.check_usable()  # before any lock: in a forked child one may be held by a thread that is not there
-        if self._leader == threading.get_ident():
-            raise CommandRefused("a command may not append: it runs inside an append. Return the events instead.")
+        self._check_may_append()
         ticket = _Ticket(submission)
         self._queue.append(ticket)
         try:
@@ -164,9 +194,7 @@ class EventLog:
             with contextlib.suppress(ValueError):
                 self._queue.remove(ticket)
             raise
-        warning = self.backend.take_warning()
-        if warning is not None:
-            warnings.warn(warning, stacklevel=3)
+        self._warn()
         if isinstance(ticket.answer, Appended):
             return ticket.answer
         raise ticket.answer or _for_submission(KeyboardInterrupt(), submission)

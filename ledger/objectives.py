@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Mapping
+from decimal import Decimal
 from typing import Any, NamedTuple, cast, get_args
 
 from ledger.errors import InvalidValue
@@ -60,7 +60,7 @@ def check_objectives(objectives: Mapping[str, Any] | None) -> Targets | None:
 def _bound(name: str, bound: Any) -> float | None:
     if bound is None:
         return None
-    if isinstance(bound, bool) or not isinstance(bound, int | float) or math.isnan(bound):
+    if isinstance(bound, bool) or not isinstance(bound, int | float) or bound != bound:
         raise InvalidValue(f"the objective {name!r} has the bound {bound!r}; give a number, or None for no bound.")
     try:
         return float(bound)
@@ -75,10 +75,24 @@ def out_of_bounds(bounds: Mapping[str, Bounds], results: Mapping[str, Any]) -> s
     'latency_ms = 12.5 is outside of its bounds ..10'
     """
     for name, allowed in bounds.items():
-        if name not in results:
-            continue
-        value = results[name]
-        is_number = isinstance(value, int | float) and not isinstance(value, bool)
-        if not is_number or not allowed.contains(value):
-            return f"{name} = {value!r:.100} is outside of its bounds {allowed}"
+        if name in results and not _is_within(allowed, value := _plain(results[name])):
+            return f"{name} = {_shown(value)} is outside of its bounds {allowed}"
     return None
+
+
+def _plain(value: Any) -> Any:
+    """Return the Python number of a numpy scalar, as which it is recorded; other values as they are."""
+    return value.item() if getattr(value, "ndim", None) == 0 and hasattr(value, "item") else value
+
+
+def _is_within(allowed: Bounds, value: Any) -> bool:
+    if isinstance(value, Decimal):
+        return not value.is_nan() and allowed.contains(cast("float", value))
+    return isinstance(value, int | float) and not isinstance(value, bool) and allowed.contains(value)
+
+
+def _shown(value: Any) -> str:
+    try:
+        return f"{value!r:.100}"
+    except ValueError:  # an int of so many digits that Python refuses to write it
+        return f"a {type(value).__name__} too long to show"

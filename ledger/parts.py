@@ -35,7 +35,7 @@ class Bounds(msgspec.Struct, frozen=True, omit_defaults=True):
         return above and (value <= self.upper if self.upper is not None else value == value)
 
     def __str__(self) -> str:
-        low, high = ("" if bound is None else f"{bound:g}" for bound in (self.lower, self.upper))
+        low, high = ("" if bound is None else f"{bound:.15g}" for bound in (self.lower, self.upper))
         return f"{low}..{high}"
 
 

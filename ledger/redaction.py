@@ -6,12 +6,13 @@ times stay, texts and values go. Of a type that is not the package's own nothing
 
 from __future__ import annotations
 
-from typing import Any, cast
+from collections.abc import Callable, Iterable
+from typing import Any, NamedTuple, cast
 
 import msgspec
 
 from ledger import events as ev
-from ledger.codec import encode_event
+from ledger.codec import decode_envelopes, encode_event
 from ledger.errors import CommandRefused, InvalidValue, UnsupportedFormat
 from ledger.records import Record
 from ledger.registry import Event, UnknownEvent
@@ -62,6 +63,8 @@ def remainder_of(stream: str, event: Event) -> bytes:
     if type(event) not in CONTENT:
         if isinstance(event, UnknownEvent) and name in ev.VOCABULARY:
             raise UnsupportedFormat(f"a {name} of a newer version ({event.problem}) cannot be redacted by this one. Upgrade.")
+        if isinstance(event, ev.PayloadRedacted):
+            raise CommandRefused("a PayloadRedacted says what was redacted and why; it stays.")
         if name in ev.VOCABULARY:
             raise CommandRefused(f"a {name} holds numbers and names of the ledger's own only; there is nothing to redact.")
         return NOTHING
@@ -83,3 +86,27 @@ def check_redaction(stream: str, event: ev.PayloadRedacted, record: Record | Non
         raise CommandRefused(f"the record at position {record.position} is redacted already.")
     if (event.type, event.remainder) != (record.type, remainder_of(stream, record.event)):
         raise InvalidValue(f"what should remain of the {record.type} at position {record.position} is not what would.")
+
+
+class Found(NamedTuple):
+    """Positions of records with a text: in their payload, and only elsewhere in them (actor, reason, ids, stream)."""
+
+    payloads: list[int]
+    elsewhere: list[int]
+
+
+def find_text(entries: Iterable[bytes], text: str, progress: Callable[[int], None] = lambda position: None) -> Found:
+    """Find the records, given as bytes, that hold a text anywhere: in a name, a value, a key of a dict.
+
+    Raises InvalidValue for an empty text.
+    """
+    wanted = text.encode()
+    if not wanted:
+        raise InvalidValue("the text to look for is empty; give one.")
+    found = Found([], [])
+    for raw in entries:
+        (envelope,) = decode_envelopes(b"\x91" + raw)
+        if wanted in raw:
+            (found.payloads if wanted in bytes(envelope.payload) else found.elsewhere).append(envelope.position)
+        progress(envelope.position)
+    return found

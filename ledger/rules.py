@@ -5,6 +5,7 @@ Each check raises a CommandRefused or InvalidValue that names the thing, the val
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable, Sequence
 from typing import Any
 
@@ -17,6 +18,8 @@ from ledger.streams import Subject, subject_of
 
 MAX_PRIORITY = 2**31 - 1
 MAX_TIME = 2**63 - 1  # ns since 1970 UTC: the year 2262
+
+_REDACTED_NAME = re.compile(r"redacted [0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}")
 
 #: What a worker reports that did not know: taken whatever has become of the trial.
 _EVIDENCE = ev.LateResultReceived | ev.MetricsLogged | ev.TelemetryLogged
@@ -41,8 +44,16 @@ def check_experiment(state: ExperimentState, subject: Subject, event: Event) -> 
         raise CommandRefused(f"experiment {state.name!r} is not deleted, so it cannot be restored.")
     if isinstance(event, ev.ExperimentUnsealed) and state.sealed_at is None:
         raise CommandRefused(f"experiment {state.name!r} is not sealed, so it cannot be unsealed.")
+    if isinstance(event, ev.ExperimentRenamed | ev.ExperimentRestored):
+        check_name(subject, event.name)
     if isinstance(event, ev.ParentsSet):
         check_parents(subject, event.parents)
+
+
+def check_name(subject: Subject, name: str) -> None:
+    """Refuse the name that another experiment gets when its own is redacted."""
+    if _REDACTED_NAME.fullmatch(name) and name != f"redacted {subject.experiment_id}":
+        raise InvalidValue(f"{name!r} is what another experiment is called once its name is redacted. Choose another name.")
 
 
 def check_parents(subject: Subject, parents: Sequence[str]) -> None:
@@ -79,7 +90,9 @@ def _check_claim(state: TrialState, subject: Subject, event: ev.TrialClaimed) ->
 
 
 def _check_parameters(state: TrialState, subject: Subject, event: ev.TrialConfigured) -> None:
-    twice = sorted(key for key, value in event.parameters.items() if key in state.config and state.config[key] != value)
+    # Saying the same again is no harm, but of an amended trial: were the amendment redacted, it would contradict.
+    known = {key: value for key, value in event.parameters.items() if key in state.config}
+    twice = sorted(key for key, value in known.items() if state.is_amended or state.config[key] != value)
     if twice:
         raise InvalidValue(f"{state.stream} has {twice[0]!r} = {state.config[twice[0]]!r} already; a parameter is set once.")
 

@@ -13,7 +13,7 @@ from uuid import UUID
 from ledger import commands, corrections
 from ledger import events as ev
 from ledger.annotations import streams_of
-from ledger.backends.base import Backend
+from ledger.backends.base import Backend, Entry
 from ledger.backends.lmdb import LmdbBackend
 from ledger.background import Background
 from ledger.checkpoint import Checkpoint
@@ -23,6 +23,7 @@ from ledger.identity import new_uuid7
 from ledger.log import EventLog
 from ledger.objectives import Targets, check_objectives
 from ledger.records import iso_nanoseconds
+from ledger.redaction import Found, find_text
 from ledger.streams import experiment_stream, subject_of
 from ledger.tail import Subscription
 from ledger.telemetry import discard_in_child, flush_before_fork, flush_buffers
@@ -169,7 +170,11 @@ class Ledger:
         hint = f"Did you mean {folded[nearest[0]]!r}?" if nearest else f"There are {len(names)}: `ledger experiments` lists them."
         if not deleted:
             with self.log.backend.view() as view:
-                gone = [state for state in view.experiments() if state.deleted_at is not None and name in (state.name, state.id)]
+                gone = [
+                    state
+                    for state in view.experiments()
+                    if state.deleted_at is not None and name in (state.name, state.id, str(state.id))
+                ]
             if gone:
                 hint = f"One was deleted at {iso_nanoseconds(gone[-1].deleted_at or 0)}: `ledger delete --undo` restores it."
         return f"there is no {'deleted ' if deleted else ''}experiment {str(name)!r} in {self.path}. {hint}"
@@ -201,12 +206,32 @@ class Ledger:
         >>> trial.state.config
         {}
         """
-        records = {record.position: record for record in self.log.backend.read_positions(list(positions))}
+        numbers = [position for position in positions if type(position) is int]
+        records = {record.position: record for record in self.log.backend.read_positions(numbers)}
         for position in positions:
-            if position not in records:
+            if type(position) is not int or position not in records:
                 raise InvalidValue(f"there is no record at position {position!r}; the log ends at {self.log.head}.")
         appended = self.log.execute(corrections.redact(records.values(), reason), reason=reason)
         return list(range(appended.position, appended.position + len(appended.events)))
+
+    def find_text(self, text: str, progress: Callable[[int, int], None] | None = None) -> Found:
+        """Find the records that hold a text (a leaked secret), in their payload or elsewhere; reads the whole log.
+
+        >>> import ledger
+        >>> book = ledger.open("memory:")
+        >>> _ = book.experiment("demo").new_trial({"api_key": "123-456"})
+        >>> book.find_text("123-456").payloads
+        [2]
+        """
+        head = self.log.head
+        tell = (lambda position: None) if progress is None else (lambda position: progress(position, max(position, head)))
+        return find_text((entry.raw for entry in self._entries()), text, tell)
+
+    def _entries(self) -> Iterator[Entry]:
+        position = 0
+        while entries := self.log.backend.read_entries(position):
+            yield from entries
+            position += len(entries)
 
     def checkpoint(self) -> Checkpoint:
         """Return size and root of the Merkle tree over the log, to be kept elsewhere; ``verify`` checks against it.

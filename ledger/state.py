@@ -35,7 +35,16 @@ from ledger.errors import (
     UnsupportedFormat,
 )
 from ledger.registry import Event, UnknownEvent
-from ledger.rules import MAX_TIME, VALUE_CHECKS, check_created, check_deleted, check_experiment, check_open, check_parents
+from ledger.rules import (
+    MAX_TIME,
+    VALUE_CHECKS,
+    check_created,
+    check_deleted,
+    check_experiment,
+    check_name,
+    check_open,
+    check_parents,
+)
 from ledger.status import ENDED, HELD, UNFINISHED, ExperimentState, Status, TrialState
 from ledger.streams import Subject, subject_of, trial_stream
 
@@ -78,6 +87,7 @@ def evolve_experiment(state: ExperimentState | None, subject: Subject, event: Ev
     if isinstance(event, ev.ExperimentCreated) and subject.trial_id is None:
         if state is not None:
             raise ExperimentExists(f"experiment {subject.experiment_id} exists already, as {state.name!r}.")
+        check_name(subject, event.name)
         check_parents(subject, event.parents)
         return ExperimentState(
             subject.experiment_id, event.name, dict(event.objectives), event.description, at, bounds=dict(event.bounds),

@@ -223,7 +223,7 @@ class Trial(Annotated):
     def amend(
         self, *, reason: str, results: Mapping[str, Any] | None = None, withdraw: Iterable[str] = (),
         config: Mapping[str, Any] | None = None, label: str | None = None, status: Status | str | None = None,
-    ) -> None:  # fmt: skip
+    ) -> Appended:  # fmt: skip
         """Correct what was recorded, with the reason why; the first values stay in history, and tables can show either.
 
         ``results`` and ``config`` give names that were recorded another value; ``withdraw`` names results that do not
@@ -233,14 +233,15 @@ class Trial(Annotated):
         >>> import ledger
         >>> trial = ledger.open("memory:").experiment("demo").new_trial({"lr": 0.1})
         >>> trial.complete({"loss": 0.4})
-        >>> trial.amend(results={"loss": 0.5}, reason="read from the wrong line")
+        >>> _ = trial.amend(results={"loss": 0.5}, reason="read from the wrong line")
         >>> trial.results, trial.as_recorded.results
         ({'loss': 0.5}, {'loss': 0.4})
         """
         chosen = None if status is None else str(status)
         event = ev.TrialAmended(_results(results), list(withdraw), _results(config), label, chosen)
-        self._ask(corrections.amend_trial(self.experiment.id, self.id, event, reason), reason)
+        appended = self._ask(corrections.amend_trial(self.experiment.id, self.id, event, reason), reason)
         self._config = None
+        return appended
 
     @property
     def as_recorded(self) -> TrialState:
@@ -252,18 +253,19 @@ class Trial(Annotated):
             raise UnknownTrial(f"there is no trial {self.id} in experiment {self.experiment.name!r}.")
         return state
 
-    def delete(self, reason: str | None = None, *, ensure: bool = True) -> None:
+    def delete(self, reason: str | None = None, *, ensure: bool = True) -> Appended:
         """Delete the trial: tables leave it out, history shows it, ``restore`` brings it back.
 
         A worker that holds it gets LeaseLost. With ``ensure`` a trial that is gone already raises UnknownTrial; without,
         that is left as it is.
         """
-        self._ask(corrections.delete_trial(self.experiment.id, self.id, ensure=ensure), reason)
+        appended = self._ask(corrections.delete_trial(self.experiment.id, self.id, ensure=ensure), reason)
         self._let_go(done=True)
+        return appended
 
-    def restore(self, reason: str | None = None) -> None:
+    def restore(self, reason: str | None = None) -> Appended:
         """Bring the deleted trial back; one that was waiting waits again, one that was held is CANCELED."""
-        self._ask(corrections.restore_trial(self.experiment.id, self.id), reason)
+        return self._ask(corrections.restore_trial(self.experiment.id, self.id), reason)
 
     def _let_go(self, *, done: bool = False) -> None:
         self._is_done = self._is_done or done
@@ -296,7 +298,8 @@ class Trial(Annotated):
         """Log many points of metrics at once; they are on disk when it returns, all of them or none.
 
         ``values`` is a dict from names to columns (lists, numpy arrays, pandas Series) or a data frame; ``steps`` and ``at``
-        (datetimes or ns since 1970 UTC; now by default) are columns of the same length, or names of columns of the frame.
+        (datetimes with a zone, datetime64, which is UTC without one, or ns since 1970 UTC; now by default) are columns of the
+        same length, or names of columns of the frame.
 
         Raises InvalidValue, naming column and row, for what is no point.
 

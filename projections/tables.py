@@ -59,7 +59,6 @@ class Tables:
         self._is_owner = not isinstance(book, ledger.Ledger)
         self.book = book if isinstance(book, ledger.Ledger) else ledger.open(book, create=False, readonly=True)
         self._kept: dict[type[Projection], Projection] = {}  # each as far as it was ever asked for
-        self._redactions = 0
         self._mutex = threading.RLock()
 
     def __repr__(self) -> str:
@@ -137,12 +136,9 @@ class Tables:
 
     def _built(self, kind: type[P], position: int) -> P:
         redactions = self.book.log.backend.redactions().total
-        if redactions != self._redactions:
-            self._kept.clear()  # what was folded before may hold what has been dropped since
-            self._redactions = redactions
         kept = self._kept.pop(kind, None)
-        if kept is None or not isinstance(kept, kind):
-            kept = kind()
+        if kept is None or not isinstance(kept, kind) or kept.redactions != redactions:
+            kept = kind()  # what was folded before a redaction may hold what it dropped
         if position < kept.position:
             self._kept[kind] = kept
             return build(kind(), self.book.log, as_of=position)

@@ -12,7 +12,6 @@ from __future__ import annotations
 
 import contextlib
 import errno
-import fcntl
 import os
 import resource
 import threading
@@ -25,7 +24,8 @@ import lmdb
 
 from ledger.backends.activity import Activity
 from ledger.backends.directory import describe_directory, require_writable
-from ledger.backends.gate import Gate, lock_holders
+from ledger.backends.exclusive import share_directory
+from ledger.backends.gate import Gate
 from ledger.errors import (
     CommitFailed,
     Corrupted,
@@ -44,7 +44,7 @@ from ledger.errors import (
 T = TypeVar("T")
 
 MAP_BYTES = 1 << 40  # address space only; the file is as large as its content
-_MAX_READERS = 2046
+MAX_READERS = 2046
 _LITTLE_ROOM = 1 << 20
 _READER_CHECK_SECONDS = 5.0
 _FULL = {errno.ENOSPC, errno.EDQUOT, errno.EFBIG}
@@ -72,7 +72,7 @@ class Environment:
         self.activity = Activity()
         self._write_lock = threading.Lock()
         self._readers_checked = time.monotonic()
-        self._lock_fd = self._hold_directory()
+        self._lock_fd = share_directory(path, readonly=readonly, timeout=options.lock_timeout)
         try:
             self._lmdb = self._open_lmdb()
             self.head_fd = os.open(path / "head", os.O_RDONLY if readonly else os.O_RDWR | os.O_CREAT, 0o666)
@@ -141,35 +141,13 @@ class Environment:
             )
         self.count += 1
 
-    def _hold_directory(self) -> int:
-        """Take the shared lock of ``open.lock``; compaction and restore take it exclusively."""
-        flags = os.O_RDONLY if self.readonly else os.O_RDWR | os.O_CREAT
-        try:
-            fd = os.open(self.path / "open.lock", flags, 0o666)
-        except FileNotFoundError:
-            return -1  # a read-only mount of a ledger copied without its locks
-        deadline = time.monotonic() + self.options.lock_timeout
-        while True:
-            try:
-                fcntl.flock(fd, fcntl.LOCK_SH | fcntl.LOCK_NB)
-                return fd
-            except BlockingIOError:
-                if time.monotonic() >= deadline:
-                    holders = ", ".join(lock_holders(self.path / "open.lock")) or "another process"
-                    os.close(fd)
-                    raise LedgerBusy(
-                        f"{self.path} is held exclusively by {holders} (a compaction or a restore). "
-                        "Wait until it is done; raise lock_timeout to wait longer."
-                    ) from None
-                time.sleep(0.02)
-
     def _open_lmdb(self) -> lmdb.Environment:
         size = self.options.map_bytes
         lock = not self.readonly  # without locks only where nobody can write
         for attempt in range(60):
             try:
                 environment = lmdb.open(
-                    str(self.path), map_size=size, max_readers=_MAX_READERS, max_spare_txns=0, readonly=self.readonly, lock=lock,
+                    str(self.path), map_size=size, max_readers=MAX_READERS, max_spare_txns=0, readonly=self.readonly, lock=lock,
                     metasync=self.options.durability == "full", sync=True, writemap=False, map_async=False, create=True,
                 )  # fmt: skip
                 if lock:
@@ -233,7 +211,7 @@ class Environment:
         try:
             return self._lmdb.begin()
         except lmdb.ReadersFullError:
-            raise LedgerBusy(f"{self.path} has {_MAX_READERS:,} readers at this moment, which is all. Try again.") from None
+            raise LedgerBusy(f"{self.path} has {MAX_READERS:,} readers at this moment, which is all. Try again.") from None
 
     def write(self, work: Callable[[Any], T], after: Callable[[T], None] = lambda result: None) -> T:
         """Run the work in a write transaction and commit it; the work may be run again when the map has to grow.

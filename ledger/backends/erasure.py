@@ -7,6 +7,7 @@ until it is compacted; till then ``Head.erased`` stays behind ``Head.redactions`
 
 from __future__ import annotations
 
+from collections.abc import Iterator, Mapping
 from typing import Any
 
 import msgspec
@@ -15,8 +16,9 @@ from ledger.backends.blocks import Block, Stored, find_block, own_salt, put_bloc
 from ledger.backends.postings import ListEntry
 from ledger.backends.staging import config_of
 from ledger.backends.view import LmdbView
-from ledger.codec import decode_envelopes, redact_record
+from ledger.codec import decode_envelopes, decode_event, redact_record
 from ledger.format import OWN_SALT, Checks, append_key, config_key, posting_key, stream_key
+from ledger.records import Envelope
 from ledger.state import ExperimentState, TrialState, evolve_experiment
 from ledger.streams import Subject, experiment_stream
 
@@ -24,26 +26,47 @@ _encoder = msgspec.msgpack.Encoder()
 
 
 class Erasure:
-    """Drop one payload inside a write transaction; what is read here is what was written before."""
+    """Drop payloads inside a write transaction; what is read here is what was written before."""
 
     def __init__(self, view: LmdbView, checks: Checks, txn: Any) -> None:
         self._view, self._checks, self._txn = view, checks, txn
         self.unsealed_bytes = 0  # by how much the records that are not sealed have grown
 
-    def drop(self, position: int, remainder: bytes) -> bool:
-        """Put the remainder in place of the record's payload; say whether there was one to drop."""
+    def drop(self, remainders: Mapping[int, bytes]) -> bool:
+        """Put remainders in place of the payloads at the positions, and drop their appends' salts; say if anything was there.
+
+        Each block is written once, however many of its records are redacted.
+        """
+        fresh: dict[int, bytes] = {}  # position -> remainder, of those that were not redacted before (in what was copied)
+        appends: set[bytes] = set()
+        lists: dict[bytes, set[int]] = {}
+        for position, envelope in self._envelopes(sorted(remainders)):
+            appends.add(envelope.append_id)
+            if envelope.payload_digest is not None:
+                continue  # others of its append may have been read before it was redacted
+            fresh[position] = remainders[position]
+            digest = config_of(decode_event(envelope.type, envelope.schema, bytes(envelope.payload)))
+            if digest is not None:
+                lists.setdefault(config_key(digest), set()).add(position)
+        blocks = {block.position: block for append_id in sorted(appends) for block in self._blocks_of(append_id)}
+        changed = [self._rewrite(block, appends, fresh) for block in blocks.values()]
+        for key, gone in lists.items():
+            self._unlist(key, gone)
+        return any(changed)
+
+    def _envelopes(self, positions: list[int]) -> Iterator[tuple[int, Envelope]]:
+        block: Block | None = None
+        records: list[Stored] = []
+        for position in positions:
+            if block is None or position > block.last:
+                block = self._block(position)
+                records = block.stored()
+            yield position, _envelope(records[position - block.position].raw)
+
+    def _block(self, position: int) -> Block:
         block = find_block(self._txn, self._checks, position)
         assert block is not None  # staging has read the record
-        stored = block.stored()[position - block.position]
-        (envelope,) = decode_envelopes(b"\x91" + stored.raw)
-        if envelope.payload_digest is not None:
-            return False  # a copy of a record that was redacted before
-        digest = config_of(block.records_at([position])[0].event)
-        for each in self._blocks_of(envelope.append_id):
-            self._rewrite(each, envelope.append_id, position, remainder)
-        if digest is not None:
-            self._unlist(config_key(digest), position)
-        return True
+        return block
 
     def _blocks_of(self, append_id: bytes) -> list[Block]:
         content = self._checks.open(append_key(append_id), self._txn.get(append_key(append_id)))
@@ -51,32 +74,34 @@ class Erasure:
         last = position + int.from_bytes(content[8:], "big") - 1
         blocks = []
         while position <= last:
-            block = find_block(self._txn, self._checks, position)
-            assert block is not None
-            blocks.append(block)
-            position = block.last + 1
+            blocks.append(self._block(position))
+            position = blocks[-1].last + 1
         return blocks
 
-    def _rewrite(self, block: Block, append_id: bytes, position: int, remainder: bytes) -> None:
-        """Give each record of the append a salt of its own, and drop the payload of the one at the position."""
+    def _rewrite(self, block: Block, appends: set[bytes], remainders: Mapping[int, bytes]) -> bool:
+        """Give each record of the appends a salt of its own, drop the payloads at the positions; say if that changed it."""
         records: list[Stored] = []
         for place, stored in enumerate(block.stored(), start=block.position):
-            (envelope,) = decode_envelopes(b"\x91" + stored.raw)
-            if envelope.append_id == append_id:
-                salt = own_salt(stored)
-                raw = stored.raw
-                if place == position:
-                    raw, salt = redact_record(raw, envelope, salt, remainder), b""
-                    self.unsealed_bytes += 0 if block.is_sealed else len(raw) - len(stored.raw)
-                stored = stored._replace(raw=raw, salt=salt, ordinal=OWN_SALT)
+            if place in remainders or stored.ordinal != OWN_SALT:
+                envelope = _envelope(stored.raw)
+                if envelope.append_id in appends:
+                    salt, raw = own_salt(stored), stored.raw
+                    if place in remainders:
+                        raw, salt = redact_record(raw, envelope, salt, remainders[place]), b""
+                        self.unsealed_bytes += 0 if block.is_sealed else len(raw) - len(stored.raw)
+                    records.append(stored._replace(raw=raw, salt=salt, ordinal=OWN_SALT))
+                    continue
             records.append(stored)
-        put_block(self._txn, self._checks, block.position, records, sealed=block.is_sealed)
+        is_changed = records != block.stored()
+        if is_changed:
+            put_block(self._txn, self._checks, block.position, records, sealed=block.is_sealed)
+        return is_changed
 
-    def _unlist(self, key: bytes, position: int) -> None:
-        """Take a position out of a list; the list goes with its last one, since its key may tell what it was."""
+    def _unlist(self, key: bytes, gone: set[int]) -> None:
+        """Take positions out of a list; the list goes with its last one, since its key may tell what it was."""
         entry = self._view.entry(key)
         assert entry is not None
-        positions = [each for each in self._view.positions(key) if each != position]
+        positions = [each for each in self._view.positions(key) if each not in gone]
         for chunk, _ in list(self._view.scan(posting_key(entry.id))):
             self._txn.delete(chunk)
         if not positions:
@@ -116,3 +141,8 @@ class Erasure:
         assert entry is not None
         entry.state = state
         self._put(key, _encoder.encode(entry))
+
+
+def _envelope(raw: bytes) -> Envelope:
+    (envelope,) = decode_envelopes(b"\x91" + raw)
+    return envelope

@@ -125,11 +125,13 @@ def lock_holders(path: Path) -> list[str]:
         fields = line.split()
         if "->" not in fields and len(fields) > 5 and fields[1] == "FLOCK" and fields[5].rsplit(":", 1)[-1] == str(inode):
             holders.append(describe_process(int(fields[4])))
-    return holders
+    return list(dict.fromkeys(holders))
 
 
 def describe_process(pid: int) -> str:
     """Name a process by its number and command line; say so when it is stopped."""
+    if pid == os.getpid():
+        return f"this process ({pid})"
     try:
         command = Path(f"/proc/{pid}/cmdline").read_bytes().replace(b"\0", b" ").decode(errors="replace").strip()
         state = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0]

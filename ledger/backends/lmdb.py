@@ -110,10 +110,17 @@ class LmdbBackend(Backend):
     def _identify(self) -> Identity:
         value, is_empty = self._look_for_identity()
         if value is None:
+            self._refuse_lost_log()
             if self.readonly or not is_empty:
                 raise NotALedger(f"{self.path} holds an LMDB database that is not a ledger. Give the path of a ledger.")
             value = self._environment.write(self._create)
         return read_identity(value, str(self.path))
+
+    def _refuse_lost_log(self) -> None:
+        """Raise when the log is empty and was not: a new ledger in its place would hide what happened."""
+        rung = int.from_bytes(os.pread(self._environment.head_fd, 8, 0), "big")
+        if rung:
+            raise Corrupted(f"{self.path / 'data.mdb'} is empty, but position {rung} was committed before: the log is lost.")
 
     def _look_for_identity(self) -> tuple[bytes | None, bool]:
         deadline = time.monotonic() + 1.0

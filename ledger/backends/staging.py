@@ -12,7 +12,7 @@ from uuid import UUID
 from ledger import events as ev
 from ledger.backends.base import Appended, Submission, View, config_digest
 from ledger.codec import Payload, encode_event
-from ledger.errors import AppendIdReused, ExperimentExists, InvalidValue, WrongExpectedVersion
+from ledger.errors import AppendIdReused, CommandRefused, ExperimentExists, InvalidValue, WrongExpectedVersion
 from ledger.identity import default_actor, new_uuid7
 from ledger.records import Record, iso_nanoseconds
 from ledger.redaction import check_redaction
@@ -37,6 +37,7 @@ class Staging:
         self.trials: dict[tuple[UUID, int], TrialState] = {}
         self.names: dict[str, UUID | None] = {}  # live names changed: the new holder, or None when freed
         self.events: list[tuple[str, Subject | None, Payload]] = []
+        self._redacted: set[tuple[str, int]] = set()
         for stream, expected in submission.expect.items():
             version = view.version(stream)
             if version != expected:
@@ -58,10 +59,16 @@ class Staging:
         payload = encode_event(event)
         subject = check_stream(stream, event)
         if isinstance(payload.event, ev.PayloadRedacted):
-            check_redaction(stream, payload.event, self.view.record(stream, payload.event.version), is_copy=self._is_copy)
+            self._check_redaction(stream, payload.event)
         if subject is not None:
             self._evolve(subject, payload.event, at)
         self.events.append((stream, subject, payload))
+
+    def _check_redaction(self, stream: str, event: ev.PayloadRedacted) -> None:
+        check_redaction(stream, event, self.view.record(stream, event.version), is_copy=self._is_copy)
+        if (stream, event.version) in self._redacted:
+            raise CommandRefused(f"version {event.version} of {stream!r} is to be redacted twice; name it once.")
+        self._redacted.add((stream, event.version))
 
     def _evolve(self, subject: Subject, event: Event, at: int) -> None:
         experiment_id, trial_id = subject

@@ -83,6 +83,11 @@ class LmdbTransaction(LmdbView):
             yield self._experiment_states.get(state.id, state)
         yield from (state for key, state in self._experiment_states.items() if key not in seen)
 
+    def record(self, stream: str, version: int) -> Record | None:
+        if stream_key(stream) in self._new_positions:  # it may be of this very transaction: flush, so that it can be read
+            self._write()
+        return super().record(stream, version)
+
     def first_ready(self, experiment_id: UUID) -> TrialState | None:
         self._promote(experiment_id)
         return super().first_ready(experiment_id)
@@ -145,22 +150,30 @@ class LmdbTransaction(LmdbView):
             self._take(stored, leaf, keys)
         self._remember(submission, first, len(encoded))
         self._take_states(staging)
-        for stream, subject, payload in staging.events:
-            if isinstance(payload.event, ev.PayloadRedacted):
-                self._redact(stream, subject, payload.event)
+        self._redact(staging)
         events = tuple((stream, payload.event) for stream, _, payload in staging.events)
         return Appended(UUID(bytes=submission.append_id), first, events, self.now)
 
-    def _redact(self, stream: str, subject: Subject | None, event: ev.PayloadRedacted) -> None:
-        """Drop the payload that the event names, and make again what was derived from it."""
+    def _redact(self, staging: Staging) -> None:
+        """Drop the payloads that a submission's redactions name, and make again what was derived from them."""
+        redactions = [
+            (stream, subject, payload.event)
+            for stream, subject, payload in staging.events
+            if isinstance(payload.event, ev.PayloadRedacted)
+        ]
+        if not redactions:
+            return
         self._write()
         erasure = Erasure(self, self._checks, self._txn)
-        is_dropped = erasure.drop(self.positions(stream_key(stream))[event.version - 1], event.remainder)
-        if subject is not None and is_dropped:
-            self._fold_again(subject, erasure)
+        known = {stream: self.positions(stream_key(stream)) for stream, _, _ in redactions}
+        is_dropped = erasure.drop({known[stream][event.version - 1]: event.remainder for stream, _, event in redactions})
+        if is_dropped:
+            for subject in dict.fromkeys(subject for _, subject, _ in redactions if subject is not None):
+                self._fold_again(subject, erasure)
         self._put_head(
             msgspec.structs.replace(
-                self.head, redactions=self.head.redactions + 1, erased=self.head.erased + (not is_dropped),
+                self.head, redactions=self.head.redactions + len(redactions),
+                erased=self.head.erased + (0 if is_dropped else len(redactions)),
                 unsealed_bytes=self.head.unsealed_bytes + erasure.unsealed_bytes,
             )
         )  # fmt: skip
@@ -206,15 +219,14 @@ class LmdbTransaction(LmdbView):
         event = record.event
         submission = Submission(lambda view: [(record.stream, event)], record.append_id, b"", record.actor, record.context)
         staging = Staging(msgspec.structs.replace(submission, record_ids=()), self, is_copy=True)
-        ((stream, subject, payload),) = staging.events
+        ((stream, subject, _),) = staging.events
         if self.version(stream) + 1 != record.version:
             raise InvalidValue(f"{what} is version {record.version} of {stream!r}, which is at {self.version(stream)}.")
         keys = self._keys_of(stream, subject, config_of(event, is_redacted=record.is_redacted))
         self._count_append(record)
         self._take(stored, entry.leaf, keys)
         self._take_states(staging)
-        if isinstance(payload.event, ev.PayloadRedacted):
-            self._redact(stream, subject, payload.event)
+        self._redact(staging)
 
     def _count_append(self, record: Record) -> None:
         place = self._append_place(record.append_id) or (record.position, 0)

@@ -21,7 +21,7 @@ OK, NO, USAGE, NOT_OPENED, REFUSED, CORRUPTED, NOT_WRITTEN, INTERRUPTED = 0, 1, 
 _EXIT_CODES = """\b
 Exit codes:
   0    done (also when the reader of the output stops reading)
-  1    the ledger's answer is no: verify found damage, the demo could not finish
+  1    the ledger's answer is no: verify found damage, doctor a problem, the demo could not finish
   2    wrong usage, or a value that cannot be
   3    the ledger could not be opened
   4    refused: no such experiment or trial, or its state forbids it
@@ -35,7 +35,11 @@ Example:
 """
 
 #: The order of the commands in --help: first what a newcomer needs; those not listed come after.
-_ORDER = ("demo", "init", "info", "experiments", "trials", "show", "history", "tail", "verify", "export")
+_ORDER = (
+    "demo", "init", "info", "experiments", "trials", "show", "history", "diff", "tail",
+    "note", "tag", "amend", "delete", "seal", "redact", "verify", "checkpoint",
+    "export", "import", "merge", "backup", "restore", "compact", "doctor",
+)  # fmt: skip
 
 
 class LedgerGroup(typer.core.TyperGroup):
@@ -104,7 +108,6 @@ app = typer.Typer(
     help="Keep experiments as an append-only log of events, and read every table from it.",
     epilog=_EXIT_CODES,
     no_args_is_help=True,
-    add_completion=False,
     rich_markup_mode=None,  # plain help: the same in a terminal, a pager and a bug report
     pretty_exceptions_enable=False,
     context_settings={"help_option_names": ["-h", "--help"]},

@@ -9,7 +9,7 @@ from typing import Any
 import pandas as pd
 
 from ledger.audit import verify
-from ledger.cli.care import print_report
+from ledger.cli.audit import print_report
 from ledger.cli.demo_task import BASELINE_TRIAL
 from ledger.cli.opening import progress_bar
 from ledger.cli.output import console, print_table, shown

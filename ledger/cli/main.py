@@ -6,17 +6,33 @@ import sys
 import warnings
 from typing import Any
 
-from ledger.cli import care, demo, records, tables
+from ledger.cli import audit, care, corrections, demo, diff, history, info, records, tables, transfer, upkeep
 from ledger.cli.app import app, program_name
 from ledger.cli.output import printable
 
-__all__ = ["app", "care", "demo", "main", "records", "tables"]
+__all__ = [
+    "app",
+    "audit",
+    "care",
+    "corrections",
+    "demo",
+    "diff",
+    "history",
+    "info",
+    "main",
+    "records",
+    "tables",
+    "transfer",
+    "upkeep",
+]
 
 
 def main() -> None:
     """Run the command line."""
     warnings.showwarning = _show_warning
-    app(prog_name=program_name())
+    is_for_completion = any(word.endswith("-completion") or "-completion=" in word for word in sys.argv[1:])
+    # A shell completes the name that is typed, and asks by a variable that is called after it.
+    app(prog_name="ledger" if is_for_completion else program_name(), complete_var="_LEDGER_COMPLETE")
 
 
 def _show_warning(message: Warning | str, *where: Any, **more: Any) -> None:

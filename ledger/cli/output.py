@@ -13,12 +13,13 @@ import io
 import sys
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
-from uuid import UUID
 
 import msgspec
 
+from ledger.jsonlines import RECORD_KEYS as RECORD_KEYS
+from ledger.jsonlines import plain as plain
+from ledger.jsonlines import record_json as record_json
 from ledger.records import Record, iso_nanoseconds
-from ledger.registry import UnknownEvent
 from ledger.values import to_json
 
 if TYPE_CHECKING:
@@ -144,55 +145,6 @@ def json_cell(value: Any) -> Any:
     return to_json(plain(value))
 
 
-#: The keys of a record in JSON, in this order.
-RECORD_KEYS = (
-    "position", "stream", "version", "type", "schema", "recorded_at", "append_id", "ordinal", "id", "actor",
-    "occurred_at", "reason", "correlation_id", "causation_id", "event",
-)  # fmt: skip
-
-
-def record_json(record: Record) -> dict[str, Any]:
-    """Return a record in terms of JSON, exact: the event could be made from it again."""
-    occurred_at = record.occurred_at
-    return {
-        "position": record.position,
-        "stream": record.stream,
-        "version": record.version,
-        "type": record.type,
-        "schema": record.schema,
-        "recorded_at": iso_nanoseconds(record.recorded_at),
-        "append_id": str(UUID(bytes=record.append_id)),
-        "ordinal": record.ordinal,
-        "id": record.id,
-        "actor": record.actor,
-        "occurred_at": None if occurred_at is None else iso_nanoseconds(occurred_at),
-        "reason": record.reason,
-        "correlation_id": record.correlation_id,
-        "causation_id": record.causation_id,
-        "event": to_json(plain(record.event)),
-    }
-
-
-def plain(value: Any) -> Any:
-    """Return the value with structs as dicts of all their fields, deeply; an unknown event becomes its data."""
-    kind = type(value)
-    if kind in (str, int, float, bool, type(None), bytes):
-        return value
-    if kind is list:
-        return [plain(item) for item in value]
-    if kind is tuple:
-        return tuple(plain(item) for item in value)
-    if kind is dict:
-        return {key: plain(item) for key, item in value.items()}
-    if kind is UnknownEvent:
-        return plain(value.data)
-    if isinstance(value, msgspec.Struct):
-        return {field: plain(getattr(value, field)) for field in value.__struct_fields__}
-    if isinstance(value, enum.Enum | set | frozenset | dt.date | dt.time | dt.timedelta) and not isinstance(value, dt.datetime):
-        return msgspec.to_builtins(value)  # typed fields of a caller's own event
-    return value
-
-
 # ------------------------------------------------------------------------------------------------------- for people
 
 
@@ -257,8 +209,11 @@ def console() -> Console:
     return made
 
 
-def print_table(columns: Sequence[str], rows: Sequence[Sequence[Any]], *, title: str = "") -> None:
-    """Print a table for people; on a terminal too narrow for it the last columns are left out, and named below it."""
+def print_table(columns: Sequence[str], rows: Sequence[Sequence[Any]], *, title: str = "", whole: str = "--format csv") -> None:
+    """Print a table for people; on a terminal too narrow for it the last columns are left out, and named below it.
+
+    ``whole`` is the option that shows them.
+    """
     from rich.table import Table
     from rich.text import Text
 
@@ -278,7 +233,7 @@ def print_table(columns: Sequence[str], rows: Sequence[Sequence[Any]], *, title:
     print_lines(out, table)
     if count < len(columns):
         hidden = ", ".join(columns[count:])
-        out.print(Text(f"not shown here: {hidden} (--format csv has all)", style="dim"), soft_wrap=True)
+        out.print(Text(f"not shown here: {hidden} ({whole} has all)", style="dim"), soft_wrap=True)
 
 
 def print_lines(out: Console, renderable: Any) -> None:

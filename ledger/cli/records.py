@@ -1,8 +1,7 @@
-"""Commands that show records and states: show, history, tail."""
+"""Commands that show records and states: show, tail."""
 
 from __future__ import annotations
 
-import difflib
 import sys
 from collections import deque
 from collections.abc import Iterable, Iterator
@@ -11,11 +10,22 @@ from uuid import UUID
 
 import typer
 
+from ledger.annotations import Note
 from ledger.cli import summary
 from ledger.cli.app import command
-from ledger.cli.opening import ExperimentArgument, Names, PathArgument, TrialArgument, find_experiment, find_trial, open_book
+from ledger.cli.completion import complete_experiments
+from ledger.cli.opening import (
+    ExperimentArgument,
+    Names,
+    PathArgument,
+    TrialArgument,
+    TypesOption,
+    note_unknown_types,
+    open_book,
+    recorded_experiment,
+    recorded_trial,
+)
 from ledger.cli.output import (
-    Format,
     LineFormat,
     ObjectFormat,
     console,
@@ -23,21 +33,23 @@ from ledger.cli.output import (
     plain,
     print_fields,
     print_json_line,
-    print_records,
     printable,
     record_json,
+    shown,
     shown_time,
 )
+from ledger.events import EnvironmentCaptured
 from ledger.experiment import Experiment
-from ledger.records import Record, iso_nanoseconds
-from ledger.registry import all_types
+from ledger.records import Record, iso_nanoseconds, to_nanoseconds
 from ledger.session import Ledger
-from ledger.state import ExperimentState, TrialState
-from ledger.streams import subject_of, trial_stream
+from ledger.state import ExperimentState, TrialState, evolve_as_recorded
+from ledger.streams import Subject, subject_of
+from ledger.trial import Trial
 from ledger.values import to_json
 
 _LAST = 10
-_TIMES = ("created_at", "started_at", "ended_at", "scheduled_at", "deadline")
+_TIMES = ("created_at", "started_at", "ended_at", "scheduled_at", "deadline", "sealed_at", "deleted_at")
+_AMENDABLE = ("status", "config", "results", "label")
 
 
 # ------------------------------------------------------------------------------------------------------------- show
@@ -50,13 +62,16 @@ def show(
     trial: TrialArgument = None,
     form: Annotated[ObjectFormat, typer.Option("--format", help="For people, or for programs.")] = ObjectFormat.TABLE,
 ) -> None:
-    """Show an experiment or a trial as it is now."""
+    """Show an experiment or a trial as it is now.
+
+    One that was deleted as well. What was amended is shown with the value that was first recorded.
+    """
     with open_book(path) as book:
+        found = recorded_experiment(book, experiment)
         if trial is None:
-            found = find_experiment(book, experiment)
-            _show_experiment(found, form)
+            _show_experiment(book, found, form)
         else:
-            _show_trial(find_trial(book, experiment, trial).state, find_experiment(book, experiment).name, form)
+            _show_trial(book, found, recorded_trial(book, found, trial), form)
 
 
 def _state_json(state: ExperimentState | TrialState) -> dict[str, Any]:
@@ -67,57 +82,99 @@ def _state_json(state: ExperimentState | TrialState) -> dict[str, Any]:
     for name in ("id", "experiment_id"):
         if isinstance(fields.get(name), UUID):
             fields[name] = str(fields[name])
-    fields["tags"] = list(fields["tags"])
+    for name in ("tags", "parents"):
+        fields[name] = list(fields[name])
     result: dict[str, Any] = to_json(fields)
     return result
 
 
-def _show_experiment(experiment: Experiment, form: ObjectFormat) -> None:
-    state = experiment.state
-    captured = [record.event.environment for record in experiment.history() if record.type == "EnvironmentCaptured"]
-    environment = captured[-1] if captured else {}
+def _notes_json(notes: list[Note]) -> list[dict[str, Any]]:
+    return [{**note._asdict(), "time": iso_nanoseconds(to_nanoseconds(note.time) or 0)} for note in notes]
+
+
+def _environment(records: Iterable[Record]) -> dict[str, Any]:
+    captured = [record.event.environment for record in records if isinstance(record.event, EnvironmentCaptured)]
+    return captured[-1] if captured else {}
+
+
+def _environments(book: Ledger, stream: str) -> Iterator[Record]:
+    return book.log.read(stream=stream, types=[EnvironmentCaptured])
+
+
+def _show_experiment(book: Ledger, state: ExperimentState, form: ObjectFormat) -> None:
+    notes, environment = Experiment(book, state.id).notes(), _environment(_environments(book, state.stream))
     if form is ObjectFormat.JSON:
-        print_json_line({**_state_json(state), "trials": state.next_trial_id - 1, "environment": to_json(environment)})
+        more = {"trials": state.next_trial_id - 1, "environment": to_json(environment), "notes": _notes_json(notes)}
+        print_json_line({**_state_json(state), **more})
         return
+    names = Names(book)
     print_fields(
         [
             ("experiment", state.name),
             ("id", str(state.id)),
             ("description", state.description),
             ("created", shown_time(state.created_at)),
-            *flattened("objective", state.objectives),
+            ("sealed", shown_time(state.sealed_at)),
+            ("deleted", shown_time(state.deleted_at)),
+            *flattened("objective", _objectives(state)),
             ("last trial", state.next_trial_id - 1),
+            ("parents", ", ".join(summary.subject_text(parent, names) for parent in state.parents)),
             ("tags", ", ".join(state.tags)),
             *_attributes(state),
+            *_notes(notes),
             *flattened("environment", environment),
         ]
     )
 
 
-def _show_trial(state: TrialState, experiment: str, form: ObjectFormat) -> None:
+def _objectives(state: ExperimentState) -> dict[str, str]:
+    """Return each objective with the bounds of its value; bounds alone are no objective, and forbid all the same."""
+    names = [*state.objectives, *(name for name in state.bounds if name not in state.objectives)]
+    bounds = {name: f"within {bound}" for name, bound in state.bounds.items()}
+    return {name: ", ".join(filter(None, (state.objectives.get(name), bounds.get(name)))) for name in names}
+
+
+def _as_recorded(book: Ledger, state: TrialState) -> TrialState | None:
+    """Return the trial as if nothing of it had been amended; None when nothing was."""
+    if not state.is_amended:
+        return None
+    first: TrialState | None = None
+    for record in book.log.read(stream=state.stream):
+        first = evolve_as_recorded(first, Subject(state.experiment_id, state.id), record.event, record.happened_at)
+    return first
+
+
+def _show_trial(book: Ledger, experiment: ExperimentState, state: TrialState, form: ObjectFormat) -> None:
+    notes = Trial(Experiment(book, experiment.id), state.id).notes()
+    environment = _environment(_environments(book, state.stream)) or _environment(_environments(book, experiment.stream))
+    first = _as_recorded(book, state)
     if form is ObjectFormat.JSON:
-        print_json_line(_state_json(state))
+        recorded = None if first is None else {name: to_json(plain(getattr(first, name))) for name in _AMENDABLE}
+        if recorded is not None and first is not None:
+            recorded["status"] = str(first.status)
+        more = {"as_recorded": recorded, "environment": to_json(environment), "notes": _notes_json(notes)}
+        print_json_line({**_state_json(state), **more})
         return
+    names = Names(book)
     print_fields(
         [
-            ("trial", f"{experiment}/{state.id}"),
-            ("status", str(state.status)),
-            *flattened("config", state.config),
-            *(
-                (f"arm {arm.name or i}", f"{summary.pairs(arm.config)} (weight {arm.weight:g})")
-                for i, arm in enumerate(state.arms)
-            ),
-            *flattened("result", state.results),
+            ("trial", f"{experiment.name}/{state.id}"),
+            *_stand(state, first),
             ("created", shown_time(state.created_at)),
             ("scheduled", shown_time(state.scheduled_at)),
             ("started", shown_time(state.started_at)),
             ("ended", shown_time(state.ended_at)),
+            ("deleted", shown_time(state.deleted_at)),
             ("attempts", f"{state.attempt} of which {state.lost} lost" if state.lost else state.attempt),
             ("worker", state.worker),
             ("lease ends", shown_time(state.deadline)),
             ("priority", state.priority or None),
+            ("group", state.group),
+            ("parents", ", ".join(summary.subject_text(parent, names) for parent in state.parents)),
             ("tags", ", ".join(state.tags)),
             *_attributes(state),
+            *_notes(notes),
+            *flattened("environment", environment),
             ("error", f"{state.error.type}: {state.error.message}" if state.error else None),
         ]
     )
@@ -127,37 +184,39 @@ def _show_trial(state: TrialState, experiment: str, form: ObjectFormat) -> None:
             console().print(printable(line), soft_wrap=True)
 
 
+def _stand(state: TrialState, first: TrialState | None) -> Iterator[tuple[str, Any]]:
+    """Yield status, label, config and results, those that were amended with what was first recorded."""
+    yield "status", str(state.status) + _amended(str(state.status), None if first is None else str(first.status))
+    is_relabelled = first is not None and first.label != state.label
+    yield "label", state.label + (_amended(state.label, first.label or "none") if first is not None and is_relabelled else "")
+    for prefix, now, before in (
+        ("config", state.config, {} if first is None else first.config),
+        ("result", state.results, {} if first is None else first.results),
+    ):
+        if prefix == "result":
+            for i, arm in enumerate(state.arms):
+                yield f"arm {arm.name or i}", f"{summary.pairs(arm.config)} (weight {arm.weight:g})"
+        for name, value in flattened(prefix, now):
+            key = name.partition(".")[2]
+            note = _amended(shown(value), shown(before[key])) if key in before else ""
+            yield name, f"{shown(value)}{note}" if note else value
+        for name in before.keys() - now.keys():
+            yield f"{prefix}.{printable(name)}", f"withdrawn (first {shown(before[name])})"
+
+
+def _amended(now: str, first: str | None) -> str:
+    return "" if first is None or first == now else f" (amended; first {first})"
+
+
+def _notes(notes: list[Note]) -> Iterator[tuple[str, Any]]:
+    for note in notes:
+        amended = "" if note.text == note.first_text else f" (amended; first {printable(note.first_text)})"
+        yield f"note {note.version}", f"{printable(note.text)}{amended}"
+
+
 def _attributes(state: ExperimentState | TrialState) -> Iterator[tuple[str, Any]]:
     for namespace, values in state.attributes.items():
         yield from flattened(f"attribute.{namespace}" if namespace else "attribute", values)
-
-
-# ---------------------------------------------------------------------------------------------------------- history
-
-
-@command("ledger history runs.ledger sqlite-tuning 7", "ledger history runs.ledger sqlite-tuning --format jsonl")
-def history(
-    path: PathArgument,
-    experiment: ExperimentArgument,
-    trial: TrialArgument = None,
-    renewals: Annotated[bool, typer.Option("--renewals", help="Show the renewals of leases too.")] = False,
-    form: Annotated[Format, typer.Option("--format", help="For people, or for programs.")] = Format.TABLE,
-) -> None:
-    """List the records of an experiment or trial.
-
-    Who, when, what, why: those of an experiment with all its trials, or of one trial.
-    """
-    with open_book(path) as book:
-        if trial is None:
-            records = find_experiment(book, experiment).history(trials=True, renewals=renewals)
-        else:
-            records = find_trial(book, experiment, trial).history(renewals=renewals)
-        if form is not Format.TABLE:
-            print_records(records, form)
-            return
-        out, names = console(), Names(book) if trial is None else None
-        for record in records:
-            out.print(summary.event_line(record, names, actor=True), soft_wrap=True)
 
 
 # ------------------------------------------------------------------------------------------------------------- tail
@@ -178,12 +237,12 @@ def tail(
         int | None,
         typer.Option("-n", "--lines", min=0, help=f"Begin with the last so many records ({_LAST}).", show_default=False),
     ] = None,
-    experiment: Annotated[str | None, typer.Option(help="Only this experiment and its trials.", show_default=False)] = None,
-    trial: Annotated[int | None, typer.Option(min=0, help="Only this trial of it.", show_default=False)] = None,
-    types: Annotated[
-        list[str] | None,
-        typer.Option("--type", metavar="TYPE", help="Only this event type; repeat for more.", show_default=False),
+    experiment: Annotated[
+        str | None,
+        typer.Option(help="Only this experiment and its trials.", show_default=False, autocompletion=complete_experiments),
     ] = None,
+    trial: Annotated[int | None, typer.Option(min=0, help="Only this trial of it.", show_default=False)] = None,
+    types: TypesOption = None,
     form: Annotated[LineFormat, typer.Option("--format", help="For people, or for programs.")] = LineFormat.TABLE,
 ) -> None:
     """Print the newest records; follow with -f.
@@ -194,14 +253,15 @@ def tail(
         raise typer.BadParameter("give --after or --lines, not both: each says where to begin.")
     if trial is not None and experiment is None:
         raise typer.BadParameter("a trial's number is within an experiment: give --experiment too.", param_hint="'--trial'")
-    _warn_of_unknown_types(types or [])
+    note_unknown_types(types or [])
     with open_book(path) as book:
         filters: dict[str, Any] = {"types": types or None}
-        if experiment is not None and trial is not None:
-            found = find_trial(book, experiment, trial)
-            filters["stream"] = trial_stream(found.experiment.id, found.id)
-        elif experiment is not None:
-            filters["experiment"] = find_experiment(book, experiment).id
+        if experiment is not None:
+            found = recorded_experiment(book, experiment)
+            filters["experiment"] = found.id
+            if trial is not None:
+                filters["stream"] = recorded_trial(book, found, trial).stream
+                del filters["experiment"]
         emit = _Emitter(book, form)
         try:
             _tail(book, emit, follow, after, _LAST if lines is None else lines, filters)
@@ -246,13 +306,3 @@ class _Emitter:
                 line = summary.event_line(record, self._names)
                 out.print(line, no_wrap=True, overflow="ellipsis", crop=True)
             sys.stdout.flush()
-
-
-def _warn_of_unknown_types(types: Iterable[str]) -> None:
-    """Say when a type is none of the package's: it may be a caller's own, or a slip of the pen."""
-    known = list(all_types())
-    for name in types:
-        if name not in known:
-            nearest = difflib.get_close_matches(name, known, n=1)
-            hint = f" Did you mean {nearest[0]}?" if nearest else ""
-            print(f"note: {printable(name)!r} is no event type of this package.{hint}", file=sys.stderr)

@@ -2,16 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import TYPE_CHECKING, Any
 
 import msgspec
 
 from ledger import events as ev
 from ledger.cli.opening import Names
-from ledger.cli.output import plain, printable, shown, shown_time
+from ledger.cli.output import STATUS_STYLES, plain, printable, shown, shown_time
 from ledger.records import Record
 from ledger.registry import UnknownEvent
+from ledger.state import TRANSITIONS, Status
 from ledger.streams import subject_of
 
 if TYPE_CHECKING:
@@ -19,13 +20,34 @@ if TYPE_CHECKING:
 
 _LONGEST = 160
 
+#: How events are shown that lead to no status.
 TYPE_STYLES = {
-    "ExperimentCreated": "bold", "TrialCreated": "bold", "TrialClaimed": "cyan", "TrialStarted": "cyan",
-    "TrialCompleted": "green", "TrialFailed": "red", "TrialTimedOut": "red", "TrialLost": "magenta",
-    "TrialReleased": "magenta", "TrialRequeued": "magenta", "LateResultReceived": "magenta", "TrialPruned": "yellow",
-    "TrialCanceled": "yellow", "TrialAbandoned": "yellow", "StatusForced": "yellow", "LeaseRenewed": "dim",
-    "ClockSkewed": "red",
+    "ExperimentCreated": "bold", "LeaseRenewed": "dim", "LateResultReceived": "magenta", "ClockSkewed": "red",
+    "PayloadRedacted": "magenta", "TrialDeleted": "yellow", "ExperimentDeleted": "yellow", "TrialAmended": "magenta",
+    "NoteAmended": "magenta",
 }  # fmt: skip
+
+
+def status_after(event: Any) -> str | None:
+    """Return the status in which the event leaves a trial, None when it says nothing of it.
+
+    >>> status_after(ev.TrialCompleted()), status_after(ev.NoteAdded("x")), status_after(ev.StatusForced("LOST"))
+    ('SUCCEEDED', None, 'LOST')
+    """
+    if isinstance(event, ev.TrialCreated):
+        return str(Status.PENDING)
+    if isinstance(event, ev.StatusForced | ev.TrialAmended):
+        return event.status
+    _, status = TRANSITIONS.get(type(event), (None, None))
+    return None if status is None else str(status)
+
+
+def event_style(record: Record) -> str:
+    """Return how a record is shown: by the status that it leads to, else by its type."""
+    status = status_after(record.event)
+    if status is None:
+        return TYPE_STYLES.get(record.type, "")
+    return STATUS_STYLES.get(status, "") if status != Status.PENDING else ""  # what waits is news, not what is dim
 
 
 def pairs(values: Mapping[Any, Any]) -> str:
@@ -37,22 +59,30 @@ def pairs(values: Mapping[Any, Any]) -> str:
     return " ".join(f"{printable(str(key))}={shown(value) or value}" for key, value in values.items())
 
 
-def summarize(event: Any) -> str:
-    """Return what an event says, on one line.
+def summarize(event: Any, call: Callable[[str], str] = printable) -> str:
+    """Return what an event says, on one line; ``call`` gives the name of another stream.
 
     >>> summarize(ev.TrialCompleted({"ratio": 4.65701}, attempt=1))
     'ratio=4.657'
+    >>> summarize(ev.TrialAmended({"ratio": 5.1}, withdrawn=["size"]))
+    'ratio=5.1 (amended) size (withdrawn)'
     """
-    text = _summary(event)
+    said = _summary(event)
+    said = _correction(event, call) if said is None else said
+    text = " ".join((_any_event(event) if said is None else said).split())
     return text if len(text) <= _LONGEST else text[: _LONGEST - 1] + "…"
 
 
-def _summary(event: Any) -> str:
+def _summary(event: Any) -> str | None:
     match event:
         case ev.ExperimentCreated(name, objectives):
-            return f"{printable(name)} {pairs(objectives)}"
+            return f"{printable(name)} {pairs(objectives)} {_bounds(event.bounds)}"
+        case ev.ObjectivesChanged(objectives, bounds):
+            return f"{pairs(objectives)} {_bounds(bounds)}"
         case ev.TrialCreated(config, arms):
-            return pairs(config) or f"{len(arms)} arms"
+            more = {"label": event.label, "group": event.group}
+            given = pairs(config) or (f"{len(arms)} arms" if arms else "")
+            return f"{given} {pairs({name: text for name, text in more.items() if text})}"
         case ev.TrialConfigured(values) | ev.TrialCompleted(values) | ev.TrialPruned(values) | ev.TrialTimedOut(values):
             return pairs(values)
         case ev.ResultsReported(values) | ev.EnvironmentCaptured(values):
@@ -70,7 +100,34 @@ def _summary(event: Any) -> str:
         case ev.TrialFailed(error) if error is not None:
             return printable(f"{error.type}: {error.message}".strip(": "))
         case _:
-            return _any_event(event)
+            return None
+
+
+def _bounds(bounds: Mapping[str, ev.Bounds]) -> str:
+    return " ".join(f"{printable(name)} within {bound}" for name, bound in bounds.items())
+
+
+def _correction(event: Any, call: Callable[[str], str]) -> str | None:
+    """Return what a correction says, and what ties things together."""
+    match event:
+        case ev.TrialAmended(results, withdrawn, config):
+            parts = [f"{pairs({name: value})} (amended)" for name, value in (*results.items(), *config.items())]
+            parts += [f"{printable(name)} (withdrawn)" for name in withdrawn]
+            parts += [f"{name}={printable(text)} (amended)" for name in ("label", "status") if (text := getattr(event, name))]
+            return " ".join(parts)
+        case ev.NoteAmended(version, text):
+            return f"version {version}: {printable(text)}"
+        case ev.TrialGrouped(group):
+            return f"into {printable(group)}" if group else "out of its group"
+        case ev.ParentsSet(parents):
+            return f"from {', '.join(map(call, parents)) or 'no other'}"
+        case ev.PayloadRedacted(version, kind):
+            return f"the {printable(kind)} of version {version}"
+        case ev.ExperimentsMerged(source):
+            renamed = " ".join(f"{printable(old)}->{printable(new)}" for old, new in event.renamed.items())
+            return f"{event.records:,} records of {len(event.experiments):,} experiments from {printable(source)} {renamed}"
+        case _:
+            return None
 
 
 def _points(points: ev.Points) -> str:
@@ -101,19 +158,21 @@ def subject_text(stream: str, names: Names) -> str:
     return name if subject.trial_id is None else f"{name}/{subject.trial_id}"
 
 
-def event_line(record: Record, names: Names | None = None, *, actor: bool = False) -> Text:
-    """Return a record as one line for people, coloured by its type; the subject is left out without ``names``."""
+def event_line(record: Record, names: Names | None = None) -> Text:
+    """Return a record as one line for people, coloured by the status that it leads to; without ``names`` no subject."""
     from rich.text import Text
 
     line = Text(f"{record.position:>6}  ", style="dim")
     line.append(shown_time(record.recorded_at), style="dim")
     if names is not None:
         line.append(f"  {subject_text(record.stream, names):<16}", style="not dim")
-    line.append(f"  {printable(record.type):<17}", style=f"not dim {TYPE_STYLES.get(record.type, '')}")
-    line.append(f"  {summarize(record.event)}", style="not dim")
+    line.append(f"  {printable(record.type):<17}", style=f"not dim {event_style(record)}")
+    call = printable if names is None else lambda stream: subject_text(stream, names)
+    said = summarize(record.event, call)
+    line.append(f"  {said}" if said else "", style="not dim")
+    if record.is_redacted:
+        line.append("  [redacted]", style="not dim magenta")
     if record.reason:
         line.append(f"  because: {printable(record.reason)}", style="not dim italic")
-    if actor:
-        line.append(f"  {printable(record.actor)}")
     line.rstrip()
     return line

@@ -19,22 +19,26 @@ AsOfOption = Annotated[
     int | None,
     typer.Option("--as-of", min=0, metavar="POSITION", help="The table as it stood at this position.", show_default=False),
 ]
+DeletedOption = Annotated[bool, typer.Option("--deleted", help="Those that were deleted as well.")]
 FormatOption = Annotated[Format, typer.Option("--format", help="For people, or for programs.")]
 
 
 @command("ledger experiments runs.ledger", "ledger experiments runs.ledger --as-of 1000 --format json")
-def experiments(path: PathArgument, as_of: AsOfOption = None, form: FormatOption = Format.TABLE) -> None:
+def experiments(
+    path: PathArgument, as_of: AsOfOption = None, deleted: DeletedOption = False, form: FormatOption = Format.TABLE
+) -> None:
     """List the experiments."""
     with open_book(path) as book:
         from projections import Tables
 
-        print_frame(Tables(book).experiments(as_of=as_of), form)
+        print_frame(Tables(book).experiments(as_of=as_of, deleted=deleted), form)
 
 
 @command(
     "ledger trials runs.ledger sqlite-tuning --sort result.latency_ms --limit 5",
     "ledger trials runs.ledger sqlite-tuning --status FAILED --format jsonl",
     "ledger trials runs.ledger sqlite-tuning --as-of 1000",
+    "ledger trials runs.ledger sqlite-tuning --as-recorded",
 )
 def trials(
     path: PathArgument,
@@ -47,6 +51,8 @@ def trials(
     sort: Annotated[str | None, typer.Option(metavar="COLUMN", help="Sort by this column.", show_default=False)] = None,
     descending: Annotated[bool, typer.Option("--descending", help="The largest first.")] = False,
     limit: Annotated[int | None, typer.Option(min=0, help="At most so many rows.", show_default=False)] = None,
+    as_recorded: Annotated[bool, typer.Option("--as-recorded", help="The first values, without amendments.")] = False,
+    deleted: DeletedOption = False,
     form: FormatOption = Format.TABLE,
 ) -> None:
     """List the trials of an experiment.
@@ -58,7 +64,7 @@ def trials(
 
         found = find_experiment(book, experiment)
         objectives = list(found.objectives)
-        frame = Tables(book).trials(found.id, as_of=as_of)
+        frame = Tables(book).trials(found.id, as_of=as_of, amended=not as_recorded, deleted=deleted)
     if status:
         frame = frame[frame["status"].astype(str).isin([str(one) for one in status])]
     if sort is not None:

@@ -38,11 +38,15 @@ except ImportError as error:
     ) from error
 
 pytest.register_assert_rewrite(
-    *(f"{__name__}.{part}" for part in ("appends", "evolution", "groups", "leases", "reads", "retries", "trials", "values"))
+    *(
+        f"{__name__}.{part}"
+        for part in ("appends", "corrections", "evolution", "groups", "leases", "reads", "retries", "trials", "values")
+    )
 )
 
 from ledger.testing.appends import AppendContract  # noqa: E402 - their asserts are to be rewritten
 from ledger.testing.clock import FakeClock  # noqa: E402
+from ledger.testing.corrections import CorrectionContract  # noqa: E402
 from ledger.testing.evolution import EvolutionContract  # noqa: E402
 from ledger.testing.groups import GroupContract  # noqa: E402
 from ledger.testing.leases import LeaseContract  # noqa: E402
@@ -55,6 +59,7 @@ __all__ = ["BackendConformance", "FakeClock"]
 
 
 class BackendConformance(
-    AppendContract, GroupContract, RetryContract, ReadContract, ValueContract, EvolutionContract, TrialContract, LeaseContract
-):
+    AppendContract, GroupContract, RetryContract, ReadContract, ValueContract, EvolutionContract, TrialContract, LeaseContract,
+    CorrectionContract,
+):  # fmt: skip
     """All tests of the contract; derive from it and define ``open_backend``, and ``reopen`` if the log can be."""

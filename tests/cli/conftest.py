@@ -2,10 +2,15 @@
 
 from __future__ import annotations
 
+import contextlib
+import fcntl
 import os
+import pty
 import shutil
+import struct
 import subprocess
 import sys
+import termios
 from collections.abc import Callable
 from decimal import Decimal
 from pathlib import Path
@@ -101,3 +106,26 @@ def spawn() -> Any:
     for process in started:
         process.kill()
         process.communicate()
+
+
+@pytest.fixture
+def on_terminal() -> Callable[..., str]:
+    """Call the command line as a process on a terminal, and return what that was sent, both outputs together."""
+
+    def run(*args: Any, columns: int = 100) -> str:
+        main, other = pty.openpty()
+        fcntl.ioctl(other, termios.TIOCSWINSZ, struct.pack("HHHH", 50, columns, 0, 0))
+        variables = {**environment(), "TERM": "xterm-256color", "COLUMNS": str(columns)}
+        variables.pop("NO_COLOR", None)
+        with subprocess.Popen(
+            [sys.executable, "-m", "ledger", *map(str, args)], stdin=other, stdout=other, stderr=other, env=variables
+        ):
+            os.close(other)
+            parts = []
+            with contextlib.suppress(OSError):  # Linux says so when the other side is gone
+                while part := os.read(main, 65_536):
+                    parts.append(part)
+        os.close(main)
+        return b"".join(parts).decode()
+
+    return run

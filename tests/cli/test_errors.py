@@ -148,12 +148,12 @@ def test_every_error_of_the_package_has_an_exit_code():
 
 def test_damage_in_the_way_of_a_reader_exits_with_5(invoke, sample, monkeypatch):
     """Damaged bytes that a reading command meets are named, and not shown."""
-    from ledger.log import EventLog
+    from ledger.backends.lmdb import LmdbBackend
 
     def damaged(*args, **more):
         raise ledger.Corrupted("the record at position 3 fails its check.", 3)
 
-    monkeypatch.setattr(EventLog, "read", damaged)
+    monkeypatch.setattr(LmdbBackend, "read_entries", damaged)
     result = invoke("export", sample)
     assert (result.exit_code, "position 3" in one_line_error(result)) == (5, True)
 

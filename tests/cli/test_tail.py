@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 import signal
 import subprocess
 import sys
@@ -76,6 +77,44 @@ def test_lines_for_people(invoke, sample):
     [failed] = [line for line in lines if "TrialFailed" in line]
     assert failed.endswith("ValueError: cache must be at least 1 MB")
     assert lines[-1].endswith("dear diary") or "text=dear diary" in lines[-1]
+
+
+def test_lines_of_corrections(invoke, sample):
+    """Amendments, tombstones, seals, groups, parents and redactions have a compact line each."""
+    with ledger.open(sample) as book:
+        head = book.log.head
+        exp = book.get_experiment("sqlite-tuning")
+        one, two = exp.trial(1), exp.trial(2)
+        one.amend(results={"latency_ms": 2.1}, reason="the fan was off")
+        book.log.append([ledger.TrialGrouped("pairs"), ledger.ParentsSet([one.stream])], stream=two.stream)
+        one.note("secret")
+        [note] = [record for record in one.history() if record.type == "NoteAdded"]
+        one.amend_note(note.version, "other", reason="asked")
+        book.redact(note.position, reason="leak")
+        two.delete(reason="double")
+        exp.seal()
+    lines = [line.split("Z  ")[1] for line in invoke("tail", sample, "--after", head).stdout.splitlines()]
+    assert [re.sub(" +", " ", line) for line in lines] == [
+        "sqlite-tuning/1 TrialAmended latency_ms=2.1 (amended) because: the fan was off",
+        "sqlite-tuning/2 TrialGrouped into pairs",
+        "sqlite-tuning/2 ParentsSet from sqlite-tuning/1",
+        "sqlite-tuning/1 NoteAdded [redacted]",
+        f"sqlite-tuning/1 NoteAmended version {note.version}: other because: asked",
+        f"sqlite-tuning/1 PayloadRedacted the NoteAdded of version {note.version} because: leak",
+        "sqlite-tuning/2 TrialDeleted because: double",
+        "sqlite-tuning ExperimentSealed",
+    ]
+
+
+def test_a_line_is_cut_to_the_terminal_and_coloured_by_status(on_terminal, sample):
+    """On a terminal a line takes one row, and its type has the colour of the status that it leads to."""
+    with ledger.open(sample) as book:
+        book.get_experiment("sqlite-tuning").trial(2).note("x" * 150)
+    text = on_terminal("tail", sample, "-n", 1000, columns=90)
+    assert all(len(re.sub(r"\x1b\[[\d;]*m", "", line)) <= 90 for line in text.splitlines())
+    assert re.search(r"\x1b\[32m *TrialCompleted", text)
+    assert re.search(r"\x1b\[31m *TrialFailed", text)
+    assert re.search(r"\x1b\[33m *TrialCanceled", text)
 
 
 def test_follow_sees_what_another_process_appends_and_ends_on_interrupt(spawn, sample, head):

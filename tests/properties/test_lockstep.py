@@ -7,6 +7,7 @@ limits of blocks and posting lists are lowered, so that a few records seal, spli
 from __future__ import annotations
 
 import contextlib
+import importlib.util
 import itertools
 import shutil
 import tempfile
@@ -24,7 +25,7 @@ from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, ru
 from ledger import commands
 from ledger import events as ev
 from ledger.backends import blocks, postings
-from ledger.backends.base import Appended, Backend, Command, Staged, Submission, View, config_digest
+from ledger.backends.base import Appended, Backend, Command, Entry, Staged, Submission, View, config_digest
 from ledger.backends.check import LogCheck
 from ledger.backends.environment import Options
 from ledger.backends.lmdb import LmdbBackend
@@ -44,6 +45,11 @@ CONFIGS: list[dict[str, Any]] = [{"lr": 1}, {"lr": 1.0}, {"pair": (1, 2**70)}]
 
 #: One thing to ask of the log: a function from the machine (for what is true now) to a submission.
 Op = Callable[["Lockstep"], Submission]
+
+_spec = importlib.util.spec_from_file_location("correction_ops", Path(__file__).with_name("correction_ops.py"))
+assert _spec is not None
+correction_ops: Any = importlib.util.module_from_spec(_spec)
+_spec.loader.exec_module(correction_ops)  # type: ignore[union-attr]
 
 experiments = st.sampled_from([*EXPERIMENTS[:1] * 6, *EXPERIMENTS[1:]])
 names = st.sampled_from(NAMES)
@@ -204,8 +210,10 @@ def _refuse(view: View) -> list[Staged]:
     raise KeyError("refused")
 
 
+corrections = correction_ops.make(command_op, correction_ops.Places(EXPERIMENTS, TRIALS, NAMES))
 ops: st.SearchStrategy[Op] = st.one_of(
     appends(), retries(), experiment_ops(), creations(), creations(), trial_ops(), trial_ops(), trial_ops(), claims, claims,
+    corrections, corrections,
     st.just(command_op(lambda machine: _refuse)), st.just(command_op(lambda machine: lambda view: [])),
 )  # fmt: skip
 
@@ -320,6 +328,11 @@ class Lockstep(RuleBasedStateMachine):
         """Records by position are the same."""
         assert self.lmdb.read_positions(positions) == self.memory.read_positions(positions)
 
+    @rule(after=st.integers(0, 60))
+    def read_entries(self, after: int) -> None:
+        """Records as bytes, with their salts and hashes, are the same."""
+        assert _entries(self.lmdb, after) == _entries(self.memory, after)
+
     @rule()
     def look(self) -> None:
         """Views answer every question the same."""
@@ -342,15 +355,19 @@ class Lockstep(RuleBasedStateMachine):
         """Head, tree, and who is next or late, are equal after every step."""
         assert self.lmdb.head() == self.memory.head()
         assert self.lmdb.tree_head() == self.memory.tree_head()
+        assert self.lmdb.redactions().total == self.memory.redactions().total
         with self.lmdb.view() as one, self.memory.view() as two:
             for experiment in EXPERIMENTS[:2]:
                 assert one.first_ready(experiment) == two.first_ready(experiment)
                 assert one.expired(experiment, 9) == two.expired(experiment, 9)
+                assert one.first_leased(experiment) == two.first_leased(experiment)
 
     def teardown(self) -> None:
         try:
             self.look()
             self.compare_indexes()
+            self.read_entries(0)
+            self._copy()
             assert _pages(self.lmdb, 0, None) == _pages(self.memory, 0, None)
             check = LogCheck(self.directory / "log")
             check.run()
@@ -362,6 +379,27 @@ class Lockstep(RuleBasedStateMachine):
             self.lmdb.close()
             self._patches.close()
             shutil.rmtree(self.directory)
+
+    def _copy(self) -> None:
+        """A copy made from the entries is the same ledger."""
+        assert isinstance(self.lmdb, LmdbBackend)
+        copy = LmdbBackend(self.directory / "copy", clock=self.clock, options=Options("relaxed"), identity=self.lmdb.identity)
+        try:
+            copy.adopt(_entries(self.memory, 0))
+            copy.check()
+            assert copy.tree_head() == self.memory.tree_head()
+            assert _entries(copy, 0) == _entries(self.memory, 0)
+            with copy.view() as one, self.memory.view() as two:
+                assert _answers(one) == _answers(two)
+        finally:
+            copy.close()
+
+
+def _entries(backend: Backend, after: int) -> list[Entry]:
+    found: list[Entry] = []
+    while page := backend.read_entries(after + len(found)):
+        found += page
+    return found
 
 
 def _plain(answer: Appended | Exception) -> Any:
@@ -393,7 +431,9 @@ def _answers(view: View) -> dict[str, Any]:
         "bytes": {stream: encode_state(state) for stream, state in states.items() if state is not None},
         "first_ready": ready,
         "expired": [view.expired(e, limit) for e in EXPERIMENTS for limit in (1, 10)],
+        "leased": [view.first_leased(e) for e in EXPERIMENTS],
         "versions": {stream: view.version(stream) for stream in (*STREAMS, *states)},
+        "records": [view.record(stream, version) for stream in ("s", "x", *list(states)[:2]) for version in (0, 1, 3)],
     }
 
 
@@ -403,7 +443,7 @@ def test_lmdb_and_memory_answer_alike() -> None:
     run_state_machine_as_test(
         Lockstep,
         settings=settings(
-            max_examples=150, stateful_step_count=40, deadline=None, derandomize=True, database=None, print_blob=True,
+            max_examples=120, stateful_step_count=40, deadline=None, derandomize=True, database=None, print_blob=True,
             suppress_health_check=list(HealthCheck),
         ),
     )  # fmt: skip

@@ -314,3 +314,12 @@ def test_readers_that_were_killed_are_cleared(ledger_path: Path, script: Callabl
             if clear() is None and str(reader.process.pid) in lmdb_environment.readers():
                 script("import sys, ledger; ledger.open(sys.argv[1]).close()", ledger_path).finish()
             assert str(reader.process.pid) not in lmdb_environment.readers()
+
+
+def test_a_log_that_was_emptied_is_not_begun_anew(tmp_path: Path) -> None:
+    """Where records were committed, a file of 0 bytes is a loss to be told, and not a new ledger."""
+    with ledger.open(tmp_path / "runs.ledger") as book:
+        book.experiment("demo")
+    os.truncate(tmp_path / "runs.ledger" / "data.mdb", 0)
+    with pytest.raises(ledger.Corrupted, match="position 1 was committed before"):
+        ledger.open(tmp_path / "runs.ledger")

@@ -1,0 +1,264 @@
+"""Commands that carry records from one ledger to another: export, import, merge."""
+
+from __future__ import annotations
+
+import enum
+import os
+import sys
+import tempfile
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Annotated, Any, BinaryIO
+
+import typer
+
+import ledger
+from ledger.cli.app import command
+from ledger.cli.opening import FormatOption, PathArgument, open_book, progress_bar, recorded_experiment
+from ledger.cli.output import ObjectFormat, print_json_line, printable
+from ledger.copying import rewrite_lines
+from ledger.errors import InvalidValue, LedgerNotFound
+from ledger.importing import LineReader, import_lines
+from ledger.jsonlines import export_lines
+from ledger.merging import MergeReport
+from ledger.merging import merge as merge_ledgers
+from ledger.session import Ledger
+from ledger.values import check_text
+
+_REPORT_EVERY = 256
+
+
+class Origin(enum.StrEnum):
+    """What can be imported."""
+
+    JSONL = "jsonl"
+
+
+# ----------------------------------------------------------------------------------------------------------- export
+
+
+@command(
+    "ledger export runs.ledger > runs.jsonl",
+    "ledger export runs.ledger --experiment sqlite-tuning --output tuning.jsonl",
+)
+def export(
+    path: PathArgument,
+    output: Annotated[
+        str | None, typer.Option(metavar="FILE", help="Write to this file, which appears when it is whole.", show_default=False)
+    ] = None,
+    after: Annotated[int, typer.Option(min=0, metavar="POSITION", help="Only records after this position.")] = 0,
+    experiment: Annotated[str | None, typer.Option(help="Only this experiment and its trials.", show_default=False)] = None,
+) -> None:
+    """Write the records as JSON lines.
+
+    In order of position, and exactly: `ledger import` makes the same ledger from them again, with its ids, hashes and
+    proofs. Artifacts are not in them.
+    """
+    with open_book(path) as book:
+        only = None if experiment is None else recorded_experiment(book, check_text(experiment, "the experiment's name")).id
+        head = book.log.head
+        count = 0
+        with _destination(output) as file, progress_bar("exporting", output=output is None) as progress:
+            for count, (position, line) in enumerate(export_lines(book.log.backend, after, only), start=1):
+                file.write(line)
+                if progress is not None and count % _REPORT_EVERY == 0:
+                    progress(position - after, max(head, position) - after)
+    if output is not None:
+        print(f"Wrote {count:,} records to {printable(output)}.", file=sys.stderr)
+
+
+@contextmanager
+def _destination(output: str | None) -> Iterator[BinaryIO]:
+    """Yield standard output, or a file that takes its name when the block ends well."""
+    if output is None:
+        sys.stdout.flush()
+        yield sys.stdout.buffer
+        sys.stdout.buffer.flush()
+        return
+    if os.path.exists(output) and not os.path.isfile(output):  # a device or a pipe: nothing to rename over
+        with open(output, "wb") as file:
+            yield file
+        return
+    directory, name = os.path.split(output)
+    descriptor, temporary = tempfile.mkstemp(prefix=f".{name}.", dir=directory or ".")
+    try:
+        with os.fdopen(descriptor, "wb") as file:
+            yield file
+            file.flush()
+            os.fsync(file.fileno())
+        os.chmod(temporary, 0o666 & ~_umask())
+        os.replace(temporary, output)
+    except BaseException:
+        os.unlink(temporary)
+        raise
+
+
+def _umask() -> int:
+    mask = os.umask(0o022)
+    os.umask(mask)
+    return mask
+
+
+# ----------------------------------------------------------------------------------------------------------- import
+
+
+@command(
+    "ledger import runs.jsonl copy.ledger",
+    "ledger import runs.jsonl all.ledger --rewrite",
+    name="import",
+)
+def import_(
+    source: Annotated[str, typer.Argument(metavar="SOURCE", help="The file to read, or - for standard input.")],
+    path: Annotated[str, typer.Argument(metavar="PATH", help="The ledger to write: a new one, unless --rewrite is given.")],
+    origin: Annotated[Origin, typer.Option("--from", help="What the file is: JSON lines, as `ledger export` writes.")] = (
+        Origin.JSONL
+    ),
+    rewrite: Annotated[
+        bool, typer.Option("--rewrite", help="Append the records to the ledger at PATH, as new ones, unless they are there.")
+    ] = False,
+    form: FormatOption = ObjectFormat.TABLE,
+) -> None:
+    """Make a ledger from JSON lines.
+
+    The same ledger as the exported one: ids, positions, times, hashes and proofs are equal, and every line is checked. It
+    appears at PATH when it is whole; there must be nothing yet.
+
+    With --rewrite the records are appended to a ledger that may have others, and get positions, times and hashes of their
+    own; what happened when, to what and why stays. A part of an export will do. What was imported before is passed over,
+    so an import that was interrupted, or an export that has grown, is simply imported again.
+    """
+    facts: dict[str, Any]
+    _check_path(path)
+    check_text(source, "the file's name")
+    name = "standard input" if source == "-" else source
+    with _source(source) as file, progress_bar("importing") as progress:
+        reader = LineReader(file, name, progress)
+        if not rewrite:
+            made = import_lines(reader, path)
+            facts = {"records": made.head, "copied": made.head, "known": 0, "head": made.head, "root": made.root.hex()}
+            identifier = made.ledger_id
+        else:
+            reader.peek()  # a file that is none leaves no empty ledger behind
+            with open_book(path, create=True) as book:
+                report = rewrite_lines(reader, book)
+                size, root = book.log.backend.tree_head()
+                facts, identifier = {**report._asdict(), "head": size, "root": root.hex()}, book.id
+    facts = {"source": name, "path": printable(os.path.abspath(path)), "id": str(identifier), "rewrite": rewrite, **facts}
+    if form is ObjectFormat.JSON:
+        print_json_line(facts)
+    elif rewrite:
+        print(f"Appended {_count(facts['copied'])} to {printable(path)}{_known(facts['known'])}; it has {facts['head']:,} now.")
+    else:
+        print(f"Imported {_count(facts['head'])} to {printable(path)}: the ledger {identifier}, root {facts['root']}")
+
+
+def _check_path(path: str) -> None:
+    if path == "memory:":
+        raise InvalidValue("'memory:' would be gone when the command ends. Give the path of a directory.")
+    check_text(path, "the path")
+    if not path or "\0" in path:
+        raise InvalidValue(f"{path!r} is no path; give the path of a directory.")
+
+
+@contextmanager
+def _source(source: str) -> Iterator[BinaryIO]:
+    if source == "-":
+        yield sys.stdin.buffer
+        return
+    try:
+        file = open(source, "rb")  # noqa: SIM115 - what is wrong with the name is told apart from what is wrong later
+    except (FileNotFoundError, NotADirectoryError):
+        raise LedgerNotFound(
+            f"there is no file {source}. Give one that `ledger export` wrote, or - for standard input."
+        ) from None
+    except IsADirectoryError:
+        raise InvalidValue(
+            f"{source} is a directory; give a file that `ledger export` wrote. To copy from a ledger: `ledger merge`."
+        ) from None
+    except (PermissionError, ValueError) as error:
+        raise InvalidValue(
+            f"{source!r} cannot be read: {getattr(error, 'strerror', None) or error}. Give another file."
+        ) from None
+    with file:
+        yield file
+
+
+def _count(number: int) -> str:
+    return f"{number:,} record" + ("" if number == 1 else "s")
+
+
+def _known(number: int) -> str:
+    return f" ({number:,} were there already)" if number else ""
+
+
+# ------------------------------------------------------------------------------------------------------------ merge
+
+
+@command(
+    "ledger merge laptop.ledger runs.ledger",
+    "ledger merge laptop.ledger runs.ledger --experiment sqlite-tuning --rename sqlite-tuning=sqlite-laptop",
+)
+def merge(
+    source: Annotated[str, typer.Argument(metavar="SOURCE", help="The directory of the ledger to copy from; it is only read.")],
+    path: Annotated[str, typer.Argument(metavar="PATH", help="The directory of the ledger to write to.")],
+    experiment: Annotated[
+        list[str] | None, typer.Option(help="Only this experiment, by name or id; repeat for more.", show_default=False)
+    ] = None,
+    rename: Annotated[
+        list[str] | None,
+        typer.Option(metavar="OLD=NEW", help="Call an experiment otherwise in PATH; repeat for more.", show_default=False),
+    ] = None,
+    form: FormatOption = ObjectFormat.TABLE,
+) -> None:
+    """Copy experiments from one ledger to another.
+
+    SOURCE is read, PATH is written: experiments and trials keep ids, history, actors, reasons and times. An
+    ExperimentsMerged event tells where they are from. What was merged before is not copied again; when SOURCE has grown,
+    what is new is.
+    """
+    names = dict(_rename(each) for each in rename or [])
+    for each in experiment or []:
+        check_text(each, "the experiment's name")
+    with _open_source(source) as first, open_book(path) as book, progress_bar("merging") as progress:
+        report = merge_ledgers(first, book, experiment, names, progress)
+        size, root = book.log.backend.tree_head()
+        facts = _merge_facts(report, source, path, str(book.id)) | {"head": size, "root": root.hex()}
+    if form is ObjectFormat.JSON:
+        print_json_line(facts)
+    elif not report.copied:
+        print(f"Nothing was copied: {printable(path)} has all of it.")
+    else:
+        count = len(report.experiments)
+        print(
+            f"Copied {_count(report.copied)} of {count:,} experiment{'' if count == 1 else 's'} to {printable(path)}; it has "
+            f"{_count(facts['head'])} now."
+        )
+
+
+def _merge_facts(report: MergeReport, source: str, path: str, identifier: str) -> dict[str, Any]:
+    return {
+        "source": printable(os.path.abspath(source)),
+        "source_id": str(report.source_id),
+        "source_size": report.size,
+        "source_root": report.root.hex(),
+        "path": printable(os.path.abspath(path)),
+        "id": identifier,
+        "copied": report.copied,
+        "experiments": [str(each) for each in report.experiments],
+        "renamed": report.renamed,
+        "position": report.position,
+    }
+
+
+def _open_source(source: str) -> Ledger:
+    if source == "memory:":
+        raise InvalidValue("'memory:' would be empty. Give the path of the ledger to copy from.")
+    check_text(source, "the path")
+    return ledger.open(source, create=False, readonly=True)
+
+
+def _rename(text: str) -> tuple[str, str]:
+    old, separator, new = check_text(text, "--rename").partition("=")
+    if not (old and separator and new):
+        raise InvalidValue(f"--rename is {text!r}; give OLD=NEW, the name in SOURCE and the name in PATH.")
+    return old, new

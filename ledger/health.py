@@ -1,0 +1,151 @@
+"""What a look into a ledger's LMDB files tells about their health: the part of ``doctor`` that damage could kill."""
+
+from __future__ import annotations
+
+import os
+import time
+from pathlib import Path
+from typing import Any
+
+import lmdb
+
+from ledger.backends.environment import MAP_BYTES, MAX_READERS
+from ledger.backends.exclusive import share_directory
+from ledger.backends.view import LmdbView
+from ledger.errors import Corrupted, LedgerError, NotALedger
+from ledger.format import BLOCKS, FORMAT, IDENTITY_KEY, KINDS, META, Checks, read_identity, stream_key
+
+_ENTRIES_PER_READ = 4096
+_LOCK_SECONDS = 1.0
+_SECOND_LOOK_SECONDS = 0.25
+_MAX_SKEWS = 1000  # looked at
+
+
+def look_here(place: str) -> dict[str, Any]:
+    """Look at the ledger in this process and return what was seen (the child's half of ``ledger.doctor``).
+
+    Raises an OpenError for what is no ledger or is held exclusively, Corrupted for damage.
+    """
+    path = Path(place)
+    readonly = bool(os.statvfs(path).f_flag & os.ST_RDONLY)
+    fd = share_directory(path, readonly=readonly, timeout=_LOCK_SECONDS)
+    try:
+        with _open(path, readonly) as env:
+            return _look(env, path, readonly)
+    except lmdb.Error as error:
+        raise Corrupted(f"LMDB cannot read {path}: {error}.") from error
+    finally:
+        if fd >= 0:
+            os.close(fd)
+
+
+def _open(path: Path, readonly: bool) -> Any:
+    size = MAP_BYTES  # what a handle asks for, halved as a handle does until it is given
+    while True:
+        try:
+            return lmdb.open(str(path), readonly=True, create=False, lock=not readonly, map_size=size, max_readers=MAX_READERS)
+        except (lmdb.InvalidError, lmdb.VersionMismatchError) as error:
+            raise NotALedger(f"{path / 'data.mdb'} is not a ledger's file ({error}).") from error
+        except (lmdb.Error, MemoryError) as error:
+            if "annot allocate memory" not in str(error) or size < 1 << 24:
+                raise
+            size //= 2
+
+
+def _look(env: Any, path: Path, readonly: bool) -> dict[str, Any]:
+    info = env.info()
+    page = env.stat()["psize"]
+    pages = info["last_pgno"] + 1
+    file_bytes = (path / "data.mdb").stat().st_size
+    if file_bytes < pages * page:
+        raise Corrupted(f"data.mdb has {file_bytes:,} bytes, and should have {pages * page:,}: it was cut short.")
+    seen = _readers(env)
+    cleared = 0 if readonly else env.reader_check()
+    seen_at = time.monotonic()
+    facts = _look_inside(env, path)
+    time.sleep(max(0.0, _SECOND_LOOK_SECONDS - (time.monotonic() - seen_at)))
+    newest = env.info()["last_txnid"]
+    # One that has read the same state all the time, and not the newest: it keeps pages from being used again.
+    staying = {pid: newest - txn for pid, txn in set(seen) & set(_readers(env)) if txn < newest and pid != os.getpid()}
+    stat = env.stat()
+    used = 2 + stat["branch_pages"] + stat["leaf_pages"] + stat["overflow_pages"]
+    return facts | {
+        "file_bytes": file_bytes,
+        "free_bytes": max(0, pages - used) * page,
+        "map_bytes": info["map_size"],
+        "max_readers": info["max_readers"],
+        "readers": len(seen),
+        "dead_readers": cleared,
+        "staying_readers": sorted(staying.items()),
+    }
+
+
+def _readers(env: Any) -> list[tuple[int, int]]:
+    """Return process and state of each read transaction under way."""
+    found = []
+    for line in env.readers().splitlines():
+        fields = line.split()
+        if len(fields) == 3 and fields[0].isdigit() and fields[2].isdigit():
+            found.append((int(fields[0]), int(fields[2])))
+    return found
+
+
+def _look_inside(env: Any, path: Path) -> dict[str, Any]:
+    with env.begin() as txn:
+        value = txn.get(IDENTITY_KEY)
+        if value is None:
+            raise NotALedger(f"{path} holds an LMDB database that is not a ledger.")
+        checks = Checks(read_identity(value, str(path)).ledger_id)
+        view = LmdbView(checks, txn, 0)
+        head = view.head
+    entries, bad, problem = _check_entries(env, checks)
+    with env.begin() as txn:
+        skews = 0 if bad else _count_skews(LmdbView(checks, txn, 0))
+    return {
+        "format": FORMAT,
+        "head": head.position,
+        "recorded_at": head.recorded_at,
+        "pending": head.redactions - head.erased,
+        "entries": entries,
+        "bad": bad,
+        "problem": problem,
+        "skews": skews,
+    }
+
+
+def _check_entries(env: Any, checks: Checks) -> tuple[int, int, str]:
+    """Test the checksum of every entry, in short transactions; return how many there are, how many fail, the first one."""
+    entries, bad, problem = 0, 0, ""
+    after: bytes | None = None
+    while True:
+        with env.begin() as txn:
+            cursor = txn.cursor()
+            found = cursor.first() if after is None else cursor.set_range(after + b"\0")
+            for _ in range(_ENTRIES_PER_READ):
+                if not found:
+                    return entries, bad, problem
+                after = cursor.key()
+                try:
+                    _check_entry(checks, after, cursor.value())
+                except LedgerError as error:
+                    bad += 1
+                    problem = problem or getattr(error, "problem", str(error))
+                entries += 1
+                found = cursor.next()
+
+
+def _check_entry(checks: Checks, key: bytes, value: bytes) -> None:
+    kind = key[:1]
+    if kind == BLOCKS:
+        checks.open_block(int.from_bytes(key[1:], "big"), value)
+    elif kind == META:
+        checks.open_meta(key, value)
+    elif kind in KINDS:
+        checks.open(key, value)
+    else:
+        raise Corrupted(f"there is an entry of no known kind (key {key!r}).")
+
+
+def _count_skews(view: LmdbView) -> int:
+    positions = view.positions(stream_key("ledger"))[-_MAX_SKEWS:]
+    return sum(record.type == "ClockSkewed" for record in view.records_at(positions))

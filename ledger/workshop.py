@@ -1,0 +1,86 @@
+"""Workshops: directories where something is made that gets its name when it is whole.
+
+A killed process leaves its workshop behind. Each is locked as long as somebody works in it, so that one that is not can
+be told, and cleared away.
+"""
+
+from __future__ import annotations
+
+import fcntl
+import os
+import shutil
+import tempfile
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+
+def beside(path: Path) -> str:
+    """Return the beginning of the names of workshops for what is to be at the path, in its parent.
+
+    >>> beside(Path("/data/runs.ledger"))
+    '.runs.ledger.partial-'
+    """
+    return f".{path.name}.partial-"
+
+
+@contextmanager
+def workshop(parent: Path, prefix: str) -> Iterator[Path]:
+    """Make a directory to work in; it is gone, with what is still in it, when the block ends."""
+    path, fd = _make(parent, prefix)
+    try:
+        yield path
+    finally:
+        shutil.rmtree(path, ignore_errors=True)
+        os.close(fd)
+
+
+def _make(parent: Path, prefix: str) -> tuple[Path, int]:
+    while True:
+        path = Path(tempfile.mkdtemp(prefix=prefix, dir=parent))
+        fd = os.open(path, os.O_RDONLY)
+        fcntl.flock(fd, fcntl.LOCK_EX)
+        if path.exists():
+            return path, fd
+        os.close(fd)  # cleared away by another process before it was locked
+
+
+def abandoned(parent: Path, *prefixes: str) -> list[Path]:
+    """Return the workshops in which nobody works any more."""
+    return [path for path in _workshops(parent, prefixes) if not _is_locked(path)]
+
+
+def in_use(parent: Path, *prefixes: str) -> list[Path]:
+    """Return the workshops in which somebody works at this moment."""
+    return [path for path in _workshops(parent, prefixes) if _is_locked(path)]
+
+
+def clear_abandoned(parent: Path, *prefixes: str) -> int:
+    """Remove the workshops that killed processes left; return how many there were."""
+    left = abandoned(parent, *prefixes)
+    for path in left:
+        shutil.rmtree(path, ignore_errors=True)
+    return len(left)
+
+
+def _workshops(parent: Path, prefixes: tuple[str, ...]) -> list[Path]:
+    try:
+        return sorted(path for path in parent.iterdir() if path.name.startswith(prefixes) and path.is_dir())
+    except OSError:  # a parent that cannot be listed has none that could be cleared away
+        return []
+
+
+def _is_locked(path: Path) -> bool:
+    try:
+        fd = os.open(path, os.O_RDONLY)
+    except FileNotFoundError:
+        return True  # gone at this moment: it was somebody's
+    except PermissionError:
+        return True  # not this user's
+    try:
+        fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        return True
+    finally:
+        os.close(fd)
+    return False

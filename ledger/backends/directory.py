@@ -11,7 +11,7 @@ from ledger.errors import LedgerNotFound, NetworkFileSystem, NotALedger, ReadOnl
 #: What a ledger's directory may hold; anything else in a directory without data.mdb belongs to somebody.
 KNOWN_NAMES = frozenset({"data.mdb", "lock.mdb", "head", "open.lock", "blobs", "projections"})
 #: Beginnings of the names of directories in it where a compaction or a restore works, or worked when it was killed.
-WORKSHOPS = ("compacting-", "restoring-")
+PARTIALS = ("compacting-", "restoring-")
 
 _NETWORK = frozenset(
     {
@@ -43,7 +43,7 @@ def describe_directory(path: Path, *, create: bool) -> tuple[int, int] | None:
         raise NotALedger(f"{path} is a file; a ledger is a directory. Give the path of a ledger, or of one to be created.")
     names = set(os.listdir(path))
     if "data.mdb" not in names:
-        strangers = sorted(name for name in names - KNOWN_NAMES if not name.startswith(WORKSHOPS))
+        strangers = sorted(name for name in names - KNOWN_NAMES if not name.startswith(PARTIALS))
         if strangers:
             raise NotALedger(f"{path} is a directory without data.mdb that holds {strangers[0]!r}. Give another path.")
         if not create:

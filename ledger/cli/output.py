@@ -16,10 +16,10 @@ from typing import TYPE_CHECKING, Any
 
 import msgspec
 
-from ledger.jsonlines import RECORD_KEYS as RECORD_KEYS
-from ledger.jsonlines import plain as plain
-from ledger.jsonlines import record_json as record_json
 from ledger.records import Record, iso_nanoseconds
+from ledger.transfer.jsonlines import RECORD_KEYS as RECORD_KEYS
+from ledger.transfer.jsonlines import plain as plain
+from ledger.transfer.jsonlines import record_json as record_json
 from ledger.values import to_json
 
 if TYPE_CHECKING:

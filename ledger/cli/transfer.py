@@ -16,13 +16,13 @@ import ledger
 from ledger.cli.app import command
 from ledger.cli.opening import FormatOption, PathArgument, open_book, progress_bar, recorded_experiment
 from ledger.cli.output import ObjectFormat, print_json_line, printable
-from ledger.copying import rewrite_lines
 from ledger.errors import InvalidValue, LedgerNotFound
-from ledger.importing import LineReader, import_lines
-from ledger.jsonlines import export_lines
-from ledger.merging import MergeReport
-from ledger.merging import merge as merge_ledgers
 from ledger.session import Ledger
+from ledger.transfer.copying import rewrite_lines
+from ledger.transfer.importing import LineReader, import_lines
+from ledger.transfer.jsonlines import export_lines
+from ledger.transfer.merging import MergeReport
+from ledger.transfer.merging import merge as merge_ledgers
 from ledger.values import check_text
 
 _REPORT_EVERY = 256

@@ -12,7 +12,7 @@ from ledger.cli.opening import FormatOption, PathArgument, progress_bar
 from ledger.cli.output import Format, ObjectFormat, console, print_fields, print_json_line, print_rows, printable
 
 if TYPE_CHECKING:
-    from ledger.doctor import Finding
+    from ledger.maintenance.doctor import Finding
 
 
 _STYLES = {"ok": "green", "note": "cyan", "warning": "yellow", "problem": "bold red"}
@@ -31,7 +31,7 @@ def backup(
     What the destination holds is the ledger as it is at one moment, without free pages. It appears when it is whole and
     on disk, and overwrites nothing.
     """
-    from ledger.backup import backup as make_backup
+    from ledger.maintenance.backup import backup as make_backup
 
     with progress_bar("verifying the copy") as progress:
         report = make_backup(path, destination, progress)
@@ -63,7 +63,7 @@ def restore(
 
     Nothing is changed unless the backup proves to be whole.
     """
-    from ledger.backup import restore as put_back
+    from ledger.maintenance.backup import restore as put_back
 
     with progress_bar("verifying the backup") as progress:
         report = put_back(source, path, replace=replace, progress=progress)
@@ -89,7 +89,7 @@ def compact(path: PathArgument, form: FormatOption = ObjectFormat.TABLE) -> None
 
     Nobody may have the ledger open meanwhile. Records, ids, hashes and the root stay as they are.
     """
-    from ledger.compaction import compact as write_anew
+    from ledger.maintenance.compaction import compact as write_anew
 
     with progress_bar("verifying the new file") as progress:
         report = write_anew(path, progress)
@@ -113,8 +113,8 @@ def doctor(path: PathArgument, form: FormatOption = ObjectFormat.TABLE) -> None:
 
     Looks at the disk, limits, locks, leftovers, readers, and every entry's checksum. Exits with 1 when there is a problem.
     """
-    from ledger.doctor import PROBLEM, Finding
-    from ledger.doctor import doctor as examine
+    from ledger.maintenance.doctor import PROBLEM, Finding
+    from ledger.maintenance.doctor import doctor as examine
 
     findings = examine(path)
     if form is ObjectFormat.JSON:

@@ -12,7 +12,7 @@ import time
 import pytest
 
 import ledger
-from ledger.jsonlines import RECORD_KEYS
+from ledger.transfer.jsonlines import RECORD_KEYS
 
 IMPORT_KEYS = ["source", "path", "id", "rewrite", "records", "copied", "known", "head", "root"]
 MERGE_KEYS = [

@@ -18,11 +18,11 @@ import zstandard
 import ledger
 from ledger.audit import verify
 from ledger.backends.exclusive import hold_exclusively, share_directory
-from ledger.backup import backup, restore
-from ledger.compaction import compact
-from ledger.doctor import doctor
+from ledger.maintenance.backup import backup, restore
+from ledger.maintenance.compaction import compact
+from ledger.maintenance.doctor import doctor
+from ledger.maintenance.swap import replaced_ledgers
 from ledger.redaction import remainder_of
-from ledger.swap import replaced_ledgers
 
 SECRET = "hunter2-7f3a9c"
 
@@ -234,9 +234,9 @@ def counted(original):
         return original(*args, **more)
     return call
 
-from ledger.backup import restore
-from ledger.compaction import compact
-import ledger.audit, ledger.child, ledger.swap
+from ledger.maintenance.backup import restore
+from ledger.maintenance.compaction import compact
+import ledger.audit, ledger.maintenance.child, ledger.maintenance.swap
 
 for name in ("replace", "rename", "fsync", "unlink", "rmdir", "mkdir", "link", "chmod", "chown"):
     setattr(os, name, counted(getattr(os, name)))
@@ -292,7 +292,7 @@ def test_killed_at_any_time_the_ledger_is_whole(redacted: Path, script: Callable
             book.log.append([ledger.NoteAdded(os.urandom(200).hex()) for _ in range(500)], stream="s")
     root = verify(redacted).root
     for delay in (0.0, 0.05, 0.1, 0.15, 0.2, 0.3, 0.4):
-        code = "import sys; from ledger.compaction import compact; print('begun'); compact(sys.argv[1])"
+        code = "import sys; from ledger.maintenance.compaction import compact; print('begun'); compact(sys.argv[1])"
         killed = script(code, redacted)
         assert killed.line() == "begun"
         time.sleep(delay)
@@ -382,7 +382,7 @@ def test_without_room_for_the_copy_nothing_changes(redacted: Path, script: Calla
     limited = script(
         """
         import resource, sys, ledger
-        from ledger.compaction import compact
+        from ledger.maintenance.compaction import compact
         resource.setrlimit(resource.RLIMIT_FSIZE, (65536, 65536))
         try:
             compact(sys.argv[1])

@@ -239,8 +239,8 @@ def _same_tables(one: ledger.Ledger, two: ledger.Ledger) -> None:
 
 def _copies(book: ledger.Ledger, backend: LmdbBackend, directory: Path) -> None:
     """A copy by entries and one by lines of JSON say the same, prove the same, and pass the check."""
-    from ledger.importing import LineReader, import_lines
-    from ledger.jsonlines import export_lines
+    from ledger.transfer.importing import LineReader, import_lines
+    from ledger.transfer.jsonlines import export_lines
 
     with ledger.Ledger(LmdbBackend(directory / "copy", options=Options("relaxed"), identity=backend.identity)) as copy:
         copy.log.backend.adopt(_entries(backend))  # type: ignore[attr-defined]
@@ -249,7 +249,7 @@ def _copies(book: ledger.Ledger, backend: LmdbBackend, directory: Path) -> None:
     if not book.log.head:
         return
     lines = b"".join(line.rstrip(b"\n") + b"\n" for _, line in export_lines(backend))
-    with mock.patch("ledger.importing.verify", _quick_verify):
+    with mock.patch("ledger.transfer.importing.verify", _quick_verify):
         report = import_lines(LineReader(io.BytesIO(lines)), directory / "imported")
     with ledger.open(directory / "imported", durability="relaxed") as imported:
         assert _state(imported) == _state(book)

@@ -18,14 +18,14 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 import ledger
-from ledger import importing, jsonlines
 from ledger.audit import Report
 from ledger.backends.check import LogCheck
-from ledger.copying import rewrite_lines
 from ledger.errors import CommandRefused, InvalidValue
-from ledger.importing import LineReader, import_lines
-from ledger.jsonlines import export_lines, line_to_entry
 from ledger.testing.values import VALUES
+from ledger.transfer import importing, jsonlines
+from ledger.transfer.copying import rewrite_lines
+from ledger.transfer.importing import LineReader, import_lines
+from ledger.transfer.jsonlines import export_lines, line_to_entry
 
 
 def _write() -> list[bytes]:

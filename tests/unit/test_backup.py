@@ -17,12 +17,12 @@ import lmdb
 import pytest
 
 import ledger
-from ledger import archive, swap
-from ledger import backup as backup_module
 from ledger.audit import verify
-from ledger.backup import backup, restore
 from ledger.checkpoint import Checkpoint
 from ledger.format import NAMES
+from ledger.maintenance import archive, swap
+from ledger.maintenance import backup as backup_module
+from ledger.maintenance.backup import backup, restore
 from ledger.redaction import remainder_of
 
 FORMS = ["copy", "copy.tar", "copy.tar.zst"]
@@ -246,7 +246,7 @@ def test_a_full_disk_leaves_nothing(filled: Path, tmp_path: Path, script: Callab
     limited = script(
         """
         import resource, sys, ledger
-        from ledger.backup import backup
+        from ledger.maintenance.backup import backup
         resource.setrlimit(resource.RLIMIT_FSIZE, (65536, 65536))
         try:
             backup(sys.argv[1], sys.argv[2])

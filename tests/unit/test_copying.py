@@ -16,9 +16,7 @@ from uuid import UUID
 import pytest
 
 import ledger
-from ledger import copying, jsonlines
 from ledger import events as ev
-from ledger.copying import RewriteReport, rewrite_lines
 from ledger.errors import (
     CommandRefused,
     ExperimentExists,
@@ -28,10 +26,12 @@ from ledger.errors import (
     NotALedger,
     UnknownExperiment,
 )
-from ledger.importing import LineReader, import_lines
-from ledger.jsonlines import export_lines, plain, record_json
-from ledger.merging import merge
 from ledger.streams import experiment_stream, trial_stream
+from ledger.transfer import copying, jsonlines
+from ledger.transfer.copying import RewriteReport, rewrite_lines
+from ledger.transfer.importing import LineReader, import_lines
+from ledger.transfer.jsonlines import export_lines, plain, record_json
+from ledger.transfer.merging import merge
 from ledger.values import to_json
 
 EVERYTHING = Path(__file__).parents[1] / "everything.py"
@@ -114,7 +114,7 @@ def test_an_import_needs_no_classes_and_minds_none(everything: Path, tmp_path: P
     (tmp_path / "lines").write_bytes(exported_from(everything))
     code = """
 import sys, ledger
-from ledger.importing import *
+from ledger.transfer.importing import *
 if sys.argv[4] == "True":
     sys.path.insert(0, sys.argv[1])
     import everything
@@ -242,7 +242,7 @@ def test_what_is_at_the_path_stays(tmp_path: Path) -> None:
 
 def test_what_appears_at_the_path_meanwhile_stays(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """A directory that somebody else fills during the import is not replaced."""
-    from ledger import importing
+    from ledger.transfer import importing
 
     with small() as book:
         lines = exported(book)
@@ -262,7 +262,7 @@ def test_what_appears_at_the_path_meanwhile_stays(tmp_path: Path, monkeypatch: p
 
 _SLOW_IMPORT = """
 import sys
-from ledger.importing import *
+from ledger.transfer.importing import *
 class Slow:
     def __init__(self, file): self.file, self.count = file, 0
     def fileno(self): return self.file.fileno()
@@ -488,8 +488,8 @@ def test_a_merge_copies_experiments_with_their_history(everything: Path, ledger_
 
 _SLOW_MERGE = """
 import sys, ledger
-from ledger import copying
-from ledger.merging import merge
+from ledger.transfer import copying
+from ledger.transfer.merging import merge
 copying._BATCH_RECORDS = 50
 def pause(done, total):
     if done > 300 and not said:
@@ -693,7 +693,7 @@ def test_two_merges_at_once(ledger_path: Path) -> None:
 
 def test_the_summary_of_many_experiments_fits_records(ledger_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """The event names every experiment; several events do when there are too many for one."""
-    from ledger import merging
+    from ledger.transfer import merging
 
     monkeypatch.setattr(merging, "_NAMED_PER_EVENT", 2)
     with ledger.open("memory:") as source, ledger.open(ledger_path) as book:

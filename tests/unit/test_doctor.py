@@ -16,11 +16,11 @@ import msgspec
 import pytest
 
 import ledger
-from ledger import doctor as doctor_module
 from ledger.backends import directory
 from ledger.backends.exclusive import hold_exclusively
-from ledger.doctor import NOTE, OK, PROBLEM, WARNING, Finding, doctor
 from ledger.format import IDENTITY_KEY, Checks, Identity
+from ledger.maintenance import doctor as doctor_module
+from ledger.maintenance.doctor import NOTE, OK, PROBLEM, WARNING, Finding, doctor
 from ledger.redaction import remainder_of
 
 NAMES = [
@@ -225,8 +225,9 @@ with ledger.open(sys.argv[1]) as book, book.log.backend.view():
 def test_dead_readers_are_cleared_and_counted(book: ledger.Ledger, script: Callable) -> None:
     """A killed process leaves its place in LMDB's table, while another has the ledger open."""
     readers = [script(READER, book.path) for _ in range(2)]
-    for reader in readers:
+    for reader in readers:  # both read before one dies: who opens a ledger clears the dead away
         assert reader.line() == "reading"
+    for reader in readers:
         reader.kill()
         reader.finish()
     found = _find(Path(book.path), "readers")
@@ -332,7 +333,7 @@ def test_limits(filled: Path, script: Callable, limit: str, value: int, level: s
     limited = script(
         """
         import resource, sys
-        from ledger.doctor import doctor
+        from ledger.maintenance.doctor import doctor
         kind = getattr(resource, sys.argv[2])
         resource.setrlimit(kind, (int(sys.argv[3]), resource.getrlimit(kind)[1]))
         for finding in doctor(sys.argv[1]):

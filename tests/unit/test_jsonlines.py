@@ -12,12 +12,13 @@ import msgspec
 import pytest
 
 import ledger
-from ledger import events, jsonlines
+from ledger import events
 from ledger.backends.base import Entry
 from ledger.backends.memory import MemoryBackend
 from ledger.errors import InvalidValue, UnsupportedFormat
-from ledger.jsonlines import RECORD_KEYS, entries_at, entry_to_line, export_lines, line_to_entry
 from ledger.log import EventLog
+from ledger.transfer import jsonlines
+from ledger.transfer.jsonlines import RECORD_KEYS, entries_at, entry_to_line, export_lines, line_to_entry
 
 EVERYTHING = Path(__file__).parents[1] / "everything.py"
 EXTRA_KEYS = ["salt", "own_salt", "hash", "payload_digest", "payload", "ledger", "check"]
@@ -72,7 +73,7 @@ import sys
 sys.path.insert(0, sys.argv[1])
 import everything, ledger
 everything.register()
-from ledger.jsonlines import *
+from ledger.transfer.jsonlines import *
 book = ledger.open(sys.argv[2], readonly=True)
 here = [line_to_entry(line).entry for line in open(sys.argv[3], "rb")]
 lines = [line for _, line in export_lines(book.log.backend)]

@@ -35,12 +35,12 @@ from ledger.errors import (
     WrongExpectedVersion,
 )
 from ledger.identity import new_uuid7, uuid7_bytes
-from ledger.importing import LineReader, Numbered
 from ledger.log import EventLog
 from ledger.records import Context, Envelope
 from ledger.registry import Event, UnknownEvent
 from ledger.state import check_stream
 from ledger.streams import experiment_stream, subject_of
+from ledger.transfer.importing import LineReader, Numbered
 
 if TYPE_CHECKING:
     from ledger.session import Ledger
@@ -321,7 +321,7 @@ def rewrite_lines(lines: LineReader, target: Ledger) -> RewriteReport:
     one of the records. What comes before it in the file may have been appended then. Costs some 200 us a record.
 
     >>> import io, ledger
-    >>> from ledger.jsonlines import export_lines
+    >>> from ledger.transfer.jsonlines import export_lines
     >>> with ledger.open("memory:") as book, ledger.open("memory:") as other:
     ...     _ = book.experiment("demo")
     ...     lines = b"".join(line for _, line in export_lines(book.log.backend))

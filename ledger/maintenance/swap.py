@@ -16,10 +16,10 @@ import time
 from contextlib import suppress
 from pathlib import Path
 
-from ledger.backends.directory import WORKSHOPS
+from ledger.backends.directory import PARTIALS
 from ledger.backends.environment import sync_directory
-from ledger.duplicate import copy_files, link_or_copy, sync_tree
-from ledger.workshop import beside, clear_abandoned, workshop
+from ledger.maintenance.duplicate import copy_files, link_or_copy, sync_tree
+from ledger.maintenance.partial import beside, clear_abandoned, partial_directory
 
 
 def swap_log(made: Path, path: Path) -> None:
@@ -79,8 +79,8 @@ def _set_aside(path: Path) -> None:
         hidden = path.parent / f"{_prefix(path)}{stamp}"
         if not hidden.exists() and not _kept_name(hidden, path).exists():
             break
-    with workshop(path.parent, beside(path)) as shop:
-        old = shop / "ledger"
+    with partial_directory(path.parent, beside(path)) as partial:
+        old = partial / "ledger"
         old.mkdir()
         link_or_copy(path / "data.mdb", old / "data.mdb")
         copy_files(path / "blobs", old / "blobs", link_or_copy)
@@ -129,4 +129,4 @@ def clear_leftovers(path: Path) -> int:
     """Remove, or end, what killed compactions, backups and restores of this ledger left; return how many there were."""
     count = len(unsettled(path))
     settle(path)
-    return count + clear_abandoned(path, *WORKSHOPS) + clear_abandoned(path.parent, beside(path))
+    return count + clear_abandoned(path, *PARTIALS) + clear_abandoned(path.parent, beside(path))

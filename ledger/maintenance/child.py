@@ -18,7 +18,7 @@ from typing import Any
 from ledger import errors
 from ledger.errors import Corrupted, DiskFull, LedgerError
 
-_CHILD = "import sys; from ledger.child import answer; answer(*sys.argv[1:])"
+_CHILD = "import sys; from ledger.maintenance.child import answer; answer(*sys.argv[1:])"
 
 
 #: Signals that somebody else sends; what damage does to a process is another one (SIGBUS, SIGSEGV, SIGABRT).
@@ -39,7 +39,7 @@ def call_in_child(function: str, *arguments: str) -> dict[str, Any]:
     Raises what the function raised, when it was a LedgerError or an OSError; ChildDied when there was no answer. Costs
     the start of an interpreter, some tenths of a second.
 
-    >>> call_in_child("ledger.child:echo", "a", "b")
+    >>> call_in_child("ledger.maintenance.child:echo", "a", "b")
     {'arguments': ['a', 'b']}
     """
     with tempfile.TemporaryFile() as said_file:

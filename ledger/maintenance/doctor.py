@@ -13,15 +13,15 @@ from contextlib import suppress
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from ledger.backends.directory import WORKSHOPS, describe_directory, file_system, refuse_network, require_writable
+from ledger.backends.directory import PARTIALS, describe_directory, file_system, refuse_network, require_writable
 from ledger.backends.exclusive import LOCK_NAME
 from ledger.backends.gate import describe_process, lock_holders
-from ledger.child import ChildDied, call_in_child
-from ledger.duplicate import check_place
 from ledger.errors import Corrupted, LedgerBusy, LedgerError, NetworkFileSystem, NotALedger, OpenError, ReadOnlyLedger
+from ledger.maintenance.child import ChildDied, call_in_child
+from ledger.maintenance.duplicate import check_place
+from ledger.maintenance.partial import abandoned, beside, in_use
+from ledger.maintenance.swap import replaced_ledgers, unsettled
 from ledger.records import iso_nanoseconds
-from ledger.swap import replaced_ledgers, unsettled
-from ledger.workshop import abandoned, beside, in_use
 
 OK, NOTE, WARNING, PROBLEM = "ok", "note", "warning", "problem"
 
@@ -216,8 +216,8 @@ def _gate(path: Path) -> Iterator[Finding]:
 
 def _leftovers(path: Path) -> Iterator[Finding]:
     here = shlex.quote(str(path))
-    busy = in_use(path, *WORKSHOPS) + in_use(path.parent, beside(path))
-    left = abandoned(path, *WORKSHOPS) + abandoned(path.parent, beside(path)) + ([] if busy else unsettled(path))
+    busy = in_use(path, *PARTIALS) + in_use(path.parent, beside(path))
+    left = abandoned(path, *PARTIALS) + abandoned(path.parent, beside(path)) + ([] if busy else unsettled(path))
     for each in busy:
         yield Finding("leftovers", NOTE, f"somebody works in {each} at this moment.")
     for each in left:
@@ -240,7 +240,7 @@ def _log(path: Path) -> Iterator[Finding]:
     cure = f"Restore a backup (the damaged ledger is kept): ledger restore BACKUP {here} --replace"
     rung = _rung(path)  # before the log is looked at: it is rung after a commit
     try:
-        facts = call_in_child("ledger.health:look_here", str(path))
+        facts = call_in_child("ledger.maintenance.health:look_here", str(path))
     except ChildDied as died:
         if died.was_killed:  # by a person, or for want of memory
             yield Finding("content", PROBLEM, f"not looked at: the process that did was ended ({died}).", "Try again.")

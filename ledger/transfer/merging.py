@@ -13,14 +13,14 @@ from uuid import UUID
 from ledger import events as ev
 from ledger.backends.base import Staged
 from ledger.codec import decode_envelopes
-from ledger.copying import Copier, copied_append_id, divergence, pieces
 from ledger.errors import CommandRefused, ExperimentExists, InvalidValue, UnknownExperiment
-from ledger.importing import Progress
-from ledger.jsonlines import entries_at
 from ledger.log import EventLog
 from ledger.records import Envelope, Record
 from ledger.state import ExperimentState
 from ledger.streams import experiment_stream, subject_of
+from ledger.transfer.copying import Copier, copied_append_id, divergence, pieces
+from ledger.transfer.importing import Progress
+from ledger.transfer.jsonlines import entries_at
 from ledger.values import check_label
 
 if TYPE_CHECKING:

@@ -22,9 +22,9 @@ import msgspec
 
 from ledger.audit import verify
 from ledger.backends.environment import Environment, Options, sync_directory
-from ledger.child import ChildDied, call_in_child
 from ledger.errors import Corrupted, DiskFull, InvalidValue, LedgerError, NotALedger, OpenError, ReadOnlyLedger
 from ledger.format import HEAD_KEY, IDENTITY_KEY, Checks, Head, read_identity
+from ledger.maintenance.child import ChildDied, call_in_child
 from ledger.tree import Edge
 from ledger.values import check_text
 
@@ -76,7 +76,9 @@ def duplicate_log(source: Path, directory: Path, *, is_alone: bool = False, prog
     written. Runs in child processes, so that no damage kills the caller.
     """
     try:
-        answer = call_in_child("ledger.duplicate:duplicate_here", str(source), str(directory), "alone" if is_alone else "")
+        answer = call_in_child(
+            "ledger.maintenance.duplicate:duplicate_here", str(source), str(directory), "alone" if is_alone else ""
+        )
     except ChildDied as died:
         if died.was_killed:  # by a person, or for want of memory
             raise LedgerError(f"{source}: the process that copied it was ended ({died}). Nothing was changed.") from None
@@ -200,7 +202,7 @@ def _not_written(error: lmdb.Error, directory: Path, needed: int) -> Exception:
 
 
 def _place_of(directory: Path) -> Path:
-    """Return the directory that people know: that of the workshop in which the copy is made."""
+    """Return the directory that people know: that of the partial directory in which the copy is made."""
     return directory.parent.parent
 
 

@@ -15,11 +15,12 @@ from pathlib import Path
 from typing import NamedTuple
 from uuid import UUID
 
-from ledger.archive import is_archive_name, pack, unpack
 from ledger.backends.directory import describe_directory, refuse_network, require_writable
 from ledger.backends.environment import sync_directory
 from ledger.backends.exclusive import hold_exclusively
-from ledger.duplicate import (
+from ledger.errors import InvalidValue, LedgerNotFound, NetworkFileSystem, NotALedger
+from ledger.maintenance.archive import is_archive_name, pack, unpack
+from ledger.maintenance.duplicate import (
     Progress,
     check_duplicate,
     check_place,
@@ -31,9 +32,8 @@ from ledger.duplicate import (
     sync_tree,
     telling_of_trouble,
 )
-from ledger.errors import InvalidValue, LedgerNotFound, NetworkFileSystem, NotALedger
-from ledger.swap import clear_leftovers, replace_ledger
-from ledger.workshop import beside, clear_abandoned, workshop
+from ledger.maintenance.partial import beside, clear_abandoned, partial_directory
+from ledger.maintenance.swap import clear_leftovers, replace_ledger
 
 
 class BackupReport(NamedTuple):
@@ -78,8 +78,8 @@ def backup(source: str | os.PathLike[str], destination: str | os.PathLike[str], 
     needed = (origin / "data.mdb").stat().st_size
     with (
         telling_of_trouble(target.parent, needed),
-        workshop(target.parent, beside(target)) as shop,
-        _place_for_copy(shop) as place,
+        partial_directory(target.parent, beside(target)) as partial,
+        _place_for_copy(partial) as place,
     ):
         made = place / "ledger"
         made.mkdir()
@@ -87,8 +87,8 @@ def backup(source: str | os.PathLike[str], destination: str | os.PathLike[str], 
         copy_files(origin / "blobs", made / "blobs")  # after the log: what it names was there before it
         sync_tree(made)
         if is_file:
-            pack(made, shop / "archive", is_compressed=target.name.endswith(".zst"))
-            made = shop / "archive"
+            pack(made, partial / "archive", is_compressed=target.name.endswith(".zst"))
+            made = partial / "archive"
         size = size_of(made)
         publish(made, target)
     return BackupReport(str(destination), copied.ledger_id, copied.head, copied.root, size, time.monotonic() - begun)
@@ -114,15 +114,15 @@ def _check_destination(origin: Path, target: Path, *, is_file: bool) -> None:
 
 
 @contextmanager
-def _place_for_copy(shop: Path) -> Iterator[Path]:
+def _place_for_copy(partial: Path) -> Iterator[Path]:
     """Yield where the copy is made that is verified: a network file system can take the file only."""
     try:
-        refuse_network(shop)
+        refuse_network(partial)
         local = True
     except NetworkFileSystem:
         local = False
     if local:
-        yield shop
+        yield partial
         return
     with tempfile.TemporaryDirectory(prefix="ledger-backup-") as place:
         yield Path(place)
@@ -250,8 +250,8 @@ def _fetch(origin: Path, directory: Path, progress: Progress | None) -> tuple[UU
 
 def _create(origin: Path, target: Path, progress: Progress | None) -> tuple[tuple[UUID, int, bytes], None]:
     clear_abandoned(target.parent, beside(target))
-    with workshop(target.parent, beside(target)) as shop:
-        made = shop / "ledger"
+    with partial_directory(target.parent, beside(target)) as partial:
+        made = partial / "ledger"
         made.mkdir()
         restored = _fetch(origin, made, progress)
         publish(made, target)
@@ -261,8 +261,8 @@ def _create(origin: Path, target: Path, progress: Progress | None) -> tuple[tupl
 def _replace(origin: Path, target: Path, progress: Progress | None) -> tuple[tuple[UUID, int, bytes], Path | None]:
     with hold_exclusively(target, "restoring over a ledger"):
         clear_leftovers(target)
-        with workshop(target, "restoring-") as shop:
-            made = shop / "ledger"
+        with partial_directory(target, "restoring-") as partial:
+            made = partial / "ledger"
             made.mkdir()
             restored = _fetch(origin, made, progress)
             return restored, replace_ledger(made, target)

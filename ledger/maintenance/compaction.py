@@ -10,9 +10,9 @@ from uuid import UUID
 
 from ledger.backends.directory import describe_directory, require_writable
 from ledger.backends.exclusive import hold_exclusively
-from ledger.duplicate import Progress, check_place, duplicate_log, telling_of_trouble
-from ledger.swap import clear_leftovers, drop_caches, swap_log
-from ledger.workshop import workshop
+from ledger.maintenance.duplicate import Progress, check_place, duplicate_log, telling_of_trouble
+from ledger.maintenance.partial import partial_directory
+from ledger.maintenance.swap import clear_leftovers, drop_caches, swap_log
 
 
 class CompactionReport(NamedTuple):
@@ -64,8 +64,8 @@ def compact(path: str | os.PathLike[str], progress: Progress | None = None) -> C
     with telling_of_trouble(place, before), hold_exclusively(place, "compaction"):
         clear_leftovers(place)
         before = (place / "data.mdb").stat().st_size
-        with workshop(place, "compacting-") as shop:
-            made = shop / "ledger"
+        with partial_directory(place, "compacting-") as partial:
+            made = partial / "ledger"
             made.mkdir()
             copied = duplicate_log(place, made, is_alone=True, progress=progress)
             if copied.pending:

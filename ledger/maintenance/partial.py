@@ -1,6 +1,6 @@
-"""Workshops: directories where something is made that gets its name when it is whole.
+"""Partial directories: directories where something is made that gets its name when it is whole.
 
-A killed process leaves its workshop behind. Each is locked as long as somebody works in it, so that one that is not can
+A killed process leaves its directory behind. Each is locked as long as somebody works in it, so that one that is not can
 be told, and cleared away.
 """
 
@@ -16,7 +16,7 @@ from pathlib import Path
 
 
 def beside(path: Path) -> str:
-    """Return the beginning of the names of workshops for what is to be at the path, in its parent.
+    """Return the beginning of the names of partial directories for what is to be at the path, in its parent.
 
     >>> beside(Path("/data/runs.ledger"))
     '.runs.ledger.partial-'
@@ -25,7 +25,7 @@ def beside(path: Path) -> str:
 
 
 @contextmanager
-def workshop(parent: Path, prefix: str) -> Iterator[Path]:
+def partial_directory(parent: Path, prefix: str) -> Iterator[Path]:
     """Make a directory to work in; it is gone, with what is still in it, when the block ends."""
     path, fd = _make(parent, prefix)
     try:
@@ -46,24 +46,24 @@ def _make(parent: Path, prefix: str) -> tuple[Path, int]:
 
 
 def abandoned(parent: Path, *prefixes: str) -> list[Path]:
-    """Return the workshops in which nobody works any more."""
-    return [path for path in _workshops(parent, prefixes) if not _is_locked(path)]
+    """Return the partial directories in which nobody works any more."""
+    return [path for path in _partials(parent, prefixes) if not _is_locked(path)]
 
 
 def in_use(parent: Path, *prefixes: str) -> list[Path]:
-    """Return the workshops in which somebody works at this moment."""
-    return [path for path in _workshops(parent, prefixes) if _is_locked(path)]
+    """Return the partial directories in which somebody works at this moment."""
+    return [path for path in _partials(parent, prefixes) if _is_locked(path)]
 
 
 def clear_abandoned(parent: Path, *prefixes: str) -> int:
-    """Remove the workshops that killed processes left; return how many there were."""
+    """Remove the partial directories that killed processes left; return how many there were."""
     left = abandoned(parent, *prefixes)
     for path in left:
         shutil.rmtree(path, ignore_errors=True)
     return len(left)
 
 
-def _workshops(parent: Path, prefixes: tuple[str, ...]) -> list[Path]:
+def _partials(parent: Path, prefixes: tuple[str, ...]) -> list[Path]:
     try:
         return sorted(path for path in parent.iterdir() if path.name.startswith(prefixes) and path.is_dir())
     except OSError:  # a parent that cannot be listed has none that could be cleared away

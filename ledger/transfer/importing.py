@@ -27,7 +27,7 @@ from ledger.codec import decode_event
 from ledger.errors import AppendError, CommandRefused, Corrupted, HandleError, InvalidValue, LedgerBusy, OpenError, ReadOnlyLedger
 from ledger.events import PayloadRedacted
 from ledger.format import FORMAT
-from ledger.jsonlines import Line, line_to_entry
+from ledger.transfer.jsonlines import Line, line_to_entry
 from ledger.tree import Edge
 
 #: A longer line than any record of 512 KiB makes in JSON.
@@ -124,7 +124,7 @@ def import_lines(lines: LineReader, path: str | os.PathLike[str]) -> ImportRepor
     there is something at the path; an OpenError when no ledger can be there. Costs some 150 us a record.
 
     >>> import io, ledger, pathlib, tempfile
-    >>> from ledger.jsonlines import export_lines
+    >>> from ledger.transfer.jsonlines import export_lines
     >>> with ledger.open("memory:") as book, tempfile.TemporaryDirectory() as directory:
     ...     _ = book.log.append([ledger.NoteAdded("a")], stream="diary")
     ...     lines = b"".join(line for _, line in export_lines(book.log.backend))

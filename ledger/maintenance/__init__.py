@@ -1,0 +1,1 @@
+"""Keeping a ledger: backup and restore, compaction, and what the doctor says."""

@@ -1,0 +1,1 @@
+"""Moving records: JSON lines out and in, and merging ledgers."""

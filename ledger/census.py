@@ -14,7 +14,7 @@ import msgspec
 
 from ledger import events as ev
 from ledger.backends.base import Backend
-from ledger.backends.blocks import Block, blocks_from
+from ledger.backends.blocks import Block, Peek, blocks_from
 from ledger.backends.environment import Environment, Options
 from ledger.backends.lmdb import LmdbBackend
 from ledger.codec import decode_records
@@ -79,18 +79,7 @@ class Census(msgspec.Struct):
     deleted_trials: int | None = None
 
 
-class _Peek(msgspec.Struct, frozen=True, array_like=True):
-    """The first fields of a record."""
-
-    type: str
-    schema: int
-    position: int
-    stream: str
-    version: int
-    recorded_at: int
-
-
-_peeks = msgspec.msgpack.Decoder(list[_Peek])
+_peeks = msgspec.msgpack.Decoder(list[Peek])
 _raws = msgspec.msgpack.Decoder(list[msgspec.Raw])
 
 
@@ -208,7 +197,7 @@ class _Counter:
             if change is not None and peek.stream[:6] == "trial/":
                 self._follow(peek, change, raw, block)
 
-    def _follow(self, peek: _Peek, change: Status | str, raw: msgspec.Raw, block: Block) -> None:
+    def _follow(self, peek: Peek, change: Status | str, raw: msgspec.Raw, block: Block) -> None:
         """Take over the trial's status after the record, as ``ledger.state`` has it."""
         if isinstance(change, Status):
             self.statuses[peek.stream] = change

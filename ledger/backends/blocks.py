@@ -30,7 +30,7 @@ from ledger.records import Record
 _raw_records = msgspec.msgpack.Decoder(list[msgspec.Raw])
 
 
-class _Peek(msgspec.Struct, frozen=True, array_like=True):
+class Peek(msgspec.Struct, frozen=True, array_like=True):
     """The first fields of a record: enough to describe a block."""
 
     type: str
@@ -41,7 +41,7 @@ class _Peek(msgspec.Struct, frozen=True, array_like=True):
     recorded_at: int
 
 
-_peek = msgspec.msgpack.Decoder(_Peek)
+_peek = msgspec.msgpack.Decoder(Peek)
 
 
 class Stored(NamedTuple):

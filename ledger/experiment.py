@@ -16,6 +16,7 @@ from ledger.records import Record, iso_nanoseconds, to_nanoseconds
 from ledger.registry import Event
 from ledger.state import ExperimentState
 from ledger.streams import experiment_stream, subject_of
+from ledger.telemetry import flush_buffers
 from ledger.trial import LEASE_SECONDS, Trial
 
 if TYPE_CHECKING:
@@ -203,8 +204,9 @@ class Experiment(Annotated):
     def seal(self, reason: str | None = None) -> Appended:
         """Make the experiment read-only: everything of it and its trials raises ExperimentReadOnly until it is unsealed.
 
-        Raises CommandRefused while a worker holds a trial of it.
+        Metrics that this process has logged are flushed first. Raises CommandRefused while a worker holds a trial of it.
         """
+        flush_buffers(self.book.background)
         return self._ask(corrections.seal(self.id), reason)
 
     def unseal(self, reason: str) -> Appended:

@@ -25,6 +25,7 @@ from __future__ import annotations
 import hashlib
 import re
 import struct
+import threading
 import zlib
 from uuid import UUID
 
@@ -111,6 +112,23 @@ class BlockHeader(msgspec.Struct, frozen=True):
     start: int  # of the body
 
 
+_of_thread = threading.local()  # zstandard's objects are made once a thread: one at a time may use each
+
+
+def _compressor() -> zstandard.ZstdCompressor:
+    if not hasattr(_of_thread, "compressor"):
+        _of_thread.compressor = zstandard.ZstdCompressor(level=ZSTD_LEVEL)
+    made: zstandard.ZstdCompressor = _of_thread.compressor
+    return made
+
+
+def _decompressor() -> zstandard.ZstdDecompressor:
+    if not hasattr(_of_thread, "decompressor"):
+        _of_thread.decompressor = zstandard.ZstdDecompressor()
+    made: zstandard.ZstdDecompressor = _of_thread.decompressor
+    return made
+
+
 _body_decoder = msgspec.msgpack.Decoder(Body)
 
 
@@ -157,7 +175,7 @@ class Checks:
         """Make a block: check, header, types, body; the body is compressed when the block is sealed."""
         body = _encoder.encode(Body(runs, msgspec.Raw(array_header(len(records)) + b"".join(records))))
         if sealed:
-            body = zstandard.ZstdCompressor(level=ZSTD_LEVEL).compress(body)
+            body = _compressor().compress(body)
         rest = _HEADER.pack(b"", _FLAG_ZSTD if sealed else 0, len(records), *times, len(types))[8:] + types + body
         return self._digest(block_key(position), rest) + rest
 
@@ -192,7 +210,7 @@ def unpack_body(position: int, value: bytes, header: BlockHeader) -> Body:
     content = value[header.start :]
     try:
         if header.flags & _FLAG_ZSTD:
-            content = zstandard.ZstdDecompressor().decompress(content)
+            content = _decompressor().decompress(content)
         return _body_decoder.decode(content)
     except (zstandard.ZstdError, msgspec.MsgspecError) as error:
         raise Corrupted(f"the block at position {position} cannot be unpacked: {error}.", position) from error
@@ -204,6 +222,9 @@ def array_header(count: int) -> bytes:
 
 
 # ------------------------------------------------------------------------------------------------------------- keys
+
+
+BLOCK_KEY_BYTES = 9
 
 
 def block_key(position: int) -> bytes:

@@ -182,14 +182,16 @@ class EventLog:
         ticket = _Ticket(submission)
         self._queue.append(ticket)
         try:
-            if self._leading.locked():
-                ticket.wake.acquire(timeout=_PATIENCE_SECONDS)
-            if ticket.answer is None:
+            while ticket.answer is None:
+                if self._leading.locked():  # whoever commits wakes those it has answered, and then the next to commit
+                    ticket.wake.acquire(timeout=_PATIENCE_SECONDS)
+                    continue
                 # Whoever holds this lock commits for all who wait. A lock in a `with` is given back whatever happens; an
                 # interrupt (Ctrl-C comes between any two steps of the main thread) must not leave the others waiting.
                 with self._leading:
                     if ticket.answer is None:
                         self._commit_waiting()
+                self._wake_next()
         except BaseException:
             with contextlib.suppress(ValueError):
                 self._queue.remove(ticket)
@@ -200,7 +202,7 @@ class EventLog:
         raise ticket.answer or _for_submission(KeyboardInterrupt(), submission)
 
     def _commit_waiting(self) -> None:
-        """Commit for everyone who waits now, then wake one of those who came meanwhile, to do the same."""
+        """Commit for everyone who waits now."""
         group: list[_Ticket] = []
         answers: Sequence[Appended | BaseException] = []
         try:
@@ -217,8 +219,11 @@ class EventLog:
             for ticket, answer in zip(group, answers, strict=False):
                 ticket.answer = answer
                 _wake(ticket)
-            with contextlib.suppress(IndexError):
-                _wake(self._queue[0])
+
+    def _wake_next(self) -> None:
+        """Wake one of those who came meanwhile, to commit for all of them; the lock is free again."""
+        with contextlib.suppress(IndexError):
+            _wake(self._queue[0])
 
     # -------------------------------------------------------------------------------------------------- read
 
@@ -340,6 +345,9 @@ def _check_position(position: int, what: str) -> None:
 
 
 def _cut(records: Iterator[Record], names: frozenset[str] | None, as_of: int | None, limit: int | None) -> Iterator[Record]:
+    if names is None and as_of is None and limit is None:
+        yield from records
+        return
     count = 0
     for record in records:
         if (as_of is not None and record.position > as_of) or count == limit:

@@ -28,7 +28,7 @@ class Context(msgspec.Struct, frozen=True, array_like=True):
     record_id: bytes | None = None  # the caller's own id, 16 bytes
 
 
-class Record(msgspec.Struct, frozen=True, array_like=True):
+class Record(msgspec.Struct, frozen=True, array_like=True, gc=False):
     """An event as stored. Read only; the log makes them.
 
     Fields: ``schema`` of the event type, ``position`` in the log (from 1, no gaps), ``stream`` and ``version`` in it
@@ -118,7 +118,8 @@ class Envelope(msgspec.Struct, frozen=True, array_like=True):
 def record_class(type_name: str, event_class: type) -> type[Record]:
     """Return the class of records that hold events of one type; msgspec picks it by the first element of the array."""
     fields: list[Any] = [("event", event_class), ("payload_digest", bytes | None, None)]
-    made = msgspec.defstruct("Record", fields, bases=(Record,), tag=type_name, frozen=True, array_like=True, module=__name__)
+    options: dict[str, Any] = {"frozen": True, "array_like": True, "gc": False, "module": __name__}
+    made = msgspec.defstruct("Record", fields, bases=(Record,), tag=type_name, **options)
     return cast("type[Record]", made)
 
 

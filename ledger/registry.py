@@ -28,7 +28,7 @@ if TYPE_CHECKING:
 
 else:
 
-    class Event(msgspec.Struct, frozen=True):
+    class Event(msgspec.Struct, frozen=True, gc=False):
         """Base of all event types: a fact, named in the past tense, that never changes.
 
         Fields may be str, int, float, bool, bytes, None, lists, dicts, tuples, Decimal, UUID, datetime, or ``Any`` of these.

@@ -26,6 +26,29 @@ def _call(function: Callable[[], None] | None) -> None:
         function()
 
 
+class _Bell:
+    """What a reader waits for. One raw lock, because each step on it is a single one that an interrupt cannot split: in
+    ``threading.Event`` Ctrl-C can leave the inner lock held, and whoever rings next would wait for ever.
+    """
+
+    def __init__(self) -> None:
+        self._silence = threading.Lock()
+        self._silence.acquire()
+
+    def ring(self) -> None:
+        """Wake who waits, or who will wait next; may be called by any thread."""
+        with contextlib.suppress(RuntimeError):  # it has been rung, and nobody has waited since
+            self._silence.release()
+
+    def clear(self) -> None:
+        """Forget that it was rung."""
+        self._silence.acquire(blocking=False)
+
+    def wait(self, seconds: float) -> None:
+        """Return when it is rung, or after so many seconds."""
+        self._silence.acquire(timeout=seconds)
+
+
 class Subscription:
     """An endless iterator over records after a position: first those that are there, then those that come.
 
@@ -67,7 +90,7 @@ class Subscription:
         self._poll_seconds = poll_seconds
         self._buffer: deque[Record] = deque()
         self._read_to = after
-        self._bell = threading.Event()
+        self._bell = _Bell()
         self._loop_bell: tuple[asyncio.AbstractEventLoop, asyncio.Event] | None = None
         self._closed = False
         ring = weakref.WeakMethod(self._ring)  # one that is dropped and not closed is forgotten
@@ -117,7 +140,7 @@ class Subscription:
         return subject is not None and subject.experiment_id == self._experiment
 
     def _ring(self) -> None:
-        self._bell.set()
+        self._bell.ring()
         if self._loop_bell is not None:
             loop, bell = self._loop_bell
             with contextlib.suppress(RuntimeError):  # the loop is closed: nobody waits

@@ -1,6 +1,6 @@
 """Buffered metrics: many points to an event, so that logging costs a microsecond and not a disk flush.
 
-Points wait in memory for at most a second or 256 values, and are flushed at the end of a run, by ``flush()``, before a
+Points wait in memory for at most a second or 4096 values, and are flushed at the end of a run, by ``flush()``, before a
 fork, and at exit. What a kill -9 or a power cut can lose is therefore the points of the last second, and nothing else.
 """
 
@@ -22,7 +22,7 @@ from ledger.records import to_nanoseconds
 from ledger.values import check_text
 
 FLUSH_SECONDS = 1.0
-FLUSH_VALUES = 256
+FLUSH_VALUES = 4096
 FLUSH_BYTES = 128 * 1024
 _WAITING_BATCHES = 64  # more than this and the caller flushes himself: a slow disk must not fill the memory
 _MAX_NAME = 1_000
@@ -56,11 +56,15 @@ class PointBuffer:
     """Collect points and hand them on in batches.
 
     ``append`` gets a list of ``Points`` and an append id, and records them durably; when it raises, the points are kept,
-    and the error is raised by the next ``add`` or ``flush``. Any thread may call anything.
+    and the error is raised by the next ``add`` or ``flush``. ``check`` is called at the beginning of each batch, and raises
+    when nothing could be recorded now. Any thread may call anything.
     """
 
-    def __init__(self, append: Callable[[list[Points], UUID], object], background: Background) -> None:
-        self._append = append
+    def __init__(
+        self, append: Callable[[list[Points], UUID], object], background: Background,
+        check: Callable[[], object] = lambda: None,
+    ) -> None:  # fmt: skip
+        self._append, self._check = append, check
         self.background = background
         self._lock = threading.Lock()
         self._flush_lock = threading.Lock()
@@ -78,6 +82,8 @@ class PointBuffer:
         names, row, size = _checked_row(values)
         step = step if type(step) in (float, type(None)) else check_step(step)
         now = time.time_ns() if at is None else to_nanoseconds(at, "at") or 0
+        if self._count == 0:
+            self._check()
         with self._lock:
             if self._error is not None:
                 error, self._error = self._error, None

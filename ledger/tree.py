@@ -44,18 +44,27 @@ class Edge:
             raise ValueError(f"a tree of {size} leaves has {size.bit_count()} roots on its edge, not {len(self.hashes)}")
 
     def extend(self, leaves: Iterable[bytes]) -> list[tuple[int, int, bytes]]:
-        """Add leaves; return the tiles completed by them as (level, index, hash), level 1 being 256 leaves."""
-        hashes, size, tiles = self.hashes, self.size, []
-        for leaf in leaves:
-            node, height = leaf, 0
-            while size >> height & 1:
-                node = _sha256(b"\x01" + hashes.pop() + node).digest()
-                height += 1
-                if height % TILE_HEIGHT == 0:
-                    tiles.append((height // TILE_HEIGHT, size >> height, node))
-            hashes.append(node)
-            size += 1
-        self.size = size
+        """Add leaves; return the tiles completed by them as (level, index, hash), level 1 being 256 leaves.
+
+        One level of the tree after the other: nodes are joined in pairs, and one that is left over stays on the edge.
+        """
+        nodes = list(leaves)
+        size, count = self.size, len(nodes)
+        tiles: list[tuple[int, int, bytes]] = []
+        left_over: list[bytes] = []
+        height = 0
+        while nodes:
+            if height and height % TILE_HEIGHT == 0:
+                tiles += [(height // TILE_HEIGHT, index, node) for index, node in enumerate(nodes, start=size >> height)]
+            if size >> height & 1:
+                nodes.insert(0, self.hashes.pop())
+            if len(nodes) & 1:
+                left_over.append(nodes.pop())
+            pairs = iter(nodes)
+            nodes = [_sha256(b"\x01" + left + right).digest() for left, right in zip(pairs, pairs, strict=True)]
+            height += 1
+        self.hashes += reversed(left_over)
+        self.size = size + count
         return tiles
 
     def root(self) -> bytes:

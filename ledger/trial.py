@@ -18,6 +18,7 @@ from ledger.identity import default_actor
 from ledger.jobs import Lease
 from ledger.records import Record
 from ledger.registry import Event
+from ledger.rules import check_open
 from ledger.run import Run, error_info
 from ledger.state import Status, TrialState, evolve_as_recorded
 from ledger.streams import Subject, trial_stream
@@ -275,7 +276,7 @@ class Trial(Annotated):
     # ------------------------------------------------------------------------------------------------ record
 
     def log(self, *, step: float | None = None, at: int | None = None, **values: Any) -> None:
-        """Log metrics: values by name, at a step; buffered for a second or 256 values (see ``flush``).
+        """Log metrics: values by name, at a step; buffered for a second or 4096 values (see ``flush``).
 
         ``at`` is the time in ns since 1970 UTC, now by default. ``log_metrics`` takes names that are no identifiers.
         Raises LeaseLost once the trial is known to be no longer this handle's.
@@ -334,8 +335,13 @@ class Trial(Annotated):
                     command = commands.record_on_trial(self.experiment.id, self.id, event(points, self._attempt or 0))
                     self._book.log.execute(command, actor=self._actor, append_id=append_id)
 
-                buffer = self._buffers.setdefault(kind, PointBuffer(append, self._book.background))
+                buffer = self._buffers.setdefault(kind, PointBuffer(append, self._book.background, self._check_open))
         return buffer
+
+    def _check_open(self) -> None:
+        """Raise at the call what would else be raised when the points are flushed."""
+        with self._book.log.backend.view() as view:
+            check_open(commands.experiment_of(view, self.experiment.id), ev.MetricsLogged([]))
 
     def configure(self, parameters: Mapping[str, Any]) -> None:
         """Add parameters to the config before the trial's end (define-by-run); each is set once.

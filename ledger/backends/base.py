@@ -8,8 +8,9 @@ from __future__ import annotations
 
 import hashlib
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager
+from itertools import repeat
 from typing import NamedTuple, Protocol
 from uuid import UUID
 
@@ -73,11 +74,12 @@ class Submission(msgspec.Struct, frozen=True):
     expect: Mapping[str, int] = {}  # stream -> version it must be at
     content: tuple[Staged, ...] | None = None  # for an append: what a retry of it must be equal to
 
-    def context_of(self, ordinal: int) -> Context | None:
-        """Return the context of one of its records."""
+    def contexts(self) -> Iterable[Context | None]:
+        """Iterate over the contexts of its records; without end when they have no ids of their own."""
         if not self.record_ids:
-            return self.context
-        return msgspec.structs.replace(self.context or Context(), record_id=self.record_ids[ordinal])
+            return repeat(self.context)
+        context = self.context or Context()
+        return [msgspec.structs.replace(context, record_id=record_id) for record_id in self.record_ids]
 
 
 class Appended(msgspec.Struct, frozen=True):

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import functools
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from typing import Any, NamedTuple
 
 import msgspec
@@ -176,6 +176,9 @@ def _take_unsealed(txn: Any, checks: Checks, position: int) -> list[Stored]:
 
 def _cut(records: list[Stored]) -> Iterator[list[Stored]]:
     """Cut records into pieces that fit a block."""
+    if len(records) <= MAX_BLOCK_RECORDS and sum(len(record.raw) for record in records) <= MAX_BLOCK_BYTES:
+        yield records
+        return
     piece: list[Stored] = []
     size = 0
     for record in records:
@@ -197,8 +200,12 @@ def put_block(txn: Any, checks: Checks, position: int, records: list[Stored], *,
     txn.put(block_key(position), value)
 
 
-def _runs(records: Iterable[Stored]) -> Iterator[Run]:
+def _runs(records: Sequence[Stored]) -> Iterator[Run]:
     """Group records that follow each other in one append."""
+    first_record, last_record = records[0], records[-1]
+    if first_record.salt == last_record.salt and last_record.ordinal - first_record.ordinal == len(records) - 1 > 0:
+        yield Run(len(records), first_record.ordinal, first_record.salt)  # all are of one append, as most blocks are
+        return
     salt, first, count = b"", 0, 0
     for record in records:
         if record.salt == salt and record.ordinal == first + count and first != OWN_SALT:

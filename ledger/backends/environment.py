@@ -22,7 +22,7 @@ from typing import Any, NamedTuple, TypeVar
 
 import lmdb
 
-from ledger.backends.activity import Activity
+from ledger.backends.activity import Activity, Visit
 from ledger.backends.directory import describe_directory, require_writable
 from ledger.backends.exclusive import share_directory
 from ledger.backends.gate import Gate
@@ -183,7 +183,7 @@ class Environment:
     @contextlib.contextmanager
     def read(self) -> Iterator[Any]:
         """Hold a read transaction. Keep it short: while it lives, no page freed after it began can be used again."""
-        visit, txn = object(), None
+        visit, txn = Visit(), None
         try:
             self.activity.enter(visit)
             self.check_usable()
@@ -196,7 +196,7 @@ class Environment:
                 txn.abort()
             self.activity.leave(visit)
 
-    def _begin_read(self, visit: object) -> Any:
+    def _begin_read(self, visit: Visit) -> Any:
         for _ in range(3):
             try:
                 return self._lmdb.begin()
@@ -226,7 +226,7 @@ class Environment:
             return result
 
     def _write(self, work: Callable[[Any], T]) -> T:
-        visit = object()
+        visit = Visit()
         while True:
             txn = None
             try:  # an interrupt may come between any two steps: nothing may be held that this block does not let go

@@ -8,6 +8,7 @@ from __future__ import annotations
 import contextlib
 import os
 import threading
+from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from uuid import UUID
@@ -16,7 +17,7 @@ from ledger import events as ev
 from ledger.backends.base import Appended, Backend, Entry, Redactions, Submission, View
 from ledger.backends.staging import Staging, answer_retry, config_of, skew_submission, skew_warning
 from ledger.clock import Clock
-from ledger.codec import decode_envelopes, decode_records, encode_record, encode_types, record_salts, redact_record
+from ledger.codec import decode_envelopes, decode_records, encode_records, encode_types, record_salts, redact_record
 from ledger.errors import AppendIdReused, Corrupted, ForkedHandle, LedgerClosed
 from ledger.identity import new_uuid7
 from ledger.records import Record
@@ -75,12 +76,16 @@ class MemoryBackend(Backend):
             return known
         staging = Staging(submission, _MemoryView(self._records, now))
         records, entries = list(self._records), list(self._entries)
-        for ordinal, (stream, _, payload) in enumerate(staging.events):
-            raw, leaf = encode_record(
-                payload, position=len(records) + 1, stream=stream, version=_version(records, stream) + 1, recorded_at=now,
-                append_id=submission.append_id, ordinal=ordinal, actor=submission.actor,
-                context=submission.context_of(ordinal), salt=record_salts(submission.salt, ordinal, 1)[0],
-            )  # fmt: skip
+        versions: Counter[str] = Counter(record.stream for record in records)
+        items = []
+        for stream, _, payload in staging.events:
+            versions[stream] += 1
+            items.append((payload, stream, versions[stream]))
+        encoded = encode_records(
+            items, position=len(records) + 1, recorded_at=now, append_id=submission.append_id, salt=submission.salt,
+            actor=submission.actor, contexts=submission.contexts(),
+        )  # fmt: skip
+        for (_, _, payload), raw, leaf in zip(staging.events, *encoded, strict=True):
             records += decode_records(b"\x91" + raw, encode_types({(payload.type.name, payload.type.schema)}))
             entries.append(Entry(raw, submission.salt, False, leaf))
         for stream, _, payload in staging.events:

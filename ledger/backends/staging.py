@@ -47,6 +47,7 @@ class Staging:
         if context is not None and context.occurred_at is not None and abs(context.occurred_at) > MAX_TIME:
             raise InvalidValue(f"occurred_at is {context.occurred_at!r} ns; give a time between the years 1678 and 2262.")
         at = view.now if context is None or context.occurred_at is None else context.occurred_at
+        self._checked: tuple[str | None, type | None, Subject | None] = None, None, None  # stream, type before; about whom
         for stream, event in submission.command(view):
             self._add(stream, event, at)
         if submission.record_ids and len(submission.record_ids) != len(self.events):
@@ -55,9 +56,13 @@ class Staging:
             )
 
     def _add(self, stream: str, event: Event, at: int) -> None:
-        check_stream_name(stream)
+        known, kind, subject = self._checked
+        if known is None or stream is not known:
+            check_stream_name(stream)
         payload = encode_event(event)
-        subject = check_stream(stream, event)
+        if stream is not known or type(event) is not kind:
+            subject = check_stream(stream, event)
+            self._checked = stream, type(event), subject
         if isinstance(payload.event, ev.PayloadRedacted):
             self._check_redaction(stream, payload.event)
         if subject is not None:

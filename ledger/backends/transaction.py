@@ -7,6 +7,7 @@ at the end: one block, one entry a list, one head.
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
+from itertools import count, repeat
 from typing import Any
 from uuid import UUID
 
@@ -20,7 +21,7 @@ from ledger.backends.jobindex import job_key, possible_keys, ready_key
 from ledger.backends.postings import ListEntry
 from ledger.backends.staging import Staging, answer_retry, config_of
 from ledger.backends.view import FoldedStates, LmdbView
-from ledger.codec import decode_envelopes, decode_records, encode_record, encode_state, encode_types, leaf_of, record_salts
+from ledger.codec import decode_envelopes, decode_records, encode_records, encode_state, encode_types, leaf_of
 from ledger.errors import AppendIdReused, InvalidValue
 from ledger.format import (
     HEAD_KEY,
@@ -108,25 +109,19 @@ class LmdbTransaction(LmdbView):
         staging = Staging(submission, self)
         if not staging.events:
             return Appended(UUID(bytes=submission.append_id), self._position, (), self.now)
-        return self._accept(submission, staging, self._encode(submission, staging))
+        return self._accept(submission, staging, *self._encode(submission, staging))
 
-    def _encode(self, submission: Submission, staging: Staging) -> list[tuple[Stored, bytes, list[bytes]]]:
-        """Return for each event its record, its leaf hash and the keys of its lists; nothing is changed yet."""
-        encoded = []
+    def _encode(self, submission: Submission, staging: Staging) -> tuple[list[bytes], list[bytes]]:
+        """Return the records' bytes and leaf hashes; nothing is changed yet."""
         versions: dict[str, int] = {}
-        salts = record_salts(submission.salt, 0, len(staging.events))
-        for ordinal, (stream, subject, payload) in enumerate(staging.events):
-            versions[stream] = versions.get(stream) or self.version(stream)
-            versions[stream] += 1
-            raw, leaf = encode_record(
-                payload, position=self._position + 1 + ordinal, stream=stream, version=versions[stream], recorded_at=self.now,
-                append_id=submission.append_id, ordinal=ordinal, actor=submission.actor,
-                context=submission.context_of(ordinal), salt=salts[ordinal],
-            )  # fmt: skip
-            keys = self._keys_of(stream, subject, config_of(payload.event))
-            stored = Stored(raw, submission.salt, ordinal, (payload.type.name, payload.type.schema), self.now)
-            encoded.append((stored, leaf, keys))
-        return encoded
+        items = []
+        for stream, _, payload in staging.events:
+            version = versions[stream] = (versions.get(stream) or self.version(stream)) + 1
+            items.append((payload, stream, version))
+        return encode_records(
+            items, position=self._position + 1, recorded_at=self.now, append_id=submission.append_id, salt=submission.salt,
+            actor=submission.actor, contexts=submission.contexts(),
+        )  # fmt: skip
 
     def _keys_of(self, stream: str, subject: Subject | None, config: bytes | None) -> list[bytes]:
         """Return the keys of the lists that a record belongs to."""
@@ -137,18 +132,20 @@ class LmdbTransaction(LmdbView):
             keys.append(config_key(config))
         return keys
 
-    def _take(self, stored: Stored, leaf: bytes, keys: list[bytes]) -> None:
-        self._position += 1
-        self._stored.append(stored)
-        self._leaves.append(leaf)
+    def _list(self, keys: list[bytes]) -> None:
+        """Put the present position into the lists."""
         for key in keys:
             self._new_positions.setdefault(key, []).append(self._position)
 
-    def _accept(self, submission: Submission, staging: Staging, encoded: list[tuple[Stored, bytes, list[bytes]]]) -> Appended:
+    def _accept(self, submission: Submission, staging: Staging, raws: list[bytes], leaves: list[bytes]) -> Appended:
         first = self._position + 1
-        for stored, leaf, keys in encoded:
-            self._take(stored, leaf, keys)
-        self._remember(submission, first, len(encoded))
+        kinds = [(payload.type.name, payload.type.schema) for _, _, payload in staging.events]
+        self._stored += map(Stored, raws, repeat(submission.salt), count(), kinds, repeat(self.now))
+        self._leaves += leaves
+        for stream, subject, payload in staging.events:
+            self._position += 1
+            self._list(self._keys_of(stream, subject, config_of(payload.event)))
+        self._remember(submission, first, len(raws))
         self._take_states(staging)
         self._redact(staging)
         events = tuple((stream, payload.event) for stream, _, payload in staging.events)
@@ -224,7 +221,10 @@ class LmdbTransaction(LmdbView):
             raise InvalidValue(f"{what} is version {record.version} of {stream!r}, which is at {self.version(stream)}.")
         keys = self._keys_of(stream, subject, config_of(event, is_redacted=record.is_redacted))
         self._count_append(record)
-        self._take(stored, entry.leaf, keys)
+        self._position += 1
+        self._stored.append(stored)
+        self._leaves.append(entry.leaf)
+        self._list(keys)
         self._take_states(staging)
         self._redact(staging)
 

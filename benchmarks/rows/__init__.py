@@ -1,0 +1,24 @@
+"""The rows of the table, in its order."""
+
+from __future__ import annotations
+
+from benchmarks.row import Row
+from benchmarks.rows.append import AppendHundred, AppendOne, AppendThousand, AppendThreads
+from benchmarks.rows.claim import Claim
+from benchmarks.rows.growth import ClaimGrowth, Growth, Verify
+from benchmarks.rows.imports import Imports
+from benchmarks.rows.latency import Latency, Missed
+from benchmarks.rows.life import Life, LifeBytes
+from benchmarks.rows.memory import Memory
+from benchmarks.rows.metrics import Metrics
+from benchmarks.rows.opening import Opening
+from benchmarks.rows.processes import Processes
+from benchmarks.rows.read import History, ReadAll
+from benchmarks.rows.shares import Shares
+
+_CLASSES: tuple[type[Row], ...] = (
+    AppendOne, AppendThreads, AppendHundred, AppendThousand, ReadAll, History, Opening, Processes, Claim, Life, LifeBytes,
+    Metrics, Latency, Missed, Imports, Shares, Memory, Verify, Growth, ClaimGrowth,
+)  # fmt: skip
+
+ROWS: dict[str, Row] = {cls.name: cls() for cls in _CLASSES}

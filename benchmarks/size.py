@@ -1,0 +1,55 @@
+"""How much each row does: tiny for the tests, small for a look, full for the page."""
+
+from __future__ import annotations
+
+import msgspec
+
+
+class Size(msgspec.Struct, frozen=True):
+    """The number of operations of every row; the same for the ledger and for its rivals."""
+
+    name: str
+    rounds: int
+    singles: int  # appends of one event
+    hundreds: int  # appends of 100
+    thousands: int  # appends of 1000
+    threads: int
+    each_thread: int  # appends of one event, by each thread
+    each_process: int  # appends of one event, by each of four processes
+    events: int  # events of 300 bytes in the log that is read and searched
+    trial_events: int  # events of trials in the large ledger
+    few_trial_events: int  # in the small ledger that histories are compared with
+    few_to_open: int  # in the small ledger that opening is compared with
+    lookups: int
+    openings: int
+    pending: int
+    few_pending: int
+    claims: int
+    lives: int
+    kept_lives: int  # for the bytes on disk
+    steps: int  # of metrics, four values each
+    paced: int  # appends whose way to a reader is timed
+    burst: int  # events of which none may be missed
+    imports: int
+    growth: tuple[int, ...]
+
+
+TINY = Size(
+    "tiny", rounds=1, singles=10, hundreds=2, thousands=1, threads=4, each_thread=3, each_process=3, events=600,
+    trial_events=400, few_trial_events=100, few_to_open=100, lookups=5, openings=2, pending=60, few_pending=10, claims=3,
+    lives=3, kept_lives=5, steps=50, paced=5, burst=200, imports=1, growth=(100, 400),
+)  # fmt: skip
+SMALL = Size(
+    "small", rounds=3, singles=500, hundreds=50, thousands=10, threads=64, each_thread=20, each_process=200, events=100_000,
+    trial_events=100_000, few_trial_events=10_000, few_to_open=1_000, lookups=200, openings=10, pending=50_000,
+    few_pending=100, claims=100, lives=50, kept_lives=1_000, steps=5_000, paced=200, burst=10_000, imports=3,
+    growth=(10_000, 100_000),
+)  # fmt: skip
+FULL = Size(
+    "full", rounds=7, singles=2_000, hundreds=200, thousands=50, threads=64, each_thread=100, each_process=1_000,
+    events=1_000_000, trial_events=1_000_000, few_trial_events=10_000, few_to_open=1_000, lookups=500, openings=20,
+    pending=1_000_000, few_pending=100, claims=300, lives=300, kept_lives=20_000, steps=50_000, paced=1_000, burst=100_000,
+    imports=5, growth=(10_000, 100_000, 1_000_000, 10_000_000),
+)  # fmt: skip
+
+SIZES = {size.name: size for size in (TINY, SMALL, FULL)}

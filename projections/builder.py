@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import TypeVar
 
 from ledger.errors import InvalidValue
@@ -9,9 +10,12 @@ from ledger.log import EventLog
 from projections.projection import Projection
 
 P = TypeVar("P", bound=Projection)
+Progress = Callable[[int, int], None]
+
+_REPORT_EVERY = 1024
 
 
-def build(projection: P, log: EventLog, *, as_of: int | None = None) -> P:
+def build(projection: P, log: EventLog, *, as_of: int | None = None, progress: Progress | None = None) -> P:
     """Fold the log into the projection up to the position ``as_of``, the head by default, and return the projection.
 
     It goes on from where the projection stands (``projection.position``), so folding again later reads only what is
@@ -21,7 +25,8 @@ def build(projection: P, log: EventLog, *, as_of: int | None = None) -> P:
     cannot go back: build a new instance), or when a payload has been redacted since it was folded (it may still hold it:
     build a new instance), and what ``apply`` raises, with a note that names the record.
 
-    Costs one pass over the records after ``projection.position``.
+    Costs one pass over the records after ``projection.position``. ``progress`` is called now and then with the position
+    reached and the one to be reached.
 
     >>> import ledger, projections
     >>> book = ledger.open("memory:")
@@ -46,6 +51,7 @@ def build(projection: P, log: EventLog, *, as_of: int | None = None) -> P:
             f"Build a new one: build({type(projection).__name__}(), log)."
         )
     projection.redactions = redactions
+    told = projection.position
     for record in log.read(after=projection.position, as_of=target, types=projection.types):
         try:
             projection.apply(record)
@@ -53,6 +59,9 @@ def build(projection: P, log: EventLog, *, as_of: int | None = None) -> P:
             error.add_note(f"Folding {projection.name!r}, at position {record.position}: {record.type} of {record.stream!r}.")
             raise
         projection.position = record.position
+        if progress is not None and record.position >= told + _REPORT_EVERY:
+            told = record.position
+            progress(told, target)
     projection.position = target  # records of other types lie between
     return projection
 

@@ -14,7 +14,7 @@ import pandas as pd
 import ledger
 from ledger.errors import InvalidValue, UnknownExperiment
 from ledger.records import to_nanoseconds
-from projections.builder import build, check_position
+from projections.builder import Progress, build, check_position
 from projections.config_table import ConfigTable
 from projections.experiment_table import ExperimentNames, ExperimentTable
 from projections.projection import Projection
@@ -39,7 +39,8 @@ class Tables:
     **Threads and processes.** Use one handle from any thread: one table is made at a time. A forked child makes its own.
 
     **Cost.** The first call of each table reads the log; a later one folds only the records that came since, and an
-    ``as_of`` before the last position shown folds the log from the beginning.
+    ``as_of`` before the last position shown folds the log from the beginning. ``progress`` is called now and then while it
+    reads, with the position reached and the one to be reached.
 
     Raises InvalidValue for an ``as_of`` that is no position, UnknownExperiment with the nearest name, and for a path the
     OpenErrors of ``ledger.open``.
@@ -55,10 +56,11 @@ class Tables:
     [[1, 'PENDING']]
     """
 
-    def __init__(self, book: ledger.Ledger | str | os.PathLike[str]) -> None:
+    def __init__(self, book: ledger.Ledger | str | os.PathLike[str], *, progress: Progress | None = None) -> None:
         self._is_owner = not isinstance(book, ledger.Ledger)
         self.book = book if isinstance(book, ledger.Ledger) else ledger.open(book, create=False, readonly=True)
         self._kept: dict[type[Projection], Projection] = {}  # each as far as it was ever asked for
+        self._progress = progress
         self._mutex = threading.RLock()
 
     def __repr__(self) -> str:
@@ -141,8 +143,8 @@ class Tables:
             kept = kind()  # what was folded before a redaction may hold what it dropped
         if position < kept.position:
             self._kept[kind] = kept
-            return build(kind(), self.book.log, as_of=position)
-        build(kept, self.book.log, as_of=position)
+            return build(kind(), self.book.log, as_of=position, progress=self._progress)
+        build(kept, self.book.log, as_of=position, progress=self._progress)
         self._kept[kind] = kept  # not when it raised: what is half folded must not be shown
         return kept
 

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from ledger.cli.app import command
-from ledger.cli.opening import ExperimentArgument, PathArgument, find_experiment, open_book
+from ledger.cli.opening import ExperimentArgument, PathArgument, find_experiment, open_book, progress_bar
 from ledger.cli.output import Format, print_rows
 from ledger.state import Status
 
@@ -31,7 +31,9 @@ def experiments(
     with open_book(path) as book:
         from projections import Tables
 
-        print_frame(Tables(book).experiments(as_of=as_of, deleted=deleted), form)
+        with progress_bar("reading") as progress:
+            frame = Tables(book, progress=progress).experiments(as_of=as_of, deleted=deleted)
+    print_frame(frame, form)
 
 
 @command(
@@ -64,7 +66,9 @@ def trials(
 
         found = find_experiment(book, experiment)
         objectives = list(found.objectives)
-        frame = Tables(book).trials(found.id, as_of=as_of, amended=not as_recorded, deleted=deleted)
+        with progress_bar("reading") as progress:
+            tables = Tables(book, progress=progress)
+            frame = tables.trials(found.id, as_of=as_of, amended=not as_recorded, deleted=deleted)
     if status:
         frame = frame[frame["status"].astype(str).isin([str(one) for one in status])]
     if sort is not None:

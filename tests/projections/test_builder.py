@@ -147,3 +147,19 @@ def test_events_of_other_streams_and_unknown_types_are_passed_by(book, tables):
     assert tables.trials("demo")["status"].tolist() == ["PENDING"]
     assert tables.configs("demo")["trials"].tolist() == [1]
     assert tables.experiments()["trials"].tolist() == [1]
+
+
+def test_a_long_fold_tells_how_far_it_is():
+    """The callback gets the position reached and the one to be reached, never beyond it, and only on long folds."""
+    with ledger.open("memory:") as book:
+        exp = book.experiment("demo")
+        exp.new_trials([{"n": number} for number in range(2500)])
+        calls = []
+        tables = projections.Tables(book, progress=lambda *call: calls.append(call))
+        assert len(tables.trials("demo")) == 2500
+        assert [call for call in calls if call[1] == book.log.head] == calls != []
+        assert [done for done, _ in calls] == sorted(done for done, _ in calls)
+        calls.clear()
+        exp.note("short")
+        tables.trials("demo")
+        assert calls == []

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import getpass
 import os
-import socket
 import time
 from functools import lru_cache
 from uuid import UUID
@@ -36,7 +35,7 @@ def _user_at_host() -> str:
         user = getpass.getuser()
     except (KeyError, OSError):  # a uid without a passwd entry, as containers have
         user = f"uid{os.getuid()}"
-    name = f"{user}@{socket.gethostname()}"
+    name = f"{user}@{os.uname().nodename}"
     return name.encode(errors="backslashreplace").decode()  # a login name may be any bytes
 
 

@@ -15,7 +15,6 @@ import msgspec
 
 from ledger.backends.base import Appended, Backend, Entry, Redactions, Submission, View
 from ledger.backends.blocks import blocks_from, own_salt, type_names
-from ledger.backends.check import LogCheck
 from ledger.backends.doorbell import Doorbell
 from ledger.backends.environment import Environment, Options
 from ledger.backends.staging import skew_submission, skew_warning
@@ -292,6 +291,8 @@ class LmdbBackend(Backend):
         return self._doorbell.listen(callback)
 
     def check(self) -> None:
+        from ledger.backends.check import LogCheck  # a process that only appends does not pay for it
+
         self.check_usable()
         check = LogCheck(self.path)
         try:

@@ -141,14 +141,15 @@ class EventLog:
         []
         """
         self._check_may_append()
-        with self._leading:
-            self._leader = threading.get_ident()
-            try:
-                answers = list(self.backend.commit(submissions))
-            finally:
-                self._leader = None
-                with contextlib.suppress(IndexError):
-                    _wake(self._queue[0])
+        try:
+            with self._leading:
+                self._leader = threading.get_ident()
+                try:
+                    answers = list(self.backend.commit(submissions))
+                finally:
+                    self._leader = None
+        finally:
+            self._wake_next()
         self._warn()
         return answers
 

@@ -98,8 +98,8 @@ def take_census(backend: Backend, *, quick: bool = False, now: int | None = None
     ``quick`` reads no record, the blocks' headers only. ``now`` (ns since 1970 UTC) is where the last 24 hours end.
     ``progress`` is called with the records done and their number.
 
-    Raises InvalidValue for a ledger in memory, which has no file; Corrupted for damaged blocks. About 1.7 s for a million
-    records, 0.03 s when quick; memory grows with the number of trials.
+    Raises InvalidValue for a ledger in memory, which has no file; Corrupted for damaged blocks. One pass over the log,
+    or over the headers of its blocks when quick; memory grows with the number of trials.
 
     >>> import ledger, tempfile
     >>> with tempfile.TemporaryDirectory() as directory, ledger.open(directory) as book:

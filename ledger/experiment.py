@@ -142,7 +142,7 @@ class Experiment(Annotated):
         if state.deleted_at is not None and not deleted:
             raise UnknownTrial(
                 f"trial {trial_id} of experiment {self.name!r} was deleted at {iso_nanoseconds(state.deleted_at)}. "
-                f"exp.trial({trial_id}, deleted=True) finds it, to look at or to restore."
+                f"`ledger delete --undo` restores it; exp.trial({trial_id}, deleted=True) finds it, to look at or to restore."
             )
         return Trial(self, trial_id, state.config)
 

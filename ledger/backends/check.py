@@ -87,6 +87,7 @@ class LogCheck:
         self._redacted: dict[tuple[str, int], tuple[int, str, bytes]] = {}  # no record has said why yet
         self._redactions = 0  # records that say so
         self._folded = FoldedStates(_ENDED_STATES)
+        self._disagreements: list[str] = []  # with checkpoints
         self._due = list(self._against)  # checkpoints not reached yet
 
     def _identify(self) -> Checks:
@@ -202,7 +203,7 @@ class LogCheck:
             self._grow(leaves[:count])
             leaves = leaves[count:]
             if self.edge.root() != checkpoint.root:
-                self._report(
+                self._disagreements.append(
                     f"the checkpoint at size {checkpoint.size} has another root than the records up to position "
                     f"{checkpoint.size}: they were altered after it was made, or it was."
                 )
@@ -298,12 +299,15 @@ class LogCheck:
     def _compare(self, view: LmdbView) -> None:
         self._extend([])  # checkpoints of a log without records
         for checkpoint in self._due:
-            self._report(
+            self._disagreements.append(
                 f"the checkpoint names {checkpoint.size} records, the log has {self.position}: it was put back to an older state."
             )
         if self.position != view.head.position:
             self._report(f"the log should end at position {view.head.position}, but its records end at {self.position}.")
-        if self.problems:
+        is_damaged = bool(self.problems)
+        for disagreement in self._disagreements:  # the records may be in order among themselves
+            self._report(disagreement)
+        if is_damaged:
             self._report("the indexes were not compared, because the records are damaged.")
             return
         for position, _, _ in self._redacted.values():

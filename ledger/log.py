@@ -211,6 +211,8 @@ class EventLog:
         try:
             while self._queue:
                 group.append(self._queue.popleft())
+            for ticket, following in pairwise(group):
+                ticket.following = following
             self._leader = threading.get_ident()
             submissions = [submission for ticket in group for submission in ticket.submissions]
             answers = iter(self.backend.commit(submissions) if submissions else ())
@@ -223,10 +225,7 @@ class EventLog:
                 raise  # an interrupt is the leader's own; the others learn that the outcome is unknown
         finally:
             self._leader = None
-            # Each wakes the one after it when it runs: all at once would contend for the interpreter.
-            for ticket, following in pairwise(group):
-                ticket.following = following
-            _wake(group[0] if group else None)
+            _wake(group[0] if group else None)  # each wakes the one after it: all at once would contend for the interpreter
 
     def _wake_next(self) -> None:
         """Wake one of those who came meanwhile, to commit for all of them; the lock is free again."""

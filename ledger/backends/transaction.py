@@ -349,7 +349,9 @@ class LmdbTransaction(LmdbView):
         self._put_many(sorted(chunks))
 
     def _put_many(self, items: list[tuple[bytes, bytes]]) -> None:
-        if items:
+        if len(items) == 1:
+            self._put(*items[0])
+        elif items:
             self._txn.cursor().putmulti([(key, self._checks.seal(key, content)) for key, content in items])
 
     def _put(self, key: bytes, content: bytes) -> None:

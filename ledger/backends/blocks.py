@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import functools
 from collections.abc import Iterator, Sequence
+from itertools import accumulate, groupby
 from typing import Any, NamedTuple
 
 import msgspec
@@ -12,6 +13,7 @@ from ledger.codec import decode_records, encode_types, record_salts
 from ledger.errors import Corrupted
 from ledger.format import (
     BLOCKS,
+    GROUP_RECORDS,
     MAX_BLOCK_BYTES,
     MAX_BLOCK_RECORDS,
     OWN_SALT,
@@ -84,19 +86,33 @@ class Block(NamedTuple):
     def records(self) -> list[Record]:
         """Decode all records."""
         body = unpack_body(self.position, self.value, self.header)
-        records = decode_records(bytes(body.records), self.header.types)
+        records = decode_records(body.records, self.header.types)
         if len(records) != self.header.count or records[0].position != self.position:
             raise Corrupted(f"the block at position {self.position} does not hold the records its header names.", self.position)
         return records
 
     def records_at(self, positions: Sequence[int]) -> list[Record]:
-        """Decode only the records at the positions."""
+        """Decode only the records at the positions, which are ascending."""
         if len(positions) * 2 > self.header.count:
-            records = self.records()
-            return [records[position - self.position] for position in positions]
-        raws = _raw_records.decode(unpack_body(self.position, self.value, self.header).records)
-        chosen = [bytes(raws[position - self.position]) for position in positions]
-        return decode_records(array_header(len(chosen)) + b"".join(chosen), self.header.types)
+            every = self.records()
+            return [every[position - self.position] for position in positions]
+        raws = self._pick([position - self.position for position in positions])
+        records = decode_records(array_header(len(raws)) + b"".join(raws), self.header.types)
+        for position, record in zip(positions, records, strict=True):
+            if record.position != position:
+                raise Corrupted(f"the block at position {self.position} has another record in place of {position}.", position)
+        return records
+
+    def _pick(self, places: list[int]) -> list[msgspec.Raw]:
+        """Return the bytes of the records at places counted from 0, passing over whole groups of others."""
+        body = unpack_body(self.position, self.value, self.header)
+        ends = list(accumulate(body.group_sizes, initial=len(array_header(self.header.count))))
+        picked: list[msgspec.Raw] = []
+        for group, members in groupby(places, lambda place: place // GROUP_RECORDS):
+            size = min(GROUP_RECORDS, self.header.count - group * GROUP_RECORDS)
+            raws = _raw_records.decode(array_header(size) + body.records[ends[group] : ends[group + 1]])
+            picked += [raws[place % GROUP_RECORDS] for place in members]
+        return picked
 
 
 @functools.lru_cache(maxsize=256)

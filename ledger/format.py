@@ -55,6 +55,7 @@ SEAL_BYTES = 1 << 20
 ZSTD_LEVEL = 3
 GROUP_RECORDS = 16  # whose size is kept, so that one record is found without decoding all before it
 
+CHECK_BYTES = 8  # of blocks and meta values
 _FLAG_ZSTD = 1
 _HEADER = struct.Struct(">8sBHQQHH")  # check, flags, count, first and last recorded_at, lengths of the types and the index
 
@@ -163,7 +164,7 @@ class Checks:
         # The identity's check cannot depend on the id that it holds.
         digest = hashlib.sha256(key if key == IDENTITY_KEY else self._ledger_id + key)
         digest.update(content)
-        return digest.digest()[:8]
+        return digest.digest()[:CHECK_BYTES]
 
     def seal_meta(self, key: bytes, content: bytes) -> bytes:
         """Put the check before a meta value."""
@@ -171,9 +172,9 @@ class Checks:
 
     def open_meta(self, key: bytes, value: bytes) -> bytes:
         """Test a meta value and return its content; Corrupted when the check fails."""
-        if self._digest(key, value[8:]) != value[:8]:
+        if self._digest(key, value[CHECK_BYTES:]) != value[:CHECK_BYTES]:
             raise Corrupted(f"the ledger's {key[1:].decode(errors='replace')!r} value fails its checksum.")
-        return value[8:]
+        return value[CHECK_BYTES:]
 
     def pack_block(
         self, position: int, records: list[bytes], runs: list[Run], types: bytes, times: tuple[int, int], *, sealed: bool
@@ -184,12 +185,12 @@ class Checks:
         if sealed:
             body = _compressor().compress(body)
         header = _HEADER.pack(b"", _FLAG_ZSTD if sealed else 0, len(records), *times, len(types), len(index))
-        rest = header[8:] + types + body
+        rest = header[CHECK_BYTES:] + types + body
         return self._digest(block_key(position), rest) + rest
 
     def open_block(self, position: int, value: bytes) -> BlockHeader:
         """Test a block and return its header; Corrupted when the check fails."""
-        if position > MAX_POSITION or len(value) < _HEADER.size or self._digest(block_key(position), memoryview(value)[8:]) != value[:8]:
+        if position > MAX_POSITION or len(value) < _HEADER.size or self._digest(block_key(position), memoryview(value)[CHECK_BYTES:]) != value[:CHECK_BYTES]:
             raise Corrupted(f"the block at position {position} fails its checksum.", position)
         return read_header(value)
 
@@ -197,7 +198,7 @@ class Checks:
 def read_identity(value: bytes, path: str) -> Identity:
     """Return the identity from its stored value; UnsupportedFormat for a newer format, Corrupted for damage."""
     try:  # the format first: a version that this one does not know can at least be named
-        version = msgspec.msgpack.decode(value[8:]).get("format")
+        version = msgspec.msgpack.decode(value[CHECK_BYTES:]).get("format")
     except (msgspec.MsgspecError, AttributeError):
         version = None
     if isinstance(version, int) and version > FORMAT:

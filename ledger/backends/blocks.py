@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import functools
+import threading
 from collections.abc import Iterator, Sequence
 from itertools import accumulate, groupby
 from typing import Any, NamedTuple
@@ -13,6 +14,7 @@ from ledger.codec import decode_records, encode_types, record_salts
 from ledger.errors import Corrupted
 from ledger.format import (
     BLOCKS,
+    CHECK_BYTES,
     GROUP_RECORDS,
     MAX_BLOCK_BYTES,
     MAX_BLOCK_RECORDS,
@@ -20,6 +22,7 @@ from ledger.format import (
     SEAL_BYTES,
     SEAL_RECORDS,
     BlockHeader,
+    Body,
     Checks,
     Head,
     Run,
@@ -73,9 +76,13 @@ class Block(NamedTuple):
         """Whether it is compressed, and will not be put together with others again."""
         return bool(self.header.flags)
 
+    def unpack(self) -> Body:
+        """Return what is in the block."""
+        return unpack_body(self.position, self.value, self.header)
+
     def stored(self) -> list[Stored]:
         """Return all records as bytes, with where their salts come from."""
-        body = unpack_body(self.position, self.value, self.header)
+        body = self.unpack()
         found = []
         origins = ((run.salt, _ordinal(run, i)) for run in body.runs for i in range(run.count))
         for raw, (salt, ordinal) in zip(_raw_records.decode(body.records), origins, strict=True):
@@ -85,27 +92,30 @@ class Block(NamedTuple):
 
     def records(self) -> list[Record]:
         """Decode all records."""
-        body = unpack_body(self.position, self.value, self.header)
+        return self.decode(self.unpack())
+
+    def decode(self, body: Body) -> list[Record]:
+        """Decode all records of the block, which has been unpacked."""
         records = decode_records(body.records, self.header.types)
         if len(records) != self.header.count or records[0].position != self.position:
             raise Corrupted(f"the block at position {self.position} does not hold the records its header names.", self.position)
         return records
 
-    def records_at(self, positions: Sequence[int]) -> list[Record]:
+    def records_at(self, positions: Sequence[int], unpacked: UnpackedBlocks | None = None) -> list[Record]:
         """Decode only the records at the positions, which are ascending."""
+        body = unpacked.take(self) if unpacked is not None and self.is_sealed else self.unpack()
         if len(positions) * 2 > self.header.count:
-            every = self.records()
+            every = self.decode(body)
             return [every[position - self.position] for position in positions]
-        raws = self._pick([position - self.position for position in positions])
+        raws = self._pick(body, [position - self.position for position in positions])
         records = decode_records(array_header(len(raws)) + b"".join(raws), self.header.types)
         for position, record in zip(positions, records, strict=True):
             if record.position != position:
                 raise Corrupted(f"the block at position {self.position} has another record in place of {position}.", position)
         return records
 
-    def _pick(self, places: list[int]) -> list[msgspec.Raw]:
+    def _pick(self, body: Body, places: list[int]) -> list[msgspec.Raw]:
         """Return the bytes of the records at places counted from 0, passing over whole groups of others."""
-        body = unpack_body(self.position, self.value, self.header)
         ends = list(accumulate(body.group_sizes, initial=len(array_header(self.header.count))))
         picked: list[msgspec.Raw] = []
         for group, members in groupby(places, lambda place: place // GROUP_RECORDS):
@@ -113,6 +123,28 @@ class Block(NamedTuple):
             raws = _raw_records.decode(array_header(size) + body.records[ends[group] : ends[group + 1]])
             picked += [raws[place % GROUP_RECORDS] for place in members]
         return picked
+
+
+class UnpackedBlocks:
+    """The blocks that were unpacked last. A block is known by its check, which is tested again each time it is read."""
+
+    def __init__(self, size: int = 16) -> None:
+        self._size = size
+        self._bodies: dict[tuple[int, bytes], Body] = {}
+        self._lock = threading.Lock()
+
+    def take(self, block: Block) -> Body:
+        """Return what is in a tested block; the one used longest ago makes room."""
+        key = block.position, block.value[:CHECK_BYTES]
+        with self._lock:
+            body = self._bodies.pop(key, None)
+        if body is None:
+            body = block.unpack()
+        with self._lock:
+            self._bodies[key] = body
+            if len(self._bodies) > self._size:
+                del self._bodies[next(iter(self._bodies))]
+        return body
 
 
 @functools.lru_cache(maxsize=256)

@@ -14,7 +14,7 @@ import lmdb
 import msgspec
 
 from ledger.backends.base import Appended, Backend, Entry, Redactions, Submission, View
-from ledger.backends.blocks import blocks_from, own_salt, type_names
+from ledger.backends.blocks import UnpackedBlocks, blocks_from, own_salt, type_names
 from ledger.backends.doorbell import Doorbell
 from ledger.backends.environment import Environment, Options
 from ledger.backends.staging import skew_submission, skew_warning
@@ -91,7 +91,7 @@ class LmdbBackend(Backend):
         self._clock = Clock(clock)
         self._closed = False
         self._warning: str | None = None
-        self._folded = FoldedStates()
+        self._folded, self._unpacked = FoldedStates(), UnpackedBlocks()
         self._environment = Environment.acquire(self.path, options, create=create and not readonly, readonly=readonly)
         try:
             identity = self._identify()
@@ -214,7 +214,7 @@ class LmdbBackend(Backend):
     # -- reading
 
     def _look(self, txn: Any) -> LmdbView:
-        return LmdbView(self._checks, txn, self._clock.now(), self._folded)
+        return LmdbView(self._checks, txn, self._clock.now(), self._folded, self._unpacked)
 
     @contextmanager
     def view(self) -> Iterator[View]:

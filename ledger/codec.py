@@ -153,10 +153,9 @@ def record_salts(append_salt: bytes, first_ordinal: int, count: int) -> list[byt
     return salts
 
 
-def leaf_hashes(records: bytes | memoryview, salts: Sequence[bytes]) -> list[bytes]:
-    """Recompute the leaf hashes of an array of records from their bytes."""
-    raws, envelopes = _raw_records.decode(records), decode_envelopes(records)
-    return [leaf_of(bytes(raw), envelope, salt) for raw, envelope, salt in zip(raws, envelopes, salts, strict=True)]
+def leaf_hashes(raws: Sequence[bytes], envelopes: Sequence[Envelope], salts: Sequence[bytes]) -> list[bytes]:
+    """Recompute the leaf hashes of records from their bytes."""
+    return [leaf_of(raw, envelope, salt) for raw, envelope, salt in zip(raws, envelopes, salts, strict=True)]
 
 
 def leaf_of(raw: bytes, envelope: Envelope, salt: bytes) -> bytes:
@@ -173,6 +172,11 @@ def redact_record(raw: bytes, envelope: Envelope, salt: bytes, remainder: bytes)
     payload = bytes(envelope.payload)
     prefix = raw[: len(raw) - len(payload)]
     return _ARRAY_OF_12 + prefix[1:] + remainder + _DIGEST_HEADER + hashlib.sha256(salt + payload).digest()
+
+
+def split_records(records: bytes | memoryview) -> list[bytes]:
+    """Return the bytes of each record of an array."""
+    return [bytes(raw) for raw in _raw_records.decode(records)]
 
 
 def decode_envelopes(records: bytes | memoryview) -> list[Envelope]:

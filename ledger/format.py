@@ -22,6 +22,7 @@ bytes silently for most flipped bits. Blocks, Identity and Head carry 8 bytes of
 
 from __future__ import annotations
 
+import functools
 import hashlib
 import re
 import struct
@@ -257,6 +258,7 @@ def append_key(identifier: bytes) -> bytes:
 _DIGITS = re.compile(r"(\d{0,40})\Z", re.ASCII)
 
 
+@functools.lru_cache(maxsize=4096)
 def stream_key(stream: str) -> bytes:
     """Return the key of a stream's list.
 

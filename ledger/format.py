@@ -191,7 +191,11 @@ class Checks:
 
     def open_block(self, position: int, value: bytes) -> BlockHeader:
         """Test a block and return its header; Corrupted when the check fails."""
-        if position > MAX_POSITION or len(value) < _HEADER.size or self._digest(block_key(position), memoryview(value)[CHECK_BYTES:]) != value[:CHECK_BYTES]:
+        if (
+            position > MAX_POSITION
+            or len(value) < _HEADER.size
+            or self._digest(block_key(position), memoryview(value)[CHECK_BYTES:]) != value[:CHECK_BYTES]
+        ):
             raise Corrupted(f"the block at position {position} fails its checksum.", position)
         return read_header(value)
 

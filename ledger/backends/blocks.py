@@ -118,10 +118,15 @@ class Block(NamedTuple):
         """Return the bytes of the records at places counted from 0, passing over whole groups of others."""
         ends = list(accumulate(body.group_sizes, initial=len(array_header(self.header.count))))
         picked: list[msgspec.Raw] = []
-        for group, members in groupby(places, lambda place: place // GROUP_RECORDS):
-            size = min(GROUP_RECORDS, self.header.count - group * GROUP_RECORDS)
-            raws = _raw_records.decode(array_header(size) + body.records[ends[group] : ends[group + 1]])
-            picked += [raws[place % GROUP_RECORDS] for place in members]
+        try:
+            for group, members in groupby(places, lambda place: place // GROUP_RECORDS):
+                count = min(GROUP_RECORDS, self.header.count - group * GROUP_RECORDS)
+                raws = _raw_records.decode(array_header(count) + body.records[ends[group] : ends[group + 1]])
+                picked += [raws[place % GROUP_RECORDS] for place in members]
+        except (msgspec.MsgspecError, IndexError) as error:
+            raise Corrupted(
+                f"the block at position {self.position} is not divided as it says: {error}.", self.position
+            ) from error
         return picked
 
 

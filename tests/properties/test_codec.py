@@ -27,8 +27,8 @@ from ledger.codec import (
     encode_state,
     encode_types,
     leaf_hashes,
-    split_records,
     record_salts,
+    split_records,
 )
 from ledger.errors import InvalidValue, LedgerError
 from ledger.format import Checks, array_header

@@ -180,7 +180,7 @@ class Checks:
     def pack_block(
         self, position: int, records: list[bytes], runs: list[Run], types: bytes, times: tuple[int, int], *, sealed: bool
     ) -> bytes:
-        """Make a block: check, header, types, body; the body is compressed when the block is sealed."""
+        """Make a block: check, header, types, body; the body, which is index and records, is compressed when it is sealed."""
         index = _encoder.encode((runs, group_sizes(records)))
         body = b"".join((index, array_header(len(records)), *records))
         if sealed:

@@ -6,6 +6,7 @@ import os
 import time
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager, suppress
+from itertools import chain
 from pathlib import Path
 from typing import Any, NamedTuple
 from uuid import UUID
@@ -239,7 +240,7 @@ class LmdbBackend(Backend):
                     break
             if reached == after and (head := self._look(txn).head.position) > after:
                 raise Corrupted(f"the record at position {after + 1} is missing (the log ends at {head}).", after + 1)
-        records = [record for block in blocks for record in block.records()]
+        records = list(chain.from_iterable(block.records() for block in blocks))
         if blocks and blocks[0].position <= after:
             records = [record for record in records if record.position > after]
         if types is not None:

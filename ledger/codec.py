@@ -12,7 +12,7 @@ import typing
 from collections.abc import Iterable, Sequence
 from itertools import count
 from types import UnionType
-from typing import Any, NamedTuple, Union, cast
+from typing import Any, Union, cast
 
 import msgspec
 
@@ -27,6 +27,7 @@ from ledger.values import encode_value, pack, unpack_extension
 MAX_RECORD_BYTES = 512 * 1024
 SALT_BYTES = 16
 _SALT_GROUP = 512  # ordinals that share one call of the extendable hash
+_FIRST_GROUP = bytes(8)
 _NIL = b"\xc0"
 _ARRAY_OF_11, _ARRAY_OF_12, _DIGEST_HEADER = b"\x9b", b"\x9c", b"\xc4\x20"  # MessagePack: of arrays, and of 32 bytes
 
@@ -36,7 +37,7 @@ _envelopes = msgspec.msgpack.Decoder(list[Envelope])
 _raw_records = msgspec.msgpack.Decoder(list[msgspec.Raw])
 
 
-class Payload(NamedTuple):
+class Payload(msgspec.Struct, frozen=True, gc=False):
     """An event ready to be recorded: its type, its bytes, and the event as readers will see it."""
 
     type: EventType
@@ -71,6 +72,8 @@ def encode_event(event: Event) -> Payload:
 
 def _pack_typed(value: Any, hint: Any, what: str) -> Any:
     """Pack the parts of a value whose annotation leaves their type open; the typed parts are msgspec's affair."""
+    if value is None or (type(value) in (dict, list) and not value):
+        return value
     hint = _member(hint, value)
     arguments = typing.get_args(hint)
     if isinstance(value, msgspec.Struct) and isinstance(hint, type):
@@ -122,7 +125,8 @@ def encode_records(
     raws: list[bytes] = []
     leaves: list[bytes] = []
     salts = record_salts(salt, 0, len(items))
-    for ordinal, ((kind, data, _), stream, version), own_salt, context in zip(count(), items, salts, contexts, strict=False):
+    for ordinal, (payload, stream, version), own_salt, context in zip(count(), items, salts, contexts, strict=False):
+        kind, data = payload.type, payload.data
         fields = encode(
             (kind.name, kind.schema, position + ordinal, stream, version, recorded_at, append_id, ordinal, actor, context)
         )
@@ -133,7 +137,7 @@ def encode_records(
 
 
 def _leaf(prefix: bytes, payload: bytes, salt: bytes) -> bytes:
-    return leaf_hash(prefix + _DIGEST_HEADER + _sha256(salt + payload).digest())
+    return _sha256(b"\0" + prefix + _DIGEST_HEADER + _sha256(salt + payload).digest()).digest()  # as ``leaf_hash``
 
 
 def record_salts(append_salt: bytes, first_ordinal: int, count: int) -> list[bytes]:
@@ -143,6 +147,8 @@ def record_salts(append_salt: bytes, first_ordinal: int, count: int) -> list[byt
     salt says nothing of another's, so a redaction can drop one and keep the rest.
     """
     salts: list[bytes] = []
+    if first_ordinal == 0 and count == 1:  # most appends
+        return [hashlib.shake_128(append_salt + _FIRST_GROUP).digest(SALT_BYTES)]
     ordinal, end = first_ordinal, first_ordinal + count
     while ordinal < end:
         group, start = divmod(ordinal, _SALT_GROUP)

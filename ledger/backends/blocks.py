@@ -49,7 +49,7 @@ class Peek(msgspec.Struct, frozen=True, array_like=True):
 _peek = msgspec.msgpack.Decoder(Peek)
 
 
-class Stored(NamedTuple):
+class Stored(msgspec.Struct, frozen=True, gc=False):
     """A record's bytes, with what its block must know of it."""
 
     raw: bytes

@@ -159,10 +159,9 @@ def record_salts(append_salt: bytes, first_ordinal: int, count: int) -> list[byt
     return salts
 
 
-def leaf_hashes(records: bytes, salts: Sequence[bytes]) -> list[bytes]:
-    """Recompute the leaf hashes of an array of records from their bytes."""
-    raws, envelopes = _raw_records.decode(records), decode_envelopes(records)
-    return [leaf_of(bytes(raw), envelope, salt) for raw, envelope, salt in zip(raws, envelopes, salts, strict=True)]
+def leaf_hashes(raws: Sequence[bytes], envelopes: Sequence[Envelope], salts: Sequence[bytes]) -> list[bytes]:
+    """Recompute the leaf hashes of records from their bytes."""
+    return [leaf_of(raw, envelope, salt) for raw, envelope, salt in zip(raws, envelopes, salts, strict=True)]
 
 
 def leaf_of(raw: bytes, envelope: Envelope, salt: bytes) -> bytes:
@@ -181,7 +180,12 @@ def redact_record(raw: bytes, envelope: Envelope, salt: bytes, remainder: bytes)
     return _ARRAY_OF_12 + prefix[1:] + remainder + _DIGEST_HEADER + hashlib.sha256(salt + payload).digest()
 
 
-def decode_envelopes(records: bytes) -> list[Envelope]:
+def split_records(records: bytes | memoryview) -> list[bytes]:
+    """Return the bytes of each record of an array."""
+    return [bytes(raw) for raw in _raw_records.decode(records)]
+
+
+def decode_envelopes(records: bytes | memoryview) -> list[Envelope]:
     """Decode an array of records, leaving the events as bytes; Corrupted when they are none."""
     try:
         return _envelopes.decode(records)
@@ -202,7 +206,7 @@ def _typed_decoder(types: bytes, registered: int) -> Any:
     return msgspec.msgpack.Decoder(list[union], ext_hook=unpack_extension)
 
 
-def decode_records(records: bytes, types: bytes) -> list[Record]:
+def decode_records(records: bytes | memoryview, types: bytes) -> list[Record]:
     """Decode an array of records with their events.
 
     ``types`` is the encoded list of (type, schema) inside, as ``encode_types`` makes it. When all are current, one

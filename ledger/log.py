@@ -7,7 +7,7 @@ import threading
 import warnings
 from collections import deque
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from itertools import islice, pairwise
+from itertools import chain, islice, pairwise
 from typing import Any
 from uuid import UUID
 
@@ -274,13 +274,13 @@ class EventLog:
         elif config is not None:
             records = self._read_listed(self.backend.config_positions(config_digest(config)), after)
         else:
-            records = self._read_all(after, names)
-        return _cut(records, names, as_of, limit)
+            records = chain.from_iterable(self._pages(after, names))
+        return records if names is None and as_of is None and limit is None else _cut(records, names, as_of, limit)
 
-    def _read_all(self, after: int, names: frozenset[str] | None) -> Iterator[Record]:
+    def _pages(self, after: int, names: frozenset[str] | None) -> Iterator[list[Record]]:
         while True:
             page, reached = self.backend.read_page(after, names)
-            yield from page
+            yield page
             if reached <= after:
                 return
             after = reached
@@ -366,9 +366,6 @@ def _check_position(position: int, what: str) -> None:
 
 
 def _cut(records: Iterator[Record], names: frozenset[str] | None, as_of: int | None, limit: int | None) -> Iterator[Record]:
-    if names is None and as_of is None and limit is None:
-        yield from records
-        return
     count = 0
     for record in records:
         if (as_of is not None and record.position > as_of) or count == limit:

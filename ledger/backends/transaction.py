@@ -17,7 +17,7 @@ from ledger import events as ev
 from ledger.backends.base import Appended, Entry, Submission
 from ledger.backends.blocks import Stored, own_salt, write_blocks
 from ledger.backends.erasure import Erasure
-from ledger.backends.jobindex import job_key, possible_keys, ready_key
+from ledger.backends.jobwriter import JobWriter
 from ledger.backends.postings import ListEntry
 from ledger.backends.staging import Staging, answer_retry, config_of
 from ledger.backends.view import FoldedStates, LmdbView
@@ -58,6 +58,7 @@ class LmdbTransaction(LmdbView):
         self._appends: dict[bytes, bytes] = {}
         self._stored: list[Stored] = []
         self._leaves: list[bytes] = []
+        self._jobs = JobWriter(self, checks, txn)
 
     # -- the view, with what was accepted in this transaction
 
@@ -89,15 +90,11 @@ class LmdbTransaction(LmdbView):
             self._write()
         return super().record(stream, version)
 
-    def first_ready(self, experiment_id: UUID) -> TrialState | None:
-        self._promote(experiment_id)
-        return super().first_ready(experiment_id)
-
-    def _promote(self, experiment_id: UUID) -> None:
-        """Move trials whose time has come from the waiting to the ready: each once, so that claiming stays O(log n)."""
-        for key, _ in list(self._due(experiment_id)):
-            self._txn.delete(key)
-            self._put(ready_key(self._job(experiment_id, key)), b"")
+    def ready(
+        self, experiment_id: UUID, worker: str = "", *, after: TrialState | None = None, limit: int = 1
+    ) -> list[TrialState]:
+        self._jobs.promote(experiment_id)
+        return super().ready(experiment_id, worker, after=after, limit=limit)
 
     # -- accepting
 
@@ -276,21 +273,10 @@ class LmdbTransaction(LmdbView):
                 self._txn.delete(key)
             else:
                 self._put(key, _encoder.encode((name, holder.bytes)))
-        for identity, state in staging.trials.items():
-            before = self._trial_states.get(identity)
-            self._trial_states[identity] = state
-            self._move_job(before, state)
-
-    def _move_job(self, before: TrialState | None, after: TrialState) -> None:
-        if before is after:
-            return
-        new = job_key(after, self.now)
-        old = possible_keys(before) if before is not None else []
-        for key in old:
-            if key != new:
-                self._txn.delete(key)
-        if new is not None:
-            self._put(new, b"")
+        changes = [(self._trial_states.get(identity), state) for identity, state in staging.trials.items()]
+        self._trial_states.update(staging.trials)
+        for before, after in changes:
+            self._jobs.move(before, after)
 
     # -- writing
 

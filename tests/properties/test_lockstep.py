@@ -22,7 +22,7 @@ from hypothesis import HealthCheck, settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, rule, run_state_machine_as_test
 
-from ledger import commands
+from ledger import claims, commands
 from ledger import events as ev
 from ledger.backends import blocks, postings
 from ledger.backends.base import Appended, Backend, Command, Entry, Staged, Submission, View, config_digest
@@ -200,8 +200,8 @@ def trial_ops(draw: st.DrawFn) -> Op:
     return command_op(build)
 
 
-claims = st.builds(
-    lambda experiment, lease, worker: command_op(lambda machine: commands.claim(experiment, worker, lease)),
+claim_ops = st.builds(
+    lambda experiment, lease, worker: command_op(lambda machine: claims.claim(experiment, worker, lease)),
     experiments, st.sampled_from([1.0, 10.0, 100.0]), st.sampled_from(["w1", "w2"]),
 )  # fmt: skip
 
@@ -212,7 +212,7 @@ def _refuse(view: View) -> list[Staged]:
 
 corrections = correction_ops.make(command_op, correction_ops.Places(EXPERIMENTS, TRIALS, NAMES))
 ops: st.SearchStrategy[Op] = st.one_of(
-    appends(), retries(), experiment_ops(), creations(), creations(), trial_ops(), trial_ops(), trial_ops(), claims, claims,
+    appends(), retries(), experiment_ops(), creations(), creations(), trial_ops(), trial_ops(), trial_ops(), claim_ops, claim_ops,
     corrections, corrections,
     st.just(command_op(lambda machine: _refuse)), st.just(command_op(lambda machine: lambda view: [])),
 )  # fmt: skip
@@ -269,7 +269,7 @@ class Lockstep(RuleBasedStateMachine):
         self._commit([command_op(lambda machine: commands.create_trials(first, [*created, later], None))])
         done = ev.TrialCompleted({"loss": 1})
         self._commit([command_op(lambda machine: commands.finish(first, 1, None, done, "w"))])
-        self._commit([command_op(lambda machine: commands.claim(first, "w0", 10.0))])
+        self._commit([command_op(lambda machine: claims.claim(first, "w0", 10.0))])
 
     # Several rules that do the same: Hypothesis leaves some of the rules out of each run.
 
@@ -297,7 +297,7 @@ class Lockstep(RuleBasedStateMachine):
             moments = sorted({m for state in states for m in (state.deadline, state.scheduled_at) if m and m > view.now + 1})
         if moments:
             self.clock.set(moments[which % len(moments)] + offset)
-        self._commit([*group, command_op(lambda machine: commands.claim(EXPERIMENTS[0], "w3", 10.0))])
+        self._commit([*group, command_op(lambda machine: claims.claim(EXPERIMENTS[0], "w3", 10.0))])
 
     def _commit(self, group: list[Op]) -> None:
         submissions = [op(self) for op in group]
@@ -358,7 +358,8 @@ class Lockstep(RuleBasedStateMachine):
         assert self.lmdb.redactions().total == self.memory.redactions().total
         with self.lmdb.view() as one, self.memory.view() as two:
             for experiment in EXPERIMENTS[:2]:
-                assert one.first_ready(experiment) == two.first_ready(experiment)
+                assert one.ready(experiment, "w1", limit=9) == two.ready(experiment, "w1", limit=9)
+                assert one.next_due(experiment) == two.next_due(experiment)
                 assert one.expired(experiment, 9) == two.expired(experiment, 9)
                 assert one.first_leased(experiment) == two.first_leased(experiment)
 
@@ -420,7 +421,7 @@ def _pages(backend: Backend, after: int, types: frozenset[str] | None) -> list[A
 
 def _answers(view: View) -> dict[str, Any]:
     """Ask a view everything; states are compared as bytes, too."""
-    ready = {str(e): view.first_ready(e) for e in EXPERIMENTS}
+    ready = {str(e): view.ready(e, "w2", limit=3) for e in EXPERIMENTS}
     states: dict[str, TrialState | None] = {trial_stream(e, t): view.trial(e, t) for e in EXPERIMENTS for t in TRIALS}
     return {
         "now": view.now,

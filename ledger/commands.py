@@ -16,7 +16,7 @@ import msgspec
 from ledger import events as ev
 from ledger.ancestry import check_ancestry
 from ledger.backends.base import Command, Staged, View
-from ledger.dependencies import find_dependency, unmet_dependencies
+from ledger.dependencies import standing, unmet_dependencies
 from ledger.errors import (
     CommandRefused,
     InvalidTransition,
@@ -147,15 +147,9 @@ def _check_dependencies(view: View, stream: str, event: ev.TrialCreated) -> None
 
 def require_dependencies(view: View, stream: str, depends_on: Iterable[str]) -> None:
     """Refuse to begin a trial whose dependencies have not SUCCEEDED; a claim would not be handed it."""
-    waits_for = [_with_status(view, each) for each in unmet_dependencies(depends_on, view.trial)]
+    waits_for = [f"{each} ({standing(each, view.trial)})" for each in unmet_dependencies(depends_on, view.trial)]
     if waits_for:
         raise CommandRefused(f"{stream} waits until what it depends on has SUCCEEDED: {', '.join(waits_for)}.")
-
-
-def _with_status(view: View, stream: str) -> str:
-    found = find_dependency(stream, view.trial)
-    said = "not in this ledger" if found is None else "deleted" if found.deleted_at is not None else str(found.status)
-    return f"{stream} ({said})"
 
 
 def trial_created(

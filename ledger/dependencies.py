@@ -34,3 +34,9 @@ def unmet_dependencies(depends_on: Iterable[str], find: Find) -> list[str]:
         if found is None or not found.meets_dependency:
             unmet.append(stream)
     return unmet
+
+
+def standing(stream: str, find: Find) -> str:
+    """Say how a dependency stands, in a word or two."""
+    found = find_dependency(stream, find)
+    return "not in this ledger" if found is None else "deleted" if found.deleted_at is not None else str(found.status)

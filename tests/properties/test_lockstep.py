@@ -298,7 +298,7 @@ class Lockstep(RuleBasedStateMachine):
 
     @initialize()
     def begin(self) -> None:
-        """Have something to work with: two experiments; trials of which one is done, one waits for its time, two for others."""
+        """Have something to work with: two experiments; trials of which one is done, one waits for its time, one for another."""
         first = EXPERIMENTS[0]
         self._commit(
             [
@@ -309,7 +309,7 @@ class Lockstep(RuleBasedStateMachine):
         created = [commands.trial_created({"lr": i}, priority=i % 2, max_attempts=2) for i in range(3)]
         later = commands.trial_created({}, scheduled_at=self.clock() + 5_000_000_000)
         self._commit([command_op(lambda machine: commands.create_trials(first, [*created, later], None))])
-        after = [commands.trial_created({}, depends_on=[trial_stream(first, n) for n in on]) for on in ((2,), (1, 3))]
+        after = [commands.trial_created({}, depends_on=[trial_stream(first, n) for n in on]) for on in ((1,), (1, 2))]
         self._commit([command_op(lambda machine: commands.create_trials(first, after, None))])
         done = ev.TrialCompleted({"loss": 1})
         self._commit([command_op(lambda machine: commands.finish(first, 1, None, done, "w"))])

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import threading
 import time
 from collections.abc import Callable, Hashable
@@ -22,17 +23,20 @@ class Background:
         self._change = threading.Condition()
         self._thread: threading.Thread | None = None
         self._closed = False
+        self._wakes_at = 0.0  # until when the thread sleeps
 
     def schedule(self, key: Hashable, seconds: float, task: Callable[[], float | None]) -> None:
         """Run the task in so many seconds, in place of the one known by the key."""
         with self._change:
             if self._closed:
                 return
-            self._tasks[key] = (time.monotonic() + seconds, task)
+            due = time.monotonic() + seconds
+            self._tasks[key] = (due, task)
             if self._thread is None:
                 self._thread = threading.Thread(target=self._run, name=self._name, daemon=True)
                 self._thread.start()
-            self._change.notify()
+            if due < self._wakes_at:  # else it looks early enough by itself: to wake it costs the caller time
+                self._change.notify()
 
     def cancel(self, key: Hashable) -> None:
         """Forget the task; one that is running finishes."""
@@ -47,6 +51,7 @@ class Background:
                     return
                 wait = None if key is None else self._tasks[key][0] - time.monotonic()
                 if key is None or (wait is not None and wait > 0):
+                    self._wakes_at = math.inf if wait is None else self._tasks[key][0]
                     self._change.wait(wait)
                     continue
                 due, task = self._tasks[key]

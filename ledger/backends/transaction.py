@@ -53,6 +53,7 @@ class LmdbTransaction(LmdbView):
         self._entries: dict[bytes, ListEntry] = {}
         self._new_positions: dict[bytes, list[int]] = {}
         self._keys: dict[str, bytes] = {}
+        self._known_experiments: dict[UUID, ExperimentState] = {}  # as they were before
         self._experiment_states: dict[UUID, ExperimentState] = {}
         self._trial_states: dict[tuple[UUID, int], TrialState] = {}
         self._appends: dict[bytes, bytes] = {}
@@ -68,7 +69,12 @@ class LmdbTransaction(LmdbView):
         return (0 if entry is None else entry.count) + len(self._new_positions.get(key, ()))
 
     def experiment(self, experiment_id: UUID) -> ExperimentState | None:
-        return self._experiment_states.get(experiment_id) or super().experiment(experiment_id)
+        state = self._experiment_states.get(experiment_id) or self._known_experiments.get(experiment_id)
+        if state is None:
+            state = super().experiment(experiment_id)
+            if state is not None:
+                self._known_experiments[experiment_id] = state
+        return state
 
     def trial(self, experiment_id: UUID, trial_id: int) -> TrialState | None:
         state = self._trial_states.get((experiment_id, trial_id))

@@ -74,6 +74,7 @@ class Census(msgspec.Struct):
     file_bytes: int = 0
     experiments: int = 0
     deleted_experiments: int = 0
+    paused_experiments: int = 0
     types: list[TypeCensus] | None = None
     statuses: Counter[str] | None = None
     deleted_trials: int | None = None
@@ -115,6 +116,7 @@ def take_census(backend: Backend, *, quick: bool = False, now: int | None = None
         states = list(view.experiments())
     census.experiments = sum(state.deleted_at is None for state in states)
     census.deleted_experiments = len(states) - census.experiments
+    census.paused_experiments = sum(state.paused_at is not None and state.deleted_at is None for state in states)
     deleted = {state.id.hex for state in states if state.deleted_at is not None}
     counter = None if quick else _Counter((time.time_ns() if now is None else now) - DAY_NS)
     # The backend's own environment, shared: a file is opened once in a process.

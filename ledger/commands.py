@@ -7,7 +7,7 @@ transaction and returns pairs of stream and event, or raises. ``ledger.state`` h
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
+from collections.abc import Callable, Iterable, Mapping
 from typing import Any, cast
 from uuid import UUID
 
@@ -16,16 +16,27 @@ import msgspec
 from ledger import events as ev
 from ledger.ancestry import check_ancestry
 from ledger.backends.base import Command, Staged, View
-from ledger.errors import CommandRefused, InvalidTransition, InvalidValue, LeaseLost, UnknownExperiment, UnknownTrial
+from ledger.dependencies import standing, unmet_dependencies
+from ledger.errors import (
+    CommandRefused,
+    InvalidTransition,
+    InvalidValue,
+    LeaseLost,
+    UnknownExperiment,
+    UnknownTrial,
+    WrongExpectedVersion,
+)
 from ledger.objectives import out_of_bounds
 from ledger.registry import Event
 from ledger.rules import check_open
-from ledger.state import TRANSITIONS, ExperimentState, Status, TrialState, allowed_events, claim_order
-from ledger.streams import MAX_TRIAL_ID, experiment_stream, trial_stream
+from ledger.state import TRANSITIONS, ExperimentState, Status, TrialState, allowed_events
+from ledger.streams import MAX_TRIAL_ID, experiment_stream, subject_of, trial_stream
 from ledger.values import check_label
 
 MAX_LEASE_SECONDS = 366 * 86_400.0
-_EXPIRED_PER_CLAIM = 64
+
+#: What happened to a trial before it is recorded: from the view, its stream and its creation to the events that follow.
+Course = Callable[[View, str, ev.TrialCreated], list[Event]]
 
 
 # -------------------------------------------------------------------------------------------------------- experiments
@@ -79,6 +90,18 @@ def experiment_of(view: View, experiment_id: UUID) -> ExperimentState:
     return state
 
 
+def set_paused(experiment_id: UUID, *, is_paused: bool) -> Command:
+    """Hand out no trials, or hand them out again; nothing when it is so already."""
+    event: Event = ev.ExperimentPaused() if is_paused else ev.ExperimentResumed()
+
+    def command(view: View) -> list[Staged]:
+        state = experiment_of(view, experiment_id)
+        check_open(state, event)
+        return [] if (state.paused_at is not None) is is_paused else [(state.stream, event)]
+
+    return command
+
+
 def record_on_experiment(experiment_id: UUID, event: Event) -> Command:
     """Append one event to an experiment's stream."""
     return lambda view: [(experiment_stream(experiment_id), event)]
@@ -87,8 +110,10 @@ def record_on_experiment(experiment_id: UUID, event: Event) -> Command:
 # ------------------------------------------------------------------------------------------------------------- trials
 
 
-def create_trials(experiment_id: UUID, created: list[ev.TrialCreated], number: int | None) -> Command:
-    """Create trials with the next free numbers, or one with the number given."""
+def create_trials(
+    experiment_id: UUID, created: list[ev.TrialCreated], number: int | None, course: Course | None = None
+) -> Command:
+    """Create trials with the next free numbers, or one with the number given; ``course`` gives what has become of each."""
     if number is not None and (type(number) is not int or not 0 <= number <= MAX_TRIAL_ID):
         raise InvalidValue(f"the trial number is {number!r}; give an int from 0, or leave it out for the next free one.")
 
@@ -97,17 +122,40 @@ def create_trials(experiment_id: UUID, created: list[ev.TrialCreated], number: i
         first = state.next_trial_id if number is None else number
         if first + len(created) - 1 > MAX_TRIAL_ID:
             raise InvalidValue(f"no trial numbers are left after {first - 1}; give number=, or go on in a new experiment.")
-        staged = [(trial_stream(experiment_id, first + i), event) for i, event in enumerate(created)]
-        for stream, event in staged:
+        staged: list[Staged] = []
+        for stream, event in ((trial_stream(experiment_id, first + i), event) for i, event in enumerate(created)):
             check_ancestry(view, stream, event.parents)
-        return [*staged]
+            _check_dependencies(view, stream, event)
+            staged.append((stream, event))
+            staged += [] if course is None else [(stream, each) for each in course(view, stream, event)]
+        return staged
 
     return command
 
 
+def _check_dependencies(view: View, stream: str, event: ev.TrialCreated) -> None:
+    """Refuse dependencies that do not exist, so that none can come round to the trial itself."""
+    for each in event.depends_on:
+        subject = subject_of(each) if type(each) is str else None
+        if subject is None or subject.trial_id is None:
+            raise InvalidValue(f"{each!r} is no trial to depend on; give a handle, or the .stream of one.")
+        found = view.trial(subject.experiment_id, subject.trial_id)
+        if found is None or found.deleted_at is not None:
+            gone = "does not exist" if found is None else "was deleted"
+            raise UnknownTrial(f"{stream} cannot depend on {each}, which {gone}. Create it first, or leave it out.")
+
+
+def require_dependencies(view: View, stream: str, depends_on: Iterable[str]) -> None:
+    """Refuse to begin a trial whose dependencies have not SUCCEEDED; a claim would not be handed it."""
+    waits_for = [f"{each} ({standing(each, view.trial)})" for each in unmet_dependencies(depends_on, view.trial)]
+    if waits_for:
+        raise CommandRefused(f"{stream} waits until what it depends on has SUCCEEDED: {', '.join(waits_for)}.")
+
+
 def trial_created(
     config: Mapping[str, Any], *, arms: list[ev.Arm] | None = None, priority: int = 0,
-    scheduled_at: int | None = None, max_attempts: int = 3, label: str = "", group: str = "", parents: list[str] | None = None,
+    scheduled_at: int | None = None, max_attempts: int = 3, label: str = "", group: str = "",
+    parents: list[str] | None = None, assigned_to: str = "", depends_on: list[str] | None = None,
 ) -> ev.TrialCreated:  # fmt: skip
     """Return the event that creates a trial, with its values checked."""
     if not isinstance(config, Mapping):
@@ -115,7 +163,9 @@ def trial_created(
     for key in config:
         if type(key) is not str:
             raise InvalidValue(f"the config has the parameter name {key!r}; names are str. Use {str(key)!r}.")
-    return ev.TrialCreated(dict(config), arms or [], priority, scheduled_at, max_attempts, label, group, parents or [])
+    return ev.TrialCreated(
+        dict(config), arms or [], priority, scheduled_at, max_attempts, label, group, parents or [], assigned_to, depends_on or []
+    )
 
 
 def check_lease(lease_seconds: Any) -> float:
@@ -126,50 +176,21 @@ def check_lease(lease_seconds: Any) -> float:
     return float(lease_seconds)
 
 
-def claim(experiment_id: UUID, worker: str, lease_seconds: float) -> Command:
-    """Claim the next trial of an experiment, after writing off those whose lease has run out; nothing when none waits."""
-
-    def command(view: View) -> list[Staged]:
-        check_open(experiment_of(view, experiment_id), ev.TrialClaimed("", 0, 0.0, 0))
-        late, candidates = _written_off(view, experiment_id)
-        first = view.first_ready(experiment_id)
-        if first is not None:
-            candidates.append(first)
-        staged = [pair for state in late for pair in _write_off(state)]
-        if candidates:
-            state = min(candidates, key=claim_order)
-            staged.append((state.stream, _claimed(view, worker, state.attempt + 1, lease_seconds)))
-        return staged
-
-    return command
-
-
-def _written_off(view: View, experiment_id: UUID) -> tuple[list[TrialState], list[TrialState]]:
-    """Return trials whose lease has run out, and those of them that may be tried again.
-
-    Not all at once when there are many; but enough to find one to try again, if there is one.
-    """
-    limit = _EXPIRED_PER_CLAIM
-    while True:
-        late = view.expired(experiment_id, limit)
-        candidates = [state for state in late if _may_be_tried_again(state)]
-        if candidates or len(late) < limit:
-            return late, candidates
-        limit *= 4
-
-
-def _may_be_tried_again(state: TrialState) -> bool:
+def may_be_tried_again(state: TrialState) -> bool:
+    """Say whether a trial whose lease has run out waits again."""
     return state.lost + 1 < state.max_attempts
 
 
-def _write_off(state: TrialState) -> list[Staged]:
+def write_off(state: TrialState) -> list[Staged]:
+    """Record that the trial was LOST, and that it waits again if it may be tried again."""
     events: list[Event] = [ev.TrialLost(state.attempt, state.worker or "", state.deadline or 0)]
-    if _may_be_tried_again(state):
+    if may_be_tried_again(state):
         events.append(ev.TrialRequeued())
     return [(state.stream, event) for event in events]
 
 
-def _claimed(view: View, worker: str, attempt: int, lease_seconds: float) -> ev.TrialClaimed:
+def claimed(view: View, worker: str, attempt: int, lease_seconds: float) -> ev.TrialClaimed:
+    """Return the event by which a worker takes a trial from now on."""
     return ev.TrialClaimed(worker, attempt, lease_seconds, view.now + int(lease_seconds * 1e9))
 
 
@@ -183,12 +204,13 @@ def start(experiment_id: UUID, trial_id: int, attempt: int | None, worker: str, 
             return [(state.stream, ev.TrialStarted(attempt))]
         staged: list[Staged] = []
         if state.deadline is not None and state.deadline < view.now:
-            staged += _write_off(state)
+            staged += write_off(state)
         elif state.status is not Status.PENDING:
             held = f" It is held by {state.worker}." if state.worker and not state.status.is_finished else ""
             raise InvalidTransition(state.stream, state.status, "TrialClaimed", allowed_events(state.status), held)
-        claimed = _claimed(view, worker, state.attempt + 1, lease_seconds)
-        return [*staged, (state.stream, claimed), (state.stream, ev.TrialStarted(claimed.attempt))]
+        require_dependencies(view, state.stream, state.depends_on)
+        taken = claimed(view, worker, state.attempt + 1, lease_seconds)
+        return [*staged, (state.stream, taken), (state.stream, ev.TrialStarted(taken.attempt))]
 
     return command
 
@@ -217,12 +239,14 @@ def release(experiment_id: UUID, trial_id: int, attempt: int) -> Command:
     return command
 
 
-def finish(experiment_id: UUID, trial_id: int, attempt: int | None, event: Event, worker: str) -> Command:
+def finish(
+    experiment_id: UUID, trial_id: int, attempt: int | None, event: Event, worker: str, expected_version: int | None = None
+) -> Command:
     """End the trial with the event (TrialCompleted, TrialFailed, TrialPruned or TrialTimedOut).
 
     TrialCompleted becomes TrialFailed when a result is outside of its objective's bounds. A trial that nobody claimed is
     claimed and started in the same step. When the attempt has lost its lease, what it reports is kept as
-    LateResultReceived instead; the caller must look which it was.
+    LateResultReceived instead; the caller must look which it was. ``expected_version`` comes second: what is late is kept.
     """
 
     def command(view: View) -> list[Staged]:
@@ -232,22 +256,25 @@ def finish(experiment_id: UUID, trial_id: int, attempt: int | None, event: Event
         if number is None:
             number = state.attempt + 1
             if state.status is Status.PENDING:
-                staged.append((state.stream, _claimed(view, worker, number, 1.0)))
+                require_dependencies(view, state.stream, state.depends_on)
+                staged.append((state.stream, claimed(view, worker, number, 1.0)))
         elif _is_superseded(view, state, number):
             return [(state.stream, _late(number, event))]
+        check_version(view, state.stream, expected_version)
         if state.status in (Status.PENDING, Status.READY):
             staged.append((state.stream, ev.TrialStarted(number)))
-        ended = _within_bounds(view, state, event)
+        ended = within_bounds(view, experiment_id, event, state.results)
         return [*staged, (state.stream, msgspec.structs.replace(cast("Any", ended), attempt=number))]
 
     return command
 
 
-def _within_bounds(view: View, state: TrialState, event: Event) -> Event:
+def within_bounds(view: View, experiment_id: UUID, event: Event, known: Mapping[str, Any]) -> Event:
+    """Return the event, or TrialFailed in place of a TrialCompleted with a result outside of its objective's bounds."""
     if not isinstance(event, ev.TrialCompleted):
         return event
-    bounds = experiment_of(view, state.experiment_id).bounds
-    problem = out_of_bounds(bounds, {**state.results, **event.results}) if bounds else None
+    bounds = experiment_of(view, experiment_id).bounds
+    problem = out_of_bounds(bounds, {**known, **event.results}) if bounds else None
     return event if problem is None else ev.TrialFailed(ev.ErrorInfo("ResultOutOfBounds", problem), event.results)
 
 
@@ -256,7 +283,9 @@ def _late(attempt: int, event: Any) -> ev.LateResultReceived:
     return ev.LateResultReceived(attempt, str(meant), event.results, getattr(event, "error", None))
 
 
-def report(experiment_id: UUID, trial_id: int, attempt: int | None, results: dict[str, Any]) -> Command:
+def report(
+    experiment_id: UUID, trial_id: int, attempt: int | None, results: dict[str, Any], expected_version: int | None = None
+) -> Command:
     """Record results beside the trial's end; late ones, as ``finish`` does, when the attempt has lost its lease."""
 
     def command(view: View) -> list[Staged]:
@@ -264,6 +293,7 @@ def report(experiment_id: UUID, trial_id: int, attempt: int | None, results: dic
         event = ev.ResultsReported(results, attempt or 0)
         if attempt is not None and _is_superseded(view, state, attempt):
             return [(state.stream, _late(attempt, event))]
+        check_version(view, state.stream, expected_version)
         return [(state.stream, event)]
 
     return command
@@ -305,6 +335,13 @@ def record_on_trial(experiment_id: UUID, trial_id: int, *events: Event) -> Comma
         return [(stream, event) for event in events]
 
     return command
+
+
+def check_version(view: View, stream: str, expected_version: int | None) -> None:
+    """Refuse when the stream is at another version than the writer believed."""
+    version = view.version(stream)
+    if expected_version is not None and version != expected_version:
+        raise WrongExpectedVersion(stream, expected_version, version)
 
 
 def trial_of(view: View, experiment_id: UUID, trial_id: int) -> TrialState:

@@ -39,7 +39,11 @@ Every message names the thing, the value and the cure; the values are attributes
 from __future__ import annotations
 
 from collections.abc import Iterable
+from typing import TYPE_CHECKING
 from uuid import UUID
+
+if TYPE_CHECKING:
+    from ledger.status import ExperimentState, TrialState
 
 __all__ = [
     "AppendError", "AppendIdReused", "CommandRefused", "CommitFailed", "Corrupted", "DiskFull", "ExperimentExists",
@@ -129,7 +133,10 @@ class AppendError(LedgerError):
 class WrongExpectedVersion(AppendError):
     """The stream is not at the version the writer believed; nothing was written.
 
-    Attributes: ``stream``, ``expected_version``, ``version`` (the actual one).
+    Attributes: ``stream``, ``expected_version``, ``version`` (the actual one). For the stream of a trial or an experiment
+    ``expected_state`` is what the writer believed in (None for no such version), and ``state`` what it is at ``version``: to
+    rebase the write, decide again on ``state`` and repeat it with ``expected_version=error.version``. For other streams both
+    are None.
     """
 
     def __init__(self, stream: str, expected_version: int, version: int) -> None:
@@ -140,6 +147,8 @@ class WrongExpectedVersion(AppendError):
         self.stream = stream
         self.expected_version = expected_version
         self.version = version
+        self.expected_state: TrialState | ExperimentState | None = None
+        self.state: TrialState | ExperimentState | None = None
 
 
 class AppendIdReused(AppendError, ValueError):

@@ -13,7 +13,8 @@ from uuid import UUID
 
 from ledger.backends.base import Appended, Backend, Command, Submission, config_digest
 from ledger.codec import SALT_BYTES
-from ledger.errors import CommandRefused, CommitFailed, Corrupted, InvalidValue
+from ledger.conflicts import add_states
+from ledger.errors import CommandRefused, CommitFailed, Corrupted, InvalidValue, WrongExpectedVersion
 from ledger.identity import default_actor, new_uuid7_bytes, random_bytes
 from ledger.records import Context, Record, to_nanoseconds
 from ledger.registry import Event, type_names
@@ -109,20 +110,20 @@ class EventLog:
             _check_uuid(identifier, "one of ids")
         if not content:
             raise InvalidValue("there is nothing to append; give at least one event.")
-        for stream, expected in (expect or {}).items():
-            if type(expected) is not int or expected < 0:
-                raise InvalidValue(f"the expected version of {stream!r} is {expected!r}; it is a number from 0 (NO_STREAM).")
         submission = self._submission(
-            lambda view: content, append_id, context, expect=dict(expect or {}), content=content,
+            lambda view: content, append_id, context, expect=_checked(expect), content=content,
             record_ids=tuple([identifier.bytes for identifier in ids]),
         )  # fmt: skip
         return answers_of(self.commit([submission]))[0]
 
-    def execute(self, command: Command, *, append_id: UUID | None = None, **context: Any) -> Appended:
+    def execute(
+        self, command: Command, *, append_id: UUID | None = None, expect: Mapping[str, int] | None = None, **context: Any
+    ) -> Appended:
         """Run a command, a pure function from the state to pairs of stream and event, and append what it decides.
 
         It sees the state that everything appended before it left, and nothing comes between its look and its events.
-        It may be run more than once. What it raises is raised here, and nothing was written.
+        It may be run more than once. What it raises is raised here, and nothing was written. ``expect`` is as in
+        ``append_many``, and comes before the command's own look.
 
         >>> import ledger
         >>> book = ledger.open("memory:")
@@ -131,7 +132,7 @@ class EventLog:
         >>> len(book.log.execute(once).events), len(book.log.execute(once).events)
         (1, 0)
         """
-        return answers_of(self.commit([self._submission(command, append_id, context)]))[0]
+        return answers_of(self.commit([self._submission(command, append_id, context, expect=_checked(expect))]))[0]
 
     def execute_all(self, commands: Iterable[tuple[Command, UUID | None]], **context: Any) -> list[Appended | Exception]:
         """Run commands, each with its append id or None, one after the other in one commit; return each one's answer.
@@ -179,6 +180,9 @@ class EventLog:
         self._warn()
         if ticket.answers is None:
             raise ticket.error or _for_caller(KeyboardInterrupt(), ticket)
+        for answer in ticket.answers:
+            if isinstance(answer, WrongExpectedVersion):
+                add_states(answer, self.backend)
         return ticket.answers
 
     def _check_may_append(self) -> None:
@@ -358,6 +362,13 @@ def _for_caller(error: BaseException, ticket: _Ticket) -> BaseException:
 def _check_uuid(identifier: Any, what: str) -> None:
     if not isinstance(identifier, UUID):
         raise InvalidValue(f"{what} is {identifier!r}; give a uuid.UUID (ledger.new_uuid7() makes one).")
+
+
+def _checked(expect: Mapping[str, int] | None) -> dict[str, int]:
+    for stream, expected in (expect or {}).items():
+        if type(expected) is not int or expected < 0:
+            raise InvalidValue(f"the expected version of {stream!r} is {expected!r}; it is a number from 0 (NO_STREAM).")
+    return dict(expect or {})
 
 
 def _check_position(position: int, what: str) -> None:

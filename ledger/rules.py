@@ -81,9 +81,27 @@ def check_created(subject: Subject, event: ev.TrialCreated) -> None:
     check_number("scheduled_at", event.scheduled_at, 0, MAX_TIME)
     check_number("max_attempts", event.max_attempts, 1, MAX_PRIORITY)
     check_parents(subject, event.parents)
+    check_dependencies(subject, event.depends_on)
+
+
+def check_dependencies(subject: Subject, depends_on: Sequence[str]) -> None:
+    """Refuse dependencies that are no streams of trials, or the trial itself."""
+    for stream in depends_on:
+        found = subject_of(stream)
+        if found is None or found.trial_id is None:
+            raise InvalidValue(f"{stream!r} is no stream of a trial to depend on; give the .stream of each.")
+        if found == subject:
+            raise InvalidValue(f"{stream} cannot depend on itself.")
+    if len(set(depends_on)) != len(depends_on):
+        raise InvalidValue(f"the dependencies {list(depends_on)!r} name one twice; name each once.")
 
 
 def _check_claim(state: TrialState, subject: Subject, event: ev.TrialClaimed) -> None:
+    if state.assigned_to and event.worker != state.assigned_to:
+        raise CommandRefused(
+            f"{state.stream} is assigned to {state.assigned_to!r}, not to {event.worker!r}. Claim it as that worker, or let "
+            "any worker have it: trial.assign(None)."
+        )
     if event.attempt != state.attempt + 1:
         raise InvalidValue(f"a claim of {state.stream} is attempt {state.attempt + 1}, not {event.attempt}.")
     check_number("deadline", event.deadline, 0, MAX_TIME)

@@ -154,6 +154,8 @@ _EXPERIMENT_CHANGES: dict[type[Event], Callable[[ExperimentState, Any, int], dic
     ev.ExperimentRenamed: lambda state, event, at: {"name": event.name},
     ev.ExperimentDescribed: lambda state, event, at: {"description": event.description},
     ev.ObjectivesChanged: lambda state, event, at: {"objectives": dict(event.objectives), "bounds": dict(event.bounds)},
+    ev.ExperimentPaused: lambda state, event, at: {"paused_at": at},
+    ev.ExperimentResumed: lambda state, event, at: {"paused_at": None},
     ev.ExperimentSealed: lambda state, event, at: {"sealed_at": at},
     ev.ExperimentUnsealed: lambda state, event, at: {"sealed_at": None},
     ev.ExperimentDeleted: lambda state, event, at: {"deleted_at": at},
@@ -237,6 +239,8 @@ def _created(subject: Subject, event: ev.TrialCreated, at: int) -> TrialState:
         label=event.label,
         group=event.group,
         parents=tuple(event.parents),
+        assigned_to=event.assigned_to,
+        depends_on=tuple(event.depends_on),
     )
 
 
@@ -312,6 +316,7 @@ def _deleted(state: TrialState, event: Any, at: int) -> dict[str, Any]:
 _TRIAL_CHANGES: dict[type[Event], Callable[[TrialState, Any, int], dict[str, Any]]] = {
     **_COMMON_CHANGES,
     ev.TrialConfigured: lambda state, event, at: {"config": {**state.config, **event.parameters}},
+    ev.TrialAssigned: lambda state, event, at: {"assigned_to": event.assigned_to},
     ev.TrialClaimed: _claimed,
     ev.LeaseRenewed: lambda state, event, at: {"deadline": event.deadline},
     ev.TrialReleased: _waiting_again,

@@ -54,6 +54,7 @@ class ExperimentState(msgspec.Struct, frozen=True, omit_defaults=True):
     parents: tuple[str, ...] = ()  # streams
     sealed_at: int | None = None
     deleted_at: int | None = None
+    paused_at: int | None = None
 
     @property
     def stream(self) -> str:
@@ -89,6 +90,18 @@ class TrialState(msgspec.Struct, frozen=True, omit_defaults=True):
     parents: tuple[str, ...] = ()  # streams
     is_amended: bool = False
     deleted_at: int | None = None
+    assigned_to: str = ""  # the one worker that may claim it
+    depends_on: tuple[str, ...] = ()  # streams of trials that must have SUCCEEDED first
+
+    @property
+    def is_waiting(self) -> bool:
+        """Whether it waits to be claimed, now or later."""
+        return self.status is Status.PENDING and self.deleted_at is None
+
+    @property
+    def meets_dependency(self) -> bool:
+        """Whether trials that depend on it may be claimed, as far as it is concerned."""
+        return self.status is Status.SUCCEEDED and self.deleted_at is None
 
     @property
     def stream(self) -> str:

@@ -26,7 +26,7 @@ def _call(function: Callable[[], None] | None) -> None:
         function()
 
 
-class _Bell:
+class Bell:
     """What a reader waits for. One raw lock, because each step on it is a single one that an interrupt cannot split: in
     ``threading.Event`` Ctrl-C can leave the inner lock held, and whoever rings next would wait for ever.
     """
@@ -91,7 +91,7 @@ class Subscription:
         self._poll_seconds = poll_seconds
         self._buffer: deque[Record] = deque()
         self._read_to = after
-        self._bell = _Bell()
+        self._bell = Bell()
         self._loop_bell: tuple[asyncio.AbstractEventLoop, asyncio.Event] | None = None
         self._closed = False
         ring = weakref.WeakMethod(self._ring)  # one that is dropped and not closed is forgotten

@@ -10,10 +10,11 @@ from collections.abc import Iterable, Iterator, Mapping
 from typing import TYPE_CHECKING, Any
 from uuid import UUID
 
-from ledger import commands, corrections
+from ledger import commands
 from ledger import events as ev
-from ledger.annotations import Annotated
 from ledger.bulk import point_batches
+from ledger.corrected import CorrectedTrial
+from ledger.dependencies import unmet_dependencies
 from ledger.errors import LeaseLost, UnknownTrial
 from ledger.identity import default_actor
 from ledger.jobs import Lease
@@ -22,8 +23,8 @@ from ledger.records import Record
 from ledger.registry import Event
 from ledger.rules import check_open
 from ledger.run import Run, error_info
-from ledger.state import Status, TrialState, evolve_as_recorded
-from ledger.streams import Subject, trial_stream
+from ledger.state import Status, TrialState
+from ledger.streams import trial_stream
 from ledger.telemetry import Batch, PointBuffer
 
 if TYPE_CHECKING:
@@ -39,7 +40,7 @@ class ResultOutOfBounds(UserWarning):
     """A trial was completed with a result outside of its objective's bounds, and is FAILED for it."""
 
 
-class Trial(Annotated):
+class Trial(CorrectedTrial):
     """One trial of an experiment. Made by ``Experiment.new_trial``, ``claim``, ``trial`` and ``trials``.
 
     **Guarantees.** Every method that records returns when its events are on disk; metrics are buffered (``log``).
@@ -109,6 +110,20 @@ class Trial(Annotated):
         return self._book.log.version(self.stream)
 
     @property
+    def waits_for(self) -> list[str]:
+        """The streams of the trials that have to succeed before this one is claimed; none unless it waits.
+
+        >>> import ledger
+        >>> exp = ledger.open("memory:").experiment("demo")
+        >>> first = exp.new_trial({})
+        >>> exp.new_trial({}, depends_on=[first]).waits_for == [first.stream]
+        True
+        """
+        with self._book.log.backend.view() as view:
+            state = view.trial(self.experiment.id, self.id)
+            return unmet_dependencies(state.depends_on, view.trial) if state is not None and state.is_waiting else []
+
+    @property
     def attempt(self) -> int | None:
         """The attempt that this handle was granted, or None."""
         return self._attempt
@@ -153,13 +168,13 @@ class Trial(Annotated):
         seconds = commands.check_lease(lease_seconds)
         held = None if self._is_done else self._attempt  # an attempt that was handed back is not held any more
         command = commands.start(self.experiment.id, self.id, held, self._worker, seconds)
-        appended = self._execute(command)
+        appended = self._ask(command)
         self._is_done = False
         for _, event in appended.events:
             if isinstance(event, ev.TrialClaimed):
                 self._hold(event.attempt, event.lease_seconds, self._worker, self._actor)
 
-    def complete(self, results: Mapping[str, Any] | None = None) -> None:
+    def complete(self, results: Mapping[str, Any] | None = None, *, expected_version: int | None = None) -> None:
         """End the trial as SUCCEEDED with its results; metrics are flushed first.
 
         With a result outside of its objective's bounds the trial is FAILED instead, and ResultOutOfBounds is warned of.
@@ -167,25 +182,31 @@ class Trial(Annotated):
         Raises LeaseLost when the trial is no longer this handle's (the results are kept as late evidence), and
         InvalidTransition when it has ended already.
         """
-        event = self._finish(ev.TrialCompleted(_results(results)))
+        event = self._finish(ev.TrialCompleted(_results(results)), expected_version)
         if isinstance(event, ev.TrialFailed) and event.error is not None:
             warnings.warn(ResultOutOfBounds(f"{self.stream} is FAILED: {event.error.message}."), stacklevel=2)
 
-    def fail(self, error: BaseException | str | None = None, results: Mapping[str, Any] | None = None) -> None:
+    def fail(
+        self,
+        error: BaseException | str | None = None,
+        results: Mapping[str, Any] | None = None,
+        *,
+        expected_version: int | None = None,
+    ) -> None:
         """End the trial as FAILED; an exception is kept with its traceback."""
-        self._finish(ev.TrialFailed(error_info(error), _results(results)))
+        self._finish(ev.TrialFailed(error_info(error), _results(results)), expected_version)
 
-    def prune(self, results: Mapping[str, Any] | None = None) -> None:
+    def prune(self, results: Mapping[str, Any] | None = None, *, expected_version: int | None = None) -> None:
         """End the trial as PRUNED: stopped early as not worth finishing."""
-        self._finish(ev.TrialPruned(_results(results)))
+        self._finish(ev.TrialPruned(_results(results)), expected_version)
 
-    def time_out(self, results: Mapping[str, Any] | None = None) -> None:
+    def time_out(self, results: Mapping[str, Any] | None = None, *, expected_version: int | None = None) -> None:
         """End the trial as TIMED_OUT."""
-        self._finish(ev.TrialTimedOut(_results(results)))
+        self._finish(ev.TrialTimedOut(_results(results)), expected_version)
 
-    def _finish(self, event: Event) -> Event:
-        command = commands.finish(self.experiment.id, self.id, self._attempt, event, self._worker)
-        appended = self._flush_and_let_go(command)
+    def _finish(self, event: Event, expected_version: int | None) -> Event:
+        command = commands.finish(self.experiment.id, self.id, self._attempt, event, self._worker, expected_version)
+        appended = self._flush_and_let_go(command, is_first=expected_version is not None)
         self._raise_if_late(appended)
         return appended.events[-1][1]
 
@@ -195,77 +216,36 @@ class Trial(Annotated):
             state = self.state
             raise LeaseLost(self.stream, last.attempt, state.status, state.attempt, state.worker)
 
-    def cancel(self, reason: str | None = None) -> None:
+    def cancel(self, reason: str | None = None, *, expected_version: int | None = None) -> None:
         """Call the trial off, whoever holds it; its worker gets LeaseLost."""
-        self._execute(commands.cancel(self.experiment.id, self.id), reason=reason)
+        self._ask(commands.cancel(self.experiment.id, self.id), reason, expected_version)
         self._let_go(done=True)
 
     def release(self, reason: str | None = None) -> None:
         """Hand the trial back, to be claimed by another worker."""
         self._flush_and_let_go(commands.release(self.experiment.id, self.id, self._attempt or 0), reason)
 
-    def requeue(self, reason: str | None = None) -> None:
+    def requeue(self, reason: str | None = None, *, expected_version: int | None = None) -> None:
         """Let the ended trial wait to be claimed again."""
-        self._execute(commands.requeue(self.experiment.id, self.id), reason=reason)
+        self._ask(commands.requeue(self.experiment.id, self.id), reason, expected_version)
         self._attempt, self._is_done = None, False
 
-    def force_status(self, status: Status | str, *, reason: str, results: Mapping[str, Any] | None = None) -> None:
+    def assign(self, worker: str | None, *, reason: str | None = None, expected_version: int | None = None) -> None:
+        """Let only this worker claim the trial, or with None any; whoever holds it goes on."""
+        name = "" if worker is None else commands.check_name(worker, "the worker's name")
+        self._record(ev.TrialAssigned(name), reason, expected_version)
+
+    def force_status(
+        self, status: Status | str, *, reason: str, results: Mapping[str, Any] | None = None,
+        expected_version: int | None = None,
+    ) -> None:  # fmt: skip
         """Set the status outside the rules, with the reason why."""
         event = ev.StatusForced(str(status), _results(results))
-        self._execute(commands.force_status(self.experiment.id, self.id, event, reason), reason=reason)
+        self._ask(commands.force_status(self.experiment.id, self.id, event, reason), reason, expected_version)
         self._let_go(done=True)
         state = self.state
         self._attempt = None if state.status is Status.PENDING else state.attempt
         self._is_done = state.status not in (Status.READY, Status.RUNNING)
-
-    # --------------------------------------------------------------------------------------------- correct
-
-    def amend(
-        self, *, reason: str, results: Mapping[str, Any] | None = None, withdraw: Iterable[str] = (),
-        config: Mapping[str, Any] | None = None, label: str | None = None, status: Status | str | None = None,
-    ) -> Appended:  # fmt: skip
-        """Correct what was recorded, with the reason why; the first values stay in history, and tables can show either.
-
-        ``results`` and ``config`` give names that were recorded another value; ``withdraw`` names results that do not
-        count at all; ``label`` is what the config is called; ``status`` is that of a trial that has ended, and still has.
-        Where a trial goes on is not for an amendment to say: ``requeue``, ``force_status``.
-
-        >>> import ledger
-        >>> trial = ledger.open("memory:").experiment("demo").new_trial({"lr": 0.1})
-        >>> trial.complete({"loss": 0.4})
-        >>> _ = trial.amend(results={"loss": 0.5}, reason="read from the wrong line")
-        >>> trial.results, trial.as_recorded.results
-        ({'loss': 0.5}, {'loss': 0.4})
-        """
-        chosen = None if status is None else str(status)
-        event = ev.TrialAmended(_results(results), list(withdraw), _results(config), label, chosen)
-        appended = self._ask(corrections.amend_trial(self.experiment.id, self.id, event, reason), reason)
-        self._config = None
-        return appended
-
-    @property
-    def as_recorded(self) -> TrialState:
-        """The trial as if nothing of it had been amended, folded from its records."""
-        state, subject = None, Subject(self.experiment.id, self.id)
-        for record in self.history(renewals=True):
-            state = evolve_as_recorded(state, subject, record.event, record.happened_at)
-        if state is None:
-            raise UnknownTrial(f"there is no trial {self.id} in experiment {self.experiment.name!r}.")
-        return state
-
-    def delete(self, reason: str | None = None, *, ensure: bool = True) -> Appended:
-        """Delete the trial: tables leave it out, history shows it, ``restore`` brings it back.
-
-        A worker that holds it gets LeaseLost. With ``ensure`` a trial that is gone already raises UnknownTrial; without,
-        that is left as it is.
-        """
-        appended = self._ask(corrections.delete_trial(self.experiment.id, self.id, ensure=ensure), reason)
-        self._let_go(done=True)
-        return appended
-
-    def restore(self, reason: str | None = None) -> Appended:
-        """Bring the deleted trial back; one that was waiting waits again, one that was held is CANCELED."""
-        return self._ask(corrections.restore_trial(self.experiment.id, self.id), reason)
 
     def _let_go(self, *, done: bool = False) -> None:
         self._is_done = self._is_done or done
@@ -317,22 +297,29 @@ class Trial(Annotated):
         events = [kind([points], self._attempt or 0) for points in point_batches(values, steps, at)]
         self.flush()  # what was logged before comes first
         if events:
-            self._execute(commands.record_on_trial(self.experiment.id, self.id, *events))
+            self._ask(commands.record_on_trial(self.experiment.id, self.id, *events))
 
     def flush(self) -> None:
         """Return when every metric logged so far is on disk."""
         for buffer in list(self._buffers.values()):
             buffer.flush()
 
-    def _flush_and_let_go(self, command: Command, reason: str | None = None) -> Appended:
-        """Flush what is buffered and run the command that ends this handle's hold, in one commit."""
+    def _flush_and_let_go(self, command: Command, reason: str | None = None, *, is_first: bool = False) -> Appended:
+        """Flush what is buffered and run the command that ends this handle's hold, in one commit.
+
+        The points come first in the log, unless the command expects a version, which they would raise.
+        """
         with contextlib.ExitStack() as stack:
             handed = [(event, stack.enter_context(buffer.flushing())) for event, buffer in list(self._buffers.items())]
-            points = [pair for event, batches in handed for pair in self._recordings(event, batches)]
-            *flushed, answer = self._book.log.execute_all([*points, (command, None)], actor=self._actor, reason=reason)
-            (appended,) = answers_of([answer])
+            requests: list[tuple[Command, UUID | None]] = []
+            for event, batches in handed:
+                requests += self._recordings(event, batches)
+            place = 0 if is_first else len(requests)
+            requests.insert(place, (command, None))
+            answers = self._book.log.execute_all(requests, actor=self._actor, reason=reason)
+            (appended,) = answers_of([answers.pop(place)])
             self._let_go(done=True)
-            answers_of(flushed)
+            answers_of(answers)
         return appended
 
     def _recordings(self, event: _Points, batches: list[Batch]) -> list[tuple[Command, UUID]]:
@@ -356,36 +343,35 @@ class Trial(Annotated):
         with self._book.log.backend.view() as view:
             check_open(commands.experiment_of(view, self.experiment.id), ev.MetricsLogged([]))
 
-    def configure(self, parameters: Mapping[str, Any]) -> None:
+    def configure(self, parameters: Mapping[str, Any], *, expected_version: int | None = None) -> None:
         """Add parameters to the config before the trial's end (define-by-run); each is set once.
 
         Raises LeaseLost when the trial is no longer this handle's.
         """
-        self._execute(commands.configure(self.experiment.id, self.id, self._attempt, dict(parameters)))
+        self._ask(commands.configure(self.experiment.id, self.id, self._attempt, dict(parameters)), None, expected_version)
         self._config = None
 
-    def report(self, results: Mapping[str, Any]) -> None:
+    def report(self, results: Mapping[str, Any], *, expected_version: int | None = None) -> None:
         """Record results before the trial's end, or more of them after it; they are merged.
 
         Raises LeaseLost when the trial is no longer this handle's; the results are kept as late evidence.
         """
-        self._raise_if_late(self._execute(commands.report(self.experiment.id, self.id, self._attempt, _results(results))))
+        command = commands.report(self.experiment.id, self.id, self._attempt, _results(results), expected_version)
+        self._raise_if_late(self._ask(command))
 
-    def set_group(self, group: str) -> None:
+    def set_group(self, group: str, *, expected_version: int | None = None) -> None:
         """Put the trial into a group, and out of the one it was in; an empty name is no group."""
-        self._record(ev.TrialGrouped(group))
+        self._record(ev.TrialGrouped(group), None, expected_version)
 
-    def _record(self, event: Event) -> Appended:
-        return self._execute(commands.record_on_trial(self.experiment.id, self.id, event))
-
-    def _ask(self, command: Command, reason: str | None = None) -> Appended:
-        return self._execute(command, reason)
+    def _record(self, event: Event, reason: str | None = None, expected_version: int | None = None) -> Appended:
+        return self._ask(commands.record_on_trial(self.experiment.id, self.id, event), reason, expected_version)
 
     def _records(self, types: Iterable[type[Event]]) -> Iterator[Record]:
         return self._book.log.read(stream=self.stream, types=types)
 
-    def _execute(self, command: Command, reason: str | None = None) -> Appended:
-        return self._book.log.execute(command, actor=self._actor, reason=reason)
+    def _ask(self, command: Command, reason: str | None = None, expected_version: int | None = None) -> Appended:
+        expect = None if expected_version is None else {self.stream: expected_version}
+        return self._book.log.execute(command, actor=self._actor, reason=reason, expect=expect)
 
 
 def _results(results: Mapping[str, Any] | None) -> dict[str, Any]:

@@ -93,9 +93,9 @@ class ExperimentTable(Projection):
     (string, by name: ``accuracy: max, latency_ms: min``), ``created_at`` and ``updated_at`` (datetime64[ns, UTC]; the
     latest time of any record of it or of its trials), ``trials`` (Int64), then how many of them are (Int64 each, adding up
     to ``trials``) ``pending``, ``running`` (READY or RUNNING), ``succeeded``, ``failed`` (FAILED, TIMED_OUT or LOST),
-    ``stopped`` (PRUNED, CANCELED or ABANDONED) and ``unknown``; ``tags`` (object: a tuple of str, sorted), and
-    ``is_sealed`` (bool); in a table with the deleted ones also ``deleted_at`` (datetime64[ns, UTC]). Trials that were deleted
-    are not counted.
+    ``stopped`` (PRUNED, CANCELED or ABANDONED) and ``unknown``; ``tags`` (object: a tuple of str, sorted), ``is_paused``
+    and ``is_sealed`` (bool); in a table with the deleted ones also ``deleted_at`` (datetime64[ns, UTC]). Trials that were
+    deleted are not counted.
 
     Costs a small state in memory for each trial; showing the table takes time in proportion to the experiments alone.
 
@@ -110,7 +110,7 @@ class ExperimentTable(Projection):
     """
 
     name = "experiments"
-    schema_version = 2
+    schema_version = 3
 
     def __init__(self) -> None:
         self._states: dict[UUID, ExperimentState] = {}
@@ -159,6 +159,7 @@ class ExperimentTable(Projection):
         for name, statuses in STATUS_COUNTS.items():
             columns[name] = integer_column([sum(count[status] for status in statuses) for count in counts])
         columns["tags"] = object_column([state.tags for state in states])
+        columns["is_paused"] = pd.Series([state.paused_at is not None for state in states], dtype=np.bool_)
         columns["is_sealed"] = pd.Series([state.sealed_at is not None for state in states], dtype=np.bool_)
         if deleted:
             columns["deleted_at"] = time_column([state.deleted_at for state in states])

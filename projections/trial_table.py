@@ -8,6 +8,7 @@ import numpy as np
 import pandas as pd
 
 from ledger.backends.base import config_digest
+from ledger.dependencies import dependency, standing, unmet_dependencies
 from ledger.events import TrialAmended, TrialCreated
 from ledger.records import Record
 from ledger.state import TrialState, evolve_as_recorded, evolve_trial
@@ -30,6 +31,9 @@ class TrialTable(Projection):
     - ``worker`` (string): who holds it, or held it when it ended;
     - ``lease_expired`` (bool): it is held, and its lease has run out. Nobody has recorded it as LOST yet, so ``status``
       still says READY or RUNNING; the next claim will;
+    - ``assigned_to`` (string; missing when any worker may claim it);
+    - ``waits_for`` (string; missing when there is nothing): of a trial that waits, the trials that have to succeed before it is
+      claimed, with their status: ``3 (FAILED), 5 (RUNNING)``; of another experiment by the stream;
     - ``config_id`` (Int64): the number of the config it was created with, dense over the whole ledger from 1 in order of
       first appearance. Parameters added while it ran do not change it;
     - ``label`` and ``group`` (string; missing when there is none);
@@ -52,7 +56,7 @@ class TrialTable(Projection):
     """
 
     name = "trials"
-    schema_version = 2
+    schema_version = 3
     types = STATE_EVENTS
 
     def __init__(self) -> None:
@@ -98,6 +102,8 @@ class TrialTable(Projection):
             "attempts": integer_column([state.attempt for state in states]),
             "worker": text_column([state.worker for state in states]),
             "lease_expired": pd.Series(np.array(expired, dtype=np.bool_)),
+            "assigned_to": text_column([state.assigned_to or None for state in states]),
+            "waits_for": text_column([self._waits_for(state) for state in states]),
             "config_id": integer_column([config_ids[trial_id] for trial_id in ids]),
             "label": text_column([state.label or None for state in states]),
             "group": text_column([state.group or None for state in states]),
@@ -107,3 +113,16 @@ class TrialTable(Projection):
             **gather([state.results for state in states], "result."),
         }
         return pd.DataFrame(columns)
+
+    def _waits_for(self, state: TrialState) -> str | None:
+        if not state.is_waiting or not state.depends_on:
+            return None
+        said = []
+        for stream in unmet_dependencies(state.depends_on, self._find):
+            subject = dependency(stream)
+            name = str(subject.trial_id) if subject.experiment_id == state.experiment_id else stream
+            said.append(f"{name} ({standing(stream, self._find)})")
+        return ", ".join(said) or None
+
+    def _find(self, experiment_id: UUID, trial_id: int) -> TrialState | None:
+        return self._states.get(experiment_id, {}).get(trial_id)

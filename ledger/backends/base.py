@@ -47,8 +47,17 @@ class View(Protocol):
     def record(self, stream: str, version: int) -> Record | None:
         """Return the record that is this version of the stream, or None."""
 
-    def first_ready(self, experiment_id: UUID) -> TrialState | None:
-        """Return the trial to be claimed next: highest priority, then earliest, none before its time; or None."""
+    def ready(
+        self, experiment_id: UUID, worker: str = "", *, after: TrialState | None = None, limit: int = 1
+    ) -> list[TrialState]:
+        """Return the trials to be claimed next, in order: highest priority, then earliest; at most ``limit``.
+
+        None before its time, none before its dependencies have SUCCEEDED, and of those assigned to a worker only the
+        ``worker``'s. With ``after``, those whose turn comes after that trial's.
+        """
+
+    def next_due(self, experiment_id: UUID) -> int | None:
+        """Return the first time from now at which a trial's own time comes or its lease has run out, or None."""
 
     def expired(self, experiment_id: UUID, limit: int) -> list[TrialState]:
         """Return trials whose lease has run out, the longest ago first."""

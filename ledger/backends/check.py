@@ -15,7 +15,7 @@ import msgspec
 
 from ledger.backends.blocks import Block, blocks_from, run_salts
 from ledger.backends.environment import Environment, Options
-from ledger.backends.jobindex import possible_keys
+from ledger.backends.jobcheck import compare_jobs
 from ledger.backends.postings import entry_decoder
 from ledger.backends.staging import config_of
 from ledger.backends.view import FoldedStates, LmdbView
@@ -28,7 +28,6 @@ from ledger.format import (
     BLOCKS,
     HEAD_KEY,
     IDENTITY_KEY,
-    JOBS,
     LISTS,
     NAMES,
     TILES,
@@ -345,17 +344,9 @@ class LogCheck:
             self._report(f"the index 'lists' has {seen} entries, not {len(self._lists)}.")
 
     def _compare_jobs(self, view: LmdbView) -> None:
-        wanted = {key: state for state in self._trials.values() for key in possible_keys(state)}
-        found = set()
-        for key, _ in view.scan(JOBS):
-            state = wanted.get(key)
-            if state is None:
-                self._report(f"the index 'jobs' names a trial that neither waits nor is leased (key {key!r}).")
-            else:
-                found.add(state.stream)
-        missing = {state.stream for state in wanted.values()} - found
-        if missing:
-            self._report(f"the index 'jobs' lacks {min(missing)}.")
+        trials = {(state.experiment_id, state.id): state for state in self._trials.values()}
+        for problem in compare_jobs(view, trials):
+            self._report(problem)
 
     def _compare_names(self, view: LmdbView) -> None:
         live = [state for state in self._experiments.values() if state.deleted_at is None]

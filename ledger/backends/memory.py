@@ -18,6 +18,7 @@ from ledger.backends.base import Appended, Backend, Entry, Redactions, Submissio
 from ledger.backends.staging import Staging, answer_retry, config_of, skew_submission, skew_warning
 from ledger.clock import Clock
 from ledger.codec import decode_envelopes, decode_records, encode_records, encode_types, record_salts, redact_record
+from ledger.dependencies import unmet_dependencies
 from ledger.errors import AppendIdReused, Corrupted, ForkedHandle, LedgerClosed
 from ledger.identity import new_uuid7
 from ledger.records import Record
@@ -247,10 +248,21 @@ class _MemoryView:
     def record(self, stream: str, version: int) -> Record | None:
         return next((r for r in self._records if (r.stream, r.version) == (stream, version)), None)
 
-    def first_ready(self, experiment_id: UUID) -> TrialState | None:
-        trials = [trial for trial in self._fold(experiment_id)[1].values() if trial.deleted_at is None]
-        ready = [t for t in trials if t.status is Status.PENDING and (t.scheduled_at or 0) <= self.now]
-        return min(ready, key=claim_order, default=None)
+    def ready(
+        self, experiment_id: UUID, worker: str = "", *, after: TrialState | None = None, limit: int = 1
+    ) -> list[TrialState]:
+        waiting = [t for t in self._fold(experiment_id)[1].values() if t.status is Status.PENDING and t.deleted_at is None]
+        ready = [t for t in waiting if (t.scheduled_at or 0) <= self.now and t.assigned_to in ("", worker)]
+        ordered = sorted((t for t in ready if not unmet_dependencies(t.depends_on, self.trial)), key=claim_order)
+        return [t for t in ordered if after is None or claim_order(t) > claim_order(after)][:limit]
+
+    def next_due(self, experiment_id: UUID) -> int | None:
+        trials = [t for t in self._fold(experiment_id)[1].values() if t.deleted_at is None]
+        times = [
+            t.scheduled_at for t in trials if t.status is Status.PENDING and not unmet_dependencies(t.depends_on, self.trial)
+        ]
+        ends = [t.deadline + 1 for t in trials if t.deadline is not None]
+        return min((time for time in (*times, *ends) if time is not None and time > self.now), default=None)
 
     def expired(self, experiment_id: UUID, limit: int) -> list[TrialState]:
         trials = self._fold(experiment_id)[1].values()

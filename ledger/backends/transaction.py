@@ -17,7 +17,7 @@ from ledger import events as ev
 from ledger.backends.base import Appended, Entry, Submission
 from ledger.backends.blocks import Stored, own_salt, write_blocks
 from ledger.backends.erasure import Erasure
-from ledger.backends.jobindex import job_key, possible_keys, ready_key
+from ledger.backends.jobwriter import JobWriter
 from ledger.backends.postings import ListEntry
 from ledger.backends.staging import Staging, answer_retry, config_of
 from ledger.backends.view import FoldedStates, LmdbView
@@ -52,11 +52,13 @@ class LmdbTransaction(LmdbView):
         self._position = self.head.position
         self._entries: dict[bytes, ListEntry | None] = {}
         self._new_positions: dict[bytes, list[int]] = {}
+        self._known_experiments: dict[UUID, ExperimentState] = {}  # as they were before
         self._experiment_states: dict[UUID, ExperimentState] = {}
         self._trial_states: dict[tuple[UUID, int], TrialState] = {}
         self._appends: dict[bytes, bytes] = {}
         self._stored: list[Stored] = []
         self._leaves: list[bytes] = []
+        self._jobs = JobWriter(self, checks, txn)
 
     # -- the view, with what was accepted in this transaction
 
@@ -71,7 +73,12 @@ class LmdbTransaction(LmdbView):
         return (0 if entry is None else entry.count) + len(self._new_positions.get(key, ()))
 
     def experiment(self, experiment_id: UUID) -> ExperimentState | None:
-        return self._experiment_states.get(experiment_id) or super().experiment(experiment_id)
+        state = self._experiment_states.get(experiment_id) or self._known_experiments.get(experiment_id)
+        if state is None:
+            state = super().experiment(experiment_id)
+            if state is not None:
+                self._known_experiments[experiment_id] = state
+        return state
 
     def trial(self, experiment_id: UUID, trial_id: int) -> TrialState | None:
         state = self._trial_states.get((experiment_id, trial_id))
@@ -93,15 +100,11 @@ class LmdbTransaction(LmdbView):
             self._write()
         return super().record(stream, version)
 
-    def first_ready(self, experiment_id: UUID) -> TrialState | None:
-        self._promote(experiment_id)
-        return super().first_ready(experiment_id)
-
-    def _promote(self, experiment_id: UUID) -> None:
-        """Move trials whose time has come from the waiting to the ready: each once, so that claiming stays O(log n)."""
-        for key, _ in list(self._due(experiment_id)):
-            self._txn.delete(key)
-            self._put(ready_key(self._job(experiment_id, key)), b"")
+    def ready(
+        self, experiment_id: UUID, worker: str = "", *, after: TrialState | None = None, limit: int = 1
+    ) -> list[TrialState]:
+        self._jobs.promote(experiment_id)
+        return super().ready(experiment_id, worker, after=after, limit=limit)
 
     # -- accepting
 
@@ -285,21 +288,10 @@ class LmdbTransaction(LmdbView):
                 self._txn.delete(key)
             else:
                 self._put(key, _encoder.encode((name, holder.bytes)))
-        for identity, state in staging.trials.items():
-            before = self._trial_states.get(identity)
-            self._trial_states[identity] = state
-            self._move_job(before, state)
-
-    def _move_job(self, before: TrialState | None, after: TrialState) -> None:
-        if before is after:
-            return
-        new = job_key(after, self.now)
-        old = possible_keys(before) if before is not None else []
-        for key in old:
-            if key != new:
-                self._txn.delete(key)
-        if new is not None:
-            self._put(new, b"")
+        changes = [(self._trial_states.get(identity), state) for identity, state in staging.trials.items()]
+        self._trial_states.update(staging.trials)
+        for before, after in changes:
+            self._jobs.move(before, after)
 
     # -- writing
 

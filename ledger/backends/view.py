@@ -7,19 +7,30 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Iterator
+from itertools import chain, islice
 from typing import Any
 from uuid import UUID
 
 import msgspec
 
 from ledger.backends.blocks import UnpackedBlocks, find_block
-from ledger.backends.jobindex import LEASED, READY, WAITING, queue_prefix, time_of, trial_of
+from ledger.backends.jobindex import (
+    LEASED,
+    WAITING,
+    order_key,
+    order_of,
+    queue_prefix,
+    ready_prefixes,
+    time_of,
+    timed_prefix,
+    trial_of,
+)
 from ledger.backends.postings import ListEntry, entry_decoder, unpack_chunk
 from ledger.codec import decode_experiment_state, decode_trial_state
 from ledger.errors import Corrupted
 from ledger.format import BLOCK_KEY_BYTES, BLOCKS, HEAD_KEY, META, Checks, Head, experiment_key, name_key, posting_key, stream_key
 from ledger.records import Record
-from ledger.state import ExperimentState, TrialState, claim_order, evolve_trial
+from ledger.state import ExperimentState, TrialState, evolve_trial
 from ledger.streams import Subject, trial_stream
 
 _head_decoder = msgspec.msgpack.Decoder(Head)
@@ -194,32 +205,61 @@ class LmdbView:
         positions = self.positions(stream_key(stream))
         return self.records_at([positions[version - 1]])[0] if 1 <= version <= len(positions) else None
 
-    def first_ready(self, experiment_id: UUID) -> TrialState | None:
-        first = next(self.scan(queue_prefix(experiment_id, READY)), None)
-        keys = [key for key, _ in self._due(experiment_id)] + ([first[0]] if first else [])
-        return min((self._job(experiment_id, key) for key in keys), key=claim_order, default=None)
+    def ready(
+        self, experiment_id: UUID, worker: str = "", *, after: TrialState | None = None, limit: int = 1
+    ) -> list[TrialState]:
+        start = b"" if after is None else order_key(after)
+        due = [self.job(experiment_id, trial_of(key)) for key in self.due(experiment_id)]
+        waited = [order for state in due if state.assigned_to in ("", worker) and (order := order_key(state)) > start]
+        # As many of each as are wanted of all: one, mostly, and then this is cheaper than to merge.
+        queues = [islice(self._orders(prefix, start), limit) for prefix in ready_prefixes(experiment_id, worker)]
+        return [self.job(experiment_id, trial_of(order)) for order in sorted(chain(waited, *queues))[:limit]]
 
-    def _due(self, experiment_id: UUID) -> Iterator[tuple[bytes, bytes]]:
-        """Iterate over the trials that waited for a time which has come."""
-        for key, content in self.scan(queue_prefix(experiment_id, WAITING)):
+    def _orders(self, prefix: bytes, start: bytes) -> Iterator[bytes]:
+        """Iterate over what stands in a queue of the ready, after one place."""
+        for key in self._keys_from(prefix, prefix + start):
+            if order_of(key) != start:
+                yield order_of(key)
+
+    def _keys_from(self, prefix: bytes, start: bytes) -> Iterator[bytes]:
+        """Iterate over tested keys with the prefix, from one on."""
+        cursor = self._txn.cursor()
+        found = cursor.set_range(start)
+        while found and (key := cursor.key()).startswith(prefix):
+            self._checks.open(key, cursor.value())
+            yield key
+            found = cursor.next()
+
+    def due(self, experiment_id: UUID) -> Iterator[bytes]:
+        """Iterate over the keys of trials that waited for a time which has come."""
+        for key, _ in self.scan(queue_prefix(experiment_id, WAITING)):
             if time_of(key) > self.now:
                 return
-            yield key, content
+            yield key
+
+    def next_due(self, experiment_id: UUID) -> int | None:
+        moments = []
+        for queue, begin in ((WAITING, self.now + 1), (LEASED, self.now)):
+            first = next(self._keys_from(queue_prefix(experiment_id, queue), timed_prefix(experiment_id, queue, begin)), None)
+            if first is not None:
+                moments.append(time_of(first) + (queue == LEASED))  # a lease has run out after its deadline
+        return min(moments, default=None)
 
     def expired(self, experiment_id: UUID, limit: int) -> list[TrialState]:
         late: list[TrialState] = []
         for key, _ in self.scan(queue_prefix(experiment_id, LEASED)):
             if time_of(key) >= self.now or len(late) == limit:
                 break
-            late.append(self._job(experiment_id, key))
+            late.append(self.job(experiment_id, trial_of(key)))
         return late
 
     def first_leased(self, experiment_id: UUID) -> TrialState | None:
         first = next(self.scan(queue_prefix(experiment_id, LEASED)), None)
-        return None if first is None else self._job(experiment_id, first[0])
+        return None if first is None else self.job(experiment_id, trial_of(first[0]))
 
-    def _job(self, experiment_id: UUID, key: bytes) -> TrialState:
-        state = self.trial(experiment_id, trial_of(key))
+    def job(self, experiment_id: UUID, trial_id: int) -> TrialState:
+        """Return a trial that the index of jobs names."""
+        state = self.trial(experiment_id, trial_id)
         if state is None:
-            raise Corrupted(f"the index 'jobs' names trial {trial_of(key)} of experiment {experiment_id}, which does not exist.")
+            raise Corrupted(f"the index 'jobs' names trial {trial_id} of experiment {experiment_id}, which does not exist.")
         return state

@@ -21,7 +21,7 @@ OK, NO, USAGE, NOT_OPENED, REFUSED, CORRUPTED, NOT_WRITTEN, INTERRUPTED = 0, 1, 
 _EXIT_CODES = """\b
 Exit codes:
   0    done (also when the reader of the output stops reading)
-  1    the ledger's answer is no: verify found damage, doctor a problem, the demo could not finish
+  1    the ledger's answer is no: nothing to claim, verify found damage, doctor a problem, the demo could not finish
   2    wrong usage, or a value that cannot be
   3    the ledger could not be opened
   4    refused: no such experiment or trial, or its state forbids it
@@ -37,6 +37,7 @@ Example:
 #: The order of the commands in --help: first what a newcomer needs; those not listed come after.
 _ORDER = (
     "demo", "init", "info", "experiments", "trials", "show", "history", "diff", "tail",
+    "claim", "finish", "release", "requeue", "cancel", "pause",
     "note", "tag", "amend", "delete", "seal", "redact", "verify", "checkpoint",
     "export", "import", "merge", "backup", "restore", "compact", "doctor",
 )  # fmt: skip

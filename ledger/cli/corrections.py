@@ -64,9 +64,9 @@ def amend(
         raise typer.BadParameter("results, parameters, labels and statuses are those of a trial.", param_hint="'TRIAL'")
     if not of_trial and not notes:
         raise typer.BadParameter("there is nothing to amend: give --result, --withdraw, --config, --label, --status or --note.")
-    texts = [(_version(name), text) for name, text in _split(notes, "--note")]
+    texts = [(_version(name), text) for name, text in split_pairs(notes, "--note")]
     with open_book(path) as book:
-        thing = _find(book, experiment, trial)
+        thing = find_thing(book, experiment, trial)
         done = []
         if isinstance(thing, Trial) and of_trial:
             state = thing.state
@@ -77,10 +77,11 @@ def amend(
                 )
             )  # fmt: skip
         done += [thing.amend_note(version, text, reason=reason) for version, text in texts]
-    _print(done, form)
+    print_appended(done, form)
 
 
-def _split(pairs: Pairs, option: str) -> Iterator[tuple[str, str]]:
+def split_pairs(pairs: Pairs, option: str) -> Iterator[tuple[str, str]]:
+    """Yield names and texts of what was given as NAME=VALUE; raises BadParameter for what is none."""
     for pair in pairs or []:
         name, separator, text = check_text(pair, f"the value of {option}").partition("=")
         if not separator or not name:
@@ -97,15 +98,16 @@ def _version(text: str) -> int:
 def _values(pairs: Pairs, option: str, known: dict[str, Any]) -> dict[str, Any]:
     """Return values as typed; a whole number in place of a float is one."""
     values = {}
-    for name, text in _split(pairs, option):
-        value = _value(text)
+    for name, text in split_pairs(pairs, option):
+        value = value_of(text)
         if type(value) is int and type(known.get(name)) is float:
             value = float(value)
         values[name] = value
     return values
 
 
-def _value(text: str) -> Any:
+def value_of(text: str) -> Any:
+    """Return the value that is typed: JSON, and a text where it is none."""
     if text in ("nan", "inf", "-inf", "NaN", "Infinity", "-Infinity"):
         return float(text)
     try:
@@ -209,15 +211,15 @@ def delete(
         if undo and trial is None:
             done = book.get_experiment(check_text(experiment, "the experiment's name"), deleted=True).restore(name, reason=reason)
         elif undo:
-            done = _find(book, experiment, None).trial(trial, deleted=True).restore(reason)
+            done = find_thing(book, experiment, None).trial(trial, deleted=True).restore(reason)
         else:
             try:
-                done = _find(book, experiment, trial).delete(reason)
+                done = find_thing(book, experiment, trial).delete(reason)
             except (UnknownExperiment, UnknownTrial):
                 if not missing_ok:
                     raise
                 done = None
-    _print([] if done is None else [done], form)
+    print_appended([] if done is None else [done], form)
 
 
 # --------------------------------------------------------------------------------------------------------------- seal
@@ -236,9 +238,9 @@ def seal(
     Nothing more is recorded of it or its trials until it is unsealed, with --undo and a reason.
     """
     with open_book(path) as book:
-        found = _find(book, experiment, None)
+        found = find_thing(book, experiment, None)
         done = found.unseal(reason or "") if undo else found.seal(reason)
-    _print([done], form)
+    print_appended([done], form)
 
 
 # ---------------------------------------------------------------------------------------------------------- note, tag
@@ -254,8 +256,8 @@ def note(
 ) -> None:
     """Add a remark to an experiment or a trial."""
     with open_book(path) as book:
-        done = book.log.append([NoteAdded(text)], stream=_find(book, experiment, trial).stream)
-    _print([done], form)
+        done = book.log.append([NoteAdded(text)], stream=find_thing(book, experiment, trial).stream)
+    print_appended([done], form)
 
 
 @command("ledger tag runs.ledger sqlite-tuning 7 --add baseline --remove draft")
@@ -271,20 +273,20 @@ def tag(
     if not add and not remove:
         raise typer.BadParameter("give --add or --remove.")
     with open_book(path) as book:
-        done = book.log.append([TagsChanged(add or [], remove or [])], stream=_find(book, experiment, trial).stream)
-    _print([done], form)
+        done = book.log.append([TagsChanged(add or [], remove or [])], stream=find_thing(book, experiment, trial).stream)
+    print_appended([done], form)
 
 
 # ------------------------------------------------------------------------------------------------------------- common
 
 
-def _find(book: Ledger, experiment: str, trial: int | None) -> Any:
+def find_thing(book: Ledger, experiment: str, trial: int | None) -> Any:
     """Return the handle of an experiment or one of its trials."""
     found: Experiment = book.get_experiment(check_text(experiment, "the experiment's name"))
     return found if trial is None else found.trial(trial)
 
 
-def _print(appended: Iterable[Appended], form: ObjectFormat) -> None:
+def print_appended(appended: Iterable[Appended], form: ObjectFormat) -> None:
     """Say what was recorded: a line an event, or one object."""
     events = [(item.position + i, *pair) for item in appended for i, pair in enumerate(item.events)]
     if form is ObjectFormat.JSON:

@@ -6,7 +6,7 @@ import sys
 import warnings
 from typing import Any
 
-from ledger.cli import audit, care, corrections, demo, diff, history, info, records, tables, transfer, upkeep
+from ledger.cli import audit, care, claiming, corrections, demo, diff, history, info, records, tables, transfer, upkeep
 from ledger.cli.app import app, program_name
 from ledger.cli.output import printable
 
@@ -14,6 +14,7 @@ __all__ = [
     "app",
     "audit",
     "care",
+    "claiming",
     "corrections",
     "demo",
     "diff",

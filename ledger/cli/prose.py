@@ -7,62 +7,49 @@ formats for programs have all of it.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping, Sequence
-from typing import Any, NamedTuple, cast
-
-import msgspec
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any
 
 from ledger import events as ev
-from ledger.cli.output import plain, printable, shown, shown_time
-from ledger.registry import Event, UnknownEvent
+from ledger.cli.output import printable, shown, shown_time
+from ledger.cli.phrases import (
+    LONGEST_TEXT,
+    NOTHING,
+    Setting,
+    aims_of,
+    called,
+    content_of,
+    count_of,
+    cut,
+    listed,
+    names_text,
+    of,
+    on,
+    quoted,
+    value_text,
+    version_text,
+    with_values,
+)
+from ledger.registry import Event
 from ledger.status import ExperimentState, TrialState
 from ledger.telemetry import point_rows
-
-_LONGEST_VALUE = 80
-_LONGEST_TEXT = 400
-_MOST_PAIRS = 20
-_NOTHING: Mapping[str, Any] = {}
-
-
-def _nothing_before() -> None:
-    return None
-
-
-def _unknown(version: int) -> None:
-    return None
-
-
-class Setting(NamedTuple):
-    """What a sentence needs beside the event.
-
-    ``it`` is whom the event is about, as the sentence should call them. ``before`` gives their state before the event,
-    ``note`` the text of a note of theirs by its version, ``place`` the position of a version of theirs, ``call`` the name of
-    another stream; each is asked when needed.
-    """
-
-    it: str
-    actor: str = ""
-    before: Callable[[], ExperimentState | TrialState | None] = _nothing_before
-    note: Callable[[int], str | None] = _unknown
-    place: Callable[[int], int | None] = _unknown
-    call: Callable[[str], str] = printable
-    is_redacted: bool = False
 
 
 def predicate(event: Event, type_name: str, setting: Setting) -> str:
     """Return what the actor did, to follow their name in a sentence.
 
+    >>> import ledger
     >>> predicate(ev.TrialCompleted({"latency_ms": 1.9}, attempt=1), "TrialCompleted", Setting("trial 1"))
     'completed trial 1 with latency_ms=1.9'
-    >>> predicate(UnknownEvent("PhotoTaken", 1, {"iso": 100}), "PhotoTaken", Setting("the stream camera"))
+    >>> predicate(ledger.UnknownEvent("PhotoTaken", 1, {"iso": 100}), "PhotoTaken", Setting("the stream camera"))
     'recorded a PhotoTaken in the stream camera: iso=100'
     """
     say = SENTENCES.get(type(event))
     if say is not None:
         return str(say(event, setting))
     article = "an" if type_name[:1] in "AEIOU" else "a"
-    said = f"recorded {article} {printable(type_name)}{_on(setting.it)}"
-    content = _content(event)
+    said = f"recorded {article} {printable(type_name)}{on(setting.it)}"
+    content = content_of(event)
     return said if setting.is_redacted or not content else f"{said}: {content}"
 
 
@@ -76,86 +63,6 @@ def because(reason: str | None) -> str:
     return f", because {text}" if text else ""
 
 
-# ------------------------------------------------------------------------------------------------------------- phrases
-
-
-def listed(values: Mapping[Any, Any]) -> str:
-    """Return a dict as the words of a sentence.
-
-    >>> listed({"cache_mb": 64, "journal": "wal", "fsync": None})
-    'cache_mb=64, journal=wal, fsync=None'
-    """
-    pairs = [f"{printable(str(key))}={value_text(value)}" for key, value in list(values.items())[:_MOST_PAIRS]]
-    if len(values) > _MOST_PAIRS:
-        pairs.append(f"and {len(values) - _MOST_PAIRS} more")
-    return ", ".join(pairs)
-
-
-def value_text(value: Any) -> str:
-    """Return one value as the word of a sentence, cut when it is long.
-
-    >>> value_text(None), value_text(""), value_text(True), value_text("a b")
-    ('None', "''", 'yes', 'a b')
-    """
-    return _cut(shown(value), _LONGEST_VALUE) or repr(value)
-
-
-def _cut(text: str, longest: int) -> str:
-    return text if len(text) <= longest else text[: longest - 1] + "…"
-
-
-def quoted(text: str) -> str:
-    """Return a text in quotation marks, on one line."""
-    return f'"{_cut(printable(text), _LONGEST_TEXT)}"'
-
-
-def _with(values: Mapping[Any, Any]) -> str:
-    return f" with {listed(values)}" if values else ""
-
-
-def _names(names: Iterable[str]) -> str:
-    return ", ".join(printable(str(name)) for name in names)
-
-
-def _on(it: str) -> str:
-    """Return where something was put; ``it`` has been named before, and need not be again."""
-    return "" if it == "it" else f" in {it}" if it.startswith("the stream ") else f" on {it}"
-
-
-def _of(it: str) -> str:
-    return "" if it == "it" else f" of {it}"
-
-
-def _version(version: int, setting: Setting) -> str:
-    position = setting.place(version)
-    return f"of version {version}" + ("" if position is None else f" (position {position})")
-
-
-def _count(number: int, what: str) -> str:
-    return f"{number:,} {what}" + ("" if number == 1 else "s")
-
-
-def _content(event: Event) -> str:
-    data = plain(event)
-    if isinstance(event, UnknownEvent) or not isinstance(data, dict):
-        return listed(data) if isinstance(data, dict) else "" if data is None else value_text(data)
-    defaults = {field.name: field.default for field in msgspec.structs.fields(cast("Any", event))}
-    return listed({name: value for name, value in data.items() if value not in (defaults[name], "", [], {}, None)})
-
-
-def _objectives(objectives: Mapping[str, str], bounds: Mapping[str, Any]) -> str:
-    said = []
-    for name in [*objectives, *(name for name in bounds if name not in objectives)]:
-        aim = {"min": "minimize ", "max": "maximize "}.get(objectives.get(name, ""), "keep ")
-        within = f" within {bounds[name]}" if name in bounds else ""
-        said.append(f"{aim}{printable(name)}{within}")
-    return " and ".join(said)
-
-
-def _parents(parents: Sequence[str], setting: Setting) -> str:
-    return ", ".join(setting.call(parent) for parent in parents)
-
-
 # ------------------------------------------------------------------------------------------------------------- both
 
 
@@ -164,25 +71,25 @@ def _attributes_set(event: ev.AttributesSet, setting: Setting) -> str:
     kept = {key: value for key, value in event.attributes.items() if value is not None}
     gone = [key for key in event.attributes if key not in kept]
     said = [f"set {listed(kept)}"] if kept else []
-    said += [f"removed the attribute{'s'[: len(gone) - 1]} {_names(gone)}"] if gone else []
-    return f"{' and '.join(said) or 'changed attributes'}{_on(setting.it)}{space}"
+    said += [f"removed the attribute{'s'[: len(gone) - 1]} {names_text(gone)}"] if gone else []
+    return f"{' and '.join(said) or 'changed attributes'}{on(setting.it)}{space}"
 
 
 def _tags_changed(event: ev.TagsChanged, setting: Setting) -> str:
-    said = [f"tagged {setting.it} with {_names(event.added)}"] if event.added else []
-    said += [f"took the tag{'s'[: len(event.removed) - 1]} {_names(event.removed)} off {setting.it}"] if event.removed else []
+    said = [f"tagged {setting.it} with {names_text(event.added)}"] if event.added else []
+    said += [f"took the tag{'s'[: len(event.removed) - 1]} {names_text(event.removed)} off {setting.it}"] if event.removed else []
     return " and ".join(said) or f"changed the tags of {setting.it}"
 
 
 def _note_added(event: ev.NoteAdded, setting: Setting) -> str:
-    return f"noted{_on(setting.it)}: {quoted(event.text)}" if event.text else f"wrote a note{_on(setting.it)}"
+    return f"noted{on(setting.it)}: {quoted(event.text)}" if event.text else f"wrote a note{on(setting.it)}"
 
 
 def _note_amended(event: ev.NoteAmended, setting: Setting) -> str:
     before = setting.note(event.version)
     old = f" from {quoted(before)}" if before else ""
     new = f" to {quoted(event.text)}" if event.text or not setting.is_redacted else ""
-    return f"amended the note {_version(event.version, setting)}{_on(setting.it)}{old}{new}"
+    return f"amended the note {version_text(event.version, setting)}{on(setting.it)}{old}{new}"
 
 
 def _environment_captured(event: ev.EnvironmentCaptured, setting: Setting) -> str:
@@ -191,7 +98,7 @@ def _environment_captured(event: ev.EnvironmentCaptured, setting: Setting) -> st
 
 
 def _parents_set(event: ev.ParentsSet, setting: Setting) -> str:
-    came = f"came from {_parents(event.parents, setting)}" if event.parents else "came from no other"
+    came = f"came from {called(event.parents, setting)}" if event.parents else "came from no other"
     return f"recorded that {setting.it} {came}"
 
 
@@ -199,10 +106,10 @@ def _parents_set(event: ev.ParentsSet, setting: Setting) -> str:
 
 
 def _experiment_created(event: ev.ExperimentCreated, setting: Setting) -> str:
-    aims = _objectives(event.objectives, event.bounds)
+    aims = aims_of(event.objectives, event.bounds)
     return (
         f"created the experiment {printable(event.name)}" + (f" to {aims}" if aims else "")
-        + (f", from {_parents(event.parents, setting)}" if event.parents else "")
+        + (f", from {called(event.parents, setting)}" if event.parents else "")
         + (f": {quoted(event.description)}" if event.description else "")
     )  # fmt: skip
 
@@ -221,10 +128,10 @@ def _experiment_described(event: ev.ExperimentDescribed, setting: Setting) -> st
 
 def _objectives_changed(event: ev.ObjectivesChanged, setting: Setting) -> str:
     before = setting.before()
-    old = _objectives(before.objectives, before.bounds) if isinstance(before, ExperimentState) else ""
+    old = aims_of(before.objectives, before.bounds) if isinstance(before, ExperimentState) else ""
     if setting.is_redacted:
         return f"changed the aims of {setting.it}"
-    aims = _objectives(event.objectives, event.bounds) or "nothing"
+    aims = aims_of(event.objectives, event.bounds) or "nothing"
     return f"changed the aims of {setting.it}" + (f" from {old}" if old else "") + f" to {aims}"
 
 
@@ -238,10 +145,12 @@ def _experiment_restored(event: ev.ExperimentRestored, setting: Setting) -> str:
 def _trial_created(event: ev.TrialCreated, setting: Setting) -> str:
     details = [f"priority {event.priority}"] if event.priority else []
     details += [f"not before {shown_time(event.scheduled_at)}"] if event.scheduled_at is not None else []
-    details += [f"{_count(event.max_attempts, 'attempt')} at most"] if event.max_attempts != 3 else []
+    details += [f"{count_of(event.max_attempts, 'attempt')} at most"] if event.max_attempts != 3 else []
     details += [f"labelled {printable(event.label)}"] if event.label else []
     details += [f"in the group {printable(event.group)}"] if event.group else []
-    details += [f"from {_parents(event.parents, setting)}"] if event.parents else []
+    details += [f"from {called(event.parents, setting)}"] if event.parents else []
+    details += [f"for {printable(event.assigned_to)} alone"] if event.assigned_to else []
+    details += [f"after {called(event.depends_on, setting)}"] if event.depends_on else []
     arms = [f"{listed(arm.config) or 'nothing'} (weight {arm.weight:g})" for arm in event.arms]
     given = [*([listed(event.config)] if event.config else []), *([f"the arms {'; '.join(arms)}"] if arms else [])]
     return f"created {setting.it}" + (f" with {' and '.join(given)}" if given else "") + _in_brackets(details)
@@ -249,6 +158,12 @@ def _trial_created(event: ev.TrialCreated, setting: Setting) -> str:
 
 def _in_brackets(details: Sequence[str]) -> str:
     return f" ({', '.join(details)})" if details else ""
+
+
+def _trial_assigned(event: ev.TrialAssigned, setting: Setting) -> str:
+    return (
+        f"assigned {setting.it} to {printable(event.assigned_to)}" if event.assigned_to else f"let any worker have {setting.it}"
+    )
 
 
 def _trial_claimed(event: ev.TrialClaimed, setting: Setting) -> str:
@@ -266,20 +181,20 @@ def _trial_lost(event: ev.TrialLost, setting: Setting) -> str:
 
 def _trial_failed(event: ev.TrialFailed, setting: Setting) -> str:
     error = event.error
-    said = "" if error is None else _cut(printable(f"{error.type}: {error.message}".strip(": ")), _LONGEST_TEXT)
-    return f"recorded that {setting.it} failed{_with(event.results)}" + (f": {said}" if said else "")
+    said = "" if error is None else cut(printable(f"{error.type}: {error.message}".strip(": ")), LONGEST_TEXT)
+    return f"recorded that {setting.it} failed{with_values(event.results)}" + (f": {said}" if said else "")
 
 
 def _status_forced(event: ev.StatusForced, setting: Setting) -> str:
     before = setting.before()
     old = f" from {before.status}" if isinstance(before, TrialState) else ""
-    return f"forced the status of {setting.it}{old} to {printable(event.status)}{_with(event.results)}"
+    return f"forced the status of {setting.it}{old} to {printable(event.status)}{with_values(event.results)}"
 
 
 def _late_result(event: ev.LateResultReceived, setting: Setting) -> str:
     return (
-        f"reported too late on {setting.it}, as {printable(event.status)} of attempt {event.attempt}{_with(event.results)}; "
-        "it is kept, and does not count"
+        f"reported too late on {setting.it}, as {printable(event.status)} of attempt {event.attempt}"
+        f"{with_values(event.results)}; it is kept, and does not count"
     )
 
 
@@ -287,14 +202,14 @@ def _points_logged(what: str) -> Callable[[Any, Setting], str]:
     def say(event: ev.MetricsLogged | ev.TelemetryLogged, setting: Setting) -> str:
         rows = point_rows(event)
         if not rows:
-            return f"logged {what}{_of(setting.it)}"
+            return f"logged {what}{of(setting.it)}"
         last = {name: value for name, _, _, value in rows}
         steps = [step for _, step, _, _ in rows if step is not None]
         at = f" at step {shown(steps[-1])}" if steps else ""
         of_many = (
-            f", the last of {_count(sum(len(part.times) for part in event.points), 'point')}" if len(rows) > len(last) else ""
+            f", the last of {count_of(sum(len(part.times) for part in event.points), 'point')}" if len(rows) > len(last) else ""
         )
-        return f"logged {listed(last)}{at}{_of(setting.it)}{of_many}"
+        return f"logged {listed(last)}{at}{of(setting.it)}{of_many}"
 
     return say
 
@@ -310,13 +225,13 @@ def _trial_grouped(event: ev.TrialGrouped, setting: Setting) -> str:
 def _trial_amended(event: ev.TrialAmended, setting: Setting) -> str:
     before = setting.before()
     known = before if isinstance(before, TrialState) else None
-    results, config = (known.results, known.config) if known else (_NOTHING, _NOTHING)
+    results, config = (known.results, known.config) if known else (NOTHING, NOTHING)
     changes = [_changed(f"result {printable(name)}", results, name, value) for name, value in event.results.items()]
     changes += [_changed(f"parameter {printable(name)}", config, name, value) for name, value in event.config.items()]
     if event.label is not None:
-        changes.append(_changed("the label", {"label": known.label} if known and known.label else _NOTHING, "label", event.label))
+        changes.append(_changed("the label", {"label": known.label} if known and known.label else NOTHING, "label", event.label))
     if event.status is not None:
-        changes.append(_changed("the status", {"status": str(known.status)} if known else _NOTHING, "status", event.status))
+        changes.append(_changed("the status", {"status": str(known.status)} if known else NOTHING, "status", event.status))
     gone = [printable(name) + (f" ({value_text(results[name])})" if name in results else "") for name in event.withdrawn]
     withdrawn = [f"withdrew the result{'s'[: len(gone) - 1]} {', '.join(gone)}"] if gone else []
     if setting.it == "it":
@@ -334,14 +249,14 @@ def _changed(what: str, before: Mapping[str, Any], name: str, value: Any) -> str
 
 
 def _payload_redacted(event: ev.PayloadRedacted, setting: Setting) -> str:
-    return f"redacted the {printable(event.type)} {_version(event.version, setting)}{_of(setting.it)}"
+    return f"redacted the {printable(event.type)} {version_text(event.version, setting)}{of(setting.it)}"
 
 
 def _experiments_merged(event: ev.ExperimentsMerged, setting: Setting) -> str:
     renamed = [f"{printable(old)} (now {printable(new)})" for old, new in event.renamed.items()]
     also = f", renaming {', '.join(renamed)}" if renamed else ""
-    of = f" of {_count(len(event.experiments), 'experiment')}" if event.experiments else ""
-    return f"merged {_count(event.records, 'record')}{of} from the ledger {printable(event.source)}{also}"
+    of = f" of {count_of(len(event.experiments), 'experiment')}" if event.experiments else ""
+    return f"merged {count_of(event.records, 'record')}{of} from the ledger {printable(event.source)}{also}"
 
 
 def _clock_skewed(event: ev.ClockSkewed, setting: Setting) -> str:
@@ -360,26 +275,29 @@ SENTENCES: dict[type[Event], Callable[[Any, Setting], str]] = {
     ev.ExperimentRenamed: _experiment_renamed,
     ev.ExperimentDescribed: _experiment_described,
     ev.ObjectivesChanged: _objectives_changed,
+    ev.ExperimentPaused: lambda event, setting: f"paused {setting.it}: no trial is handed out",
+    ev.ExperimentResumed: lambda event, setting: f"resumed {setting.it}",
     ev.ExperimentSealed: lambda event, setting: f"sealed {setting.it}, which is read-only from here on",
     ev.ExperimentUnsealed: lambda event, setting: f"unsealed {setting.it}",
     ev.ExperimentDeleted: lambda event, setting: f"deleted {setting.it} and its trials",
     ev.ExperimentRestored: _experiment_restored,
     ev.TrialCreated: _trial_created,
     ev.TrialConfigured: lambda event, setting: f"added {listed(event.parameters) or 'parameters'} to the config of {setting.it}",
+    ev.TrialAssigned: _trial_assigned,
     ev.TrialClaimed: _trial_claimed,
     ev.LeaseRenewed: lambda event, setting: f"renewed the lease of {setting.it} until {shown_time(event.deadline)}",
     ev.TrialReleased: lambda event, setting: f"handed {setting.it} back unfinished (attempt {event.attempt})",
     ev.TrialLost: _trial_lost,
     ev.TrialRequeued: lambda event, setting: f"put {setting.it} back in the queue",
     ev.TrialStarted: lambda event, setting: f"started {setting.it}",
-    ev.TrialCompleted: lambda event, setting: f"completed {setting.it}{_with(event.results)}",
+    ev.TrialCompleted: lambda event, setting: f"completed {setting.it}{with_values(event.results)}",
     ev.TrialFailed: _trial_failed,
-    ev.TrialPruned: lambda event, setting: f"stopped {setting.it} early{_with(event.results)}",
+    ev.TrialPruned: lambda event, setting: f"stopped {setting.it} early{with_values(event.results)}",
     ev.TrialCanceled: lambda event, setting: f"canceled {setting.it}",
-    ev.TrialTimedOut: lambda event, setting: f"stopped {setting.it}, which took too long{_with(event.results)}",
+    ev.TrialTimedOut: lambda event, setting: f"stopped {setting.it}, which took too long{with_values(event.results)}",
     ev.TrialAbandoned: lambda event, setting: f"abandoned {setting.it}",
     ev.StatusForced: _status_forced,
-    ev.ResultsReported: lambda event, setting: f"reported {listed(event.results) or 'results'}{_of(setting.it)}",
+    ev.ResultsReported: lambda event, setting: f"reported {listed(event.results) or 'results'}{of(setting.it)}",
     ev.LateResultReceived: _late_result,
     ev.MetricsLogged: _points_logged("metrics"),
     ev.TelemetryLogged: _points_logged("telemetry"),

@@ -38,6 +38,7 @@ from ledger.cli.output import (
     shown,
     shown_time,
 )
+from ledger.dependencies import standing
 from ledger.events import EnvironmentCaptured
 from ledger.experiment import Experiment
 from ledger.records import Record, iso_nanoseconds, to_nanoseconds
@@ -48,7 +49,7 @@ from ledger.trial import Trial
 from ledger.values import to_json
 
 _LAST = 10
-_TIMES = ("created_at", "started_at", "ended_at", "scheduled_at", "deadline", "sealed_at", "deleted_at")
+_TIMES = ("created_at", "started_at", "ended_at", "scheduled_at", "deadline", "paused_at", "sealed_at", "deleted_at")
 _AMENDABLE = ("status", "config", "results", "label")
 
 
@@ -82,8 +83,9 @@ def _state_json(state: ExperimentState | TrialState) -> dict[str, Any]:
     for name in ("id", "experiment_id"):
         if isinstance(fields.get(name), UUID):
             fields[name] = str(fields[name])
-    for name in ("tags", "parents"):
-        fields[name] = list(fields[name])
+    for name in ("tags", "parents", "depends_on"):
+        if name in fields:
+            fields[name] = list(fields[name])
     result: dict[str, Any] = to_json(fields)
     return result
 
@@ -114,6 +116,7 @@ def _show_experiment(book: Ledger, state: ExperimentState, form: ObjectFormat) -
             ("id", str(state.id)),
             ("description", state.description),
             ("created", shown_time(state.created_at)),
+            ("paused", shown_time(state.paused_at)),
             ("sealed", shown_time(state.sealed_at)),
             ("deleted", shown_time(state.deleted_at)),
             *flattened("objective", _objectives(state)),
@@ -145,7 +148,8 @@ def _as_recorded(book: Ledger, state: TrialState) -> TrialState | None:
 
 
 def _show_trial(book: Ledger, experiment: ExperimentState, state: TrialState, form: ObjectFormat) -> None:
-    notes = Trial(Experiment(book, experiment.id), state.id).notes()
+    trial = Trial(Experiment(book, experiment.id), state.id)
+    notes = trial.notes()
     environment = _environment(_environments(book, state.stream)) or _environment(_environments(book, experiment.stream))
     first = _as_recorded(book, state)
     if form is ObjectFormat.JSON:
@@ -153,6 +157,7 @@ def _show_trial(book: Ledger, experiment: ExperimentState, state: TrialState, fo
         if recorded is not None and first is not None:
             recorded["status"] = str(first.status)
         more = {"as_recorded": recorded, "environment": to_json(environment), "notes": _notes_json(notes)}
+        more["waits_for"] = trial.waits_for
         print_json_line({**_state_json(state), **more})
         return
     names = Names(book)
@@ -169,6 +174,9 @@ def _show_trial(book: Ledger, experiment: ExperimentState, state: TrialState, fo
             ("worker", state.worker),
             ("lease ends", shown_time(state.deadline)),
             ("priority", state.priority or None),
+            ("assigned to", state.assigned_to),
+            ("depends on", ", ".join(summary.subject_text(stream, names) for stream in state.depends_on)),
+            ("waits for", ", ".join(_waited_for(book, stream, names) for stream in trial.waits_for)),
             ("group", state.group),
             ("parents", ", ".join(summary.subject_text(parent, names) for parent in state.parents)),
             ("tags", ", ".join(state.tags)),
@@ -182,6 +190,12 @@ def _show_trial(book: Ledger, experiment: ExperimentState, state: TrialState, fo
         print()
         for line in state.error.traceback.rstrip().splitlines():
             console().print(printable(line), soft_wrap=True)
+
+
+def _waited_for(book: Ledger, stream: str, names: Names) -> str:
+    """Return a dependency that has not SUCCEEDED, with what is the matter."""
+    with book.log.backend.view() as view:
+        return f"{summary.subject_text(stream, names)} ({standing(stream, view.trial)})"
 
 
 def _stand(state: TrialState, first: TrialState | None) -> Iterator[tuple[str, Any]]:

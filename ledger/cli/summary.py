@@ -80,7 +80,7 @@ def _summary(event: Any) -> str | None:
         case ev.ObjectivesChanged(objectives, bounds):
             return f"{pairs(objectives)} {_bounds(bounds)}"
         case ev.TrialCreated(config, arms):
-            more = {"label": event.label, "group": event.group}
+            more = {"label": event.label, "group": event.group, "assigned_to": event.assigned_to}
             given = pairs(config) or (f"{len(arms)} arms" if arms else "")
             return f"{given} {pairs({name: text for name, text in more.items() if text})}"
         case ev.TrialConfigured(values) | ev.TrialCompleted(values) | ev.TrialPruned(values) | ev.TrialTimedOut(values):

@@ -3,10 +3,10 @@
 Past tense, one fact each. What a type means for the state of an experiment or a trial is said in ``ledger.state``,
 once. Fields left at their default are not stored, so a new optional field needs no new schema version.
 
-Experiments:  ExperimentCreated ExperimentRenamed ExperimentDescribed ObjectivesChanged ExperimentSealed
-              ExperimentUnsealed ExperimentDeleted ExperimentRestored
-Trials:       TrialCreated TrialConfigured TrialClaimed LeaseRenewed TrialReleased TrialLost TrialRequeued TrialStarted
-              TrialCompleted TrialFailed TrialPruned TrialCanceled TrialTimedOut TrialAbandoned StatusForced
+Experiments:  ExperimentCreated ExperimentRenamed ExperimentDescribed ObjectivesChanged ExperimentPaused
+              ExperimentResumed ExperimentSealed ExperimentUnsealed ExperimentDeleted ExperimentRestored
+Trials:       TrialCreated TrialConfigured TrialAssigned TrialClaimed LeaseRenewed TrialReleased TrialLost TrialRequeued
+              TrialStarted TrialCompleted TrialFailed TrialPruned TrialCanceled TrialTimedOut TrialAbandoned StatusForced
               ResultsReported LateResultReceived MetricsLogged TelemetryLogged TrialGrouped TrialAmended TrialDeleted
               TrialRestored
 Both:         AttributesSet TagsChanged NoteAdded NoteAmended EnvironmentCaptured ParentsSet
@@ -21,8 +21,10 @@ from ledger.events.experiments import (
     ExperimentCreated,
     ExperimentDeleted,
     ExperimentDescribed,
+    ExperimentPaused,
     ExperimentRenamed,
     ExperimentRestored,
+    ExperimentResumed,
     ExperimentSealed,
     ExperimentUnsealed,
     ObjectivesChanged,
@@ -36,6 +38,7 @@ from ledger.events.trials import (
     TelemetryLogged,
     TrialAbandoned,
     TrialAmended,
+    TrialAssigned,
     TrialCanceled,
     TrialClaimed,
     TrialCompleted,
@@ -57,12 +60,13 @@ from ledger.registry import find_type
 
 __all__ = [
     "Arm", "AttributesSet", "Bounds", "ClockSkewed", "EnvironmentCaptured", "ErrorInfo", "ExperimentCreated",
-    "ExperimentDeleted", "ExperimentDescribed", "ExperimentRenamed", "ExperimentRestored", "ExperimentSealed",
-    "ExperimentUnsealed", "ExperimentsMerged", "LateResultReceived", "LeaseRenewed", "MetricsLogged", "NoteAdded",
-    "NoteAmended", "ObjectivesChanged", "ParentsSet", "PayloadRedacted", "Points", "ResultsReported", "StatusForced",
-    "TagsChanged", "TelemetryLogged", "TrialAbandoned", "TrialAmended", "TrialCanceled", "TrialClaimed", "TrialCompleted",
-    "TrialConfigured", "TrialCreated", "TrialDeleted", "TrialFailed", "TrialGrouped", "TrialLost", "TrialPruned",
-    "TrialReleased", "TrialRequeued", "TrialRestored", "TrialStarted", "TrialTimedOut",
+    "ExperimentDeleted", "ExperimentDescribed", "ExperimentPaused", "ExperimentRenamed", "ExperimentRestored",
+    "ExperimentResumed", "ExperimentSealed", "ExperimentUnsealed", "ExperimentsMerged", "LateResultReceived", "LeaseRenewed",
+    "MetricsLogged", "NoteAdded", "NoteAmended", "ObjectivesChanged", "ParentsSet", "PayloadRedacted", "Points",
+    "ResultsReported", "StatusForced", "TagsChanged", "TelemetryLogged", "TrialAbandoned", "TrialAmended", "TrialAssigned",
+    "TrialCanceled", "TrialClaimed", "TrialCompleted", "TrialConfigured", "TrialCreated", "TrialDeleted", "TrialFailed",
+    "TrialGrouped", "TrialLost", "TrialPruned", "TrialReleased", "TrialRequeued", "TrialRestored", "TrialStarted",
+    "TrialTimedOut",
 ]  # fmt: skip
 
 #: Names of the types above: the package knows what they mean for the state of an experiment or trial.

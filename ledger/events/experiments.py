@@ -62,6 +62,24 @@ class ObjectivesChanged(Event, omit_defaults=True):
 
 
 @event
+class ExperimentPaused(Event, omit_defaults=True):
+    """No trial of it is handed out until it is resumed; those that workers hold go on.
+
+    >>> ExperimentPaused()
+    ExperimentPaused()
+    """
+
+
+@event
+class ExperimentResumed(Event, omit_defaults=True):
+    """Its trials are handed out again.
+
+    >>> ExperimentResumed()
+    ExperimentResumed()
+    """
+
+
+@event
 class ExperimentSealed(Event, omit_defaults=True):
     """The experiment is read-only from here on: nothing more is recorded of it or its trials until it is unsealed.
 

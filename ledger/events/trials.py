@@ -14,7 +14,8 @@ class TrialCreated(Event, omit_defaults=True):
 
     ``scheduled_at`` (ns since 1970 UTC): not to be claimed before. ``priority``: higher is claimed first.
     ``max_attempts``: a trial LOST that often is not tried again. ``label`` is what people call the config, ``group`` what
-    the trial is kept together by, ``parents`` are the streams of trials it came from.
+    the trial is kept together by, ``parents`` are the streams of trials it came from. ``assigned_to``: the one worker that
+    may claim it; empty for any. ``depends_on``: streams of trials that must have SUCCEEDED before it is claimed.
 
     >>> TrialCreated({"cache_mb": 64}, priority=2).config
     {'cache_mb': 64}
@@ -28,6 +29,8 @@ class TrialCreated(Event, omit_defaults=True):
     label: str = ""
     group: str = ""
     parents: list[str] = []
+    assigned_to: str = ""
+    depends_on: list[str] = []
 
 
 @event
@@ -40,6 +43,17 @@ class TrialConfigured(Event, omit_defaults=True):
 
     parameters: dict[str, Any]
     attempt: int = 0
+
+
+@event
+class TrialAssigned(Event, omit_defaults=True):
+    """Only this worker may claim the trial from here on; any may when the name is empty.
+
+    >>> TrialAssigned("gpu-1").assigned_to
+    'gpu-1'
+    """
+
+    assigned_to: str = ""
 
 
 @event

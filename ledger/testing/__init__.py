@@ -40,7 +40,7 @@ except ImportError as error:
 pytest.register_assert_rewrite(
     *(
         f"{__name__}.{part}"
-        for part in ("appends", "corrections", "evolution", "groups", "leases", "reads", "retries", "trials", "values")
+        for part in ("appends", "corrections", "evolution", "groups", "leases", "reads", "retries", "trials", "values", "waits")
     )
 )
 
@@ -54,12 +54,13 @@ from ledger.testing.reads import ReadContract  # noqa: E402
 from ledger.testing.retries import RetryContract  # noqa: E402
 from ledger.testing.trials import TrialContract  # noqa: E402
 from ledger.testing.values import ValueContract  # noqa: E402
+from ledger.testing.waits import WaitContract  # noqa: E402
 
 __all__ = ["BackendConformance", "FakeClock"]
 
 
 class BackendConformance(
     AppendContract, GroupContract, RetryContract, ReadContract, ValueContract, EvolutionContract, TrialContract, LeaseContract,
-    CorrectionContract,
+    WaitContract, CorrectionContract,
 ):  # fmt: skip
     """All tests of the contract; derive from it and define ``open_backend``, and ``reopen`` if the log can be."""

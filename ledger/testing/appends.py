@@ -31,6 +31,7 @@ from ledger.testing.tools import (
     append,
     ask,
     commit,
+    first_ready,
     notes,
     read_all,
     refusal,
@@ -283,7 +284,7 @@ class AppendContract(ContractBase):
         try:
             assert (again.ledger_id, Trace(again, "notes")) == (identity, before)
             assert append(again, notes(*["x"] * 600), append_id=RETRIED).position == 4
-            assert ask(again, lambda view: view.first_ready(EXPERIMENT)).id == 1
+            assert ask(again, lambda view: first_ready(view, EXPERIMENT)).id == 1
             assert append(again, notes("next")).position == 604
             again.check()
         finally:

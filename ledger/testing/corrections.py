@@ -33,6 +33,7 @@ from ledger.testing.tools import (
     ask,
     commit,
     experiment_state,
+    first_ready,
     notes,
     read_all,
     refusal,
@@ -66,7 +67,7 @@ def all_entries(backend: Backend) -> list[Entry]:
 def _next(backend: Backend) -> tuple[int | None, int | None]:
     """Return the numbers of the trial to be claimed next and of the one whose lease ends first."""
     with backend.view() as view:
-        ready, leased = view.first_ready(EXPERIMENT), view.first_leased(EXPERIMENT)
+        ready, leased = first_ready(view, EXPERIMENT), view.first_leased(EXPERIMENT)
     return (None if ready is None else ready.id), (None if leased is None else leased.id)
 
 
@@ -87,11 +88,11 @@ class CorrectionContract(ContractBase):
         first, second = with_trials(backend, ev.TrialCreated({}), ev.TrialCreated({}, priority=-1, scheduled_at=later))
         append(backend, [(first, ev.TrialDeleted()), (second, ev.TrialDeleted())])
         clock.advance(10)
-        assert ask(backend, lambda view: view.first_ready(EXPERIMENT)) is None
+        assert ask(backend, lambda view: first_ready(view, EXPERIMENT)) is None
         append(backend, [(second, ev.TrialRestored())])
-        assert ask(backend, lambda view: view.first_ready(EXPERIMENT)) == trial_state(backend, 2)
+        assert ask(backend, lambda view: first_ready(view, EXPERIMENT)) == trial_state(backend, 2)
         append(backend, [(first, ev.TrialRestored())])
-        assert ask(backend, lambda view: view.first_ready(EXPERIMENT)) == trial_state(backend, 1)
+        assert ask(backend, lambda view: first_ready(view, EXPERIMENT)) == trial_state(backend, 1)
 
     def test_a_trial_deleted_from_under_a_worker_has_no_lease(self, backend: Backend, clock: FakeClock) -> None:
         """It is among the expired no more, nor the first leased, and is CANCELED when it comes back."""

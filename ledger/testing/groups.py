@@ -27,6 +27,7 @@ from ledger.testing.tools import (
     ask,
     asking,
     commit,
+    first_ready,
     notes,
     read_all,
     refusal,
@@ -131,7 +132,7 @@ class GroupContract(ContractBase):
         error = refusal(backend, submission([(stream, claimed), (stream, ev.TrialCompleted({"loss": 1.0}, attempt=1))]))
         assert isinstance(error, InvalidTransition)
         assert Trace(backend, stream) == before
-        assert ask(backend, lambda view: view.first_ready(EXPERIMENT)).id == 1
+        assert ask(backend, lambda view: first_ready(view, EXPERIMENT)).id == 1
 
     def test_refusals_do_not_disturb_the_others_of_their_group(self, backend: Backend) -> None:
         """In a group with refusals first, between and last, exactly the others are written, without a gap."""

@@ -7,7 +7,7 @@ from uuid import UUID
 
 import pytest
 
-from ledger import commands
+from ledger import claims, commands
 from ledger import events as ev
 from ledger.backends.base import Backend, Command
 from ledger.errors import LeaseLost
@@ -24,6 +24,7 @@ from ledger.testing.tools import (
     ask,
     asking,
     commit,
+    first_ready,
     read_all,
     refusal,
     trial_state,
@@ -37,7 +38,7 @@ SECOND = 1_000_000_000
 
 def _claim(backend: Backend, worker: str = "w", lease: float = 60.0) -> int | None:
     """Claim the next trial and return its number."""
-    events = _run(backend, commands.claim(EXPERIMENT, worker, lease))
+    events = _run(backend, claims.claim(EXPERIMENT, worker, lease))
     if not events or not isinstance(events[-1][1], ev.TrialClaimed):
         return None
     return int(events[-1][0].rpartition("/")[2])
@@ -69,7 +70,7 @@ class LeaseContract(ContractBase):
         with_trials(
             backend, TrialCreated({}), TrialCreated({}, priority=2**31 - 1), TrialCreated({}, priority=-(2**31) + 1), first=9
         )
-        assert ask(backend, lambda view: view.first_ready(EXPERIMENT)).id == 10
+        assert ask(backend, lambda view: first_ready(view, EXPERIMENT)).id == 10
         order = []
         while (number := _claim(backend)) is not None:
             order.append(number)
@@ -81,7 +82,7 @@ class LeaseContract(ContractBase):
         with_experiment(backend, OTHER, "other")
         append(backend, [(trial_stream(OTHER, 1), TrialCreated({}))])
         assert _claim(backend) is None
-        assert ask(backend, lambda view: view.first_ready(OTHER)).id == 1
+        assert ask(backend, lambda view: first_ready(view, OTHER)).id == 1
 
     def test_a_scheduled_trial_waits_for_its_time(self, backend: Backend, clock: FakeClock) -> None:
         """A trial scheduled for later is not claimed before; then it stands in line by its scheduled time."""
@@ -102,9 +103,9 @@ class LeaseContract(ContractBase):
         with_experiment(backend)
         later = clock() + 10 * SECOND
         with_trials(backend, TrialCreated({}, priority=1), TrialCreated({}, scheduled_at=later, priority=2))
-        assert ask(backend, lambda view: view.first_ready(EXPERIMENT)).id == 1
+        assert ask(backend, lambda view: first_ready(view, EXPERIMENT)).id == 1
         clock.advance(10)
-        assert ask(backend, lambda view: view.first_ready(EXPERIMENT)).id == 2
+        assert ask(backend, lambda view: first_ready(view, EXPERIMENT)).id == 2
         assert _claim(backend) == 2
 
     def test_a_released_trial_waits_again_in_its_old_place(self, backend: Backend, clock: FakeClock) -> None:

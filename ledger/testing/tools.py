@@ -225,3 +225,8 @@ def forget(name: str) -> None:
     entry = registry._by_name.pop(name)
     registry._by_class.pop(entry.cls)
     registry._generation += 1
+
+
+def first_ready(view: View, experiment_id: UUID, worker: str = "") -> TrialState | None:
+    """Return the trial that a claim by the worker would take now, or None."""
+    return next(iter(view.ready(experiment_id, worker)), None)

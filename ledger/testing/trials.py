@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from uuid import UUID
 
-from ledger import commands
+from ledger import claims, commands
 from ledger import events as ev
 from ledger.backends.base import Backend, Command
 from ledger.errors import (
@@ -156,7 +156,7 @@ class TrialContract(ContractBase):
         stream = with_trials(backend, TrialCreated({"lr": (1, 2)}, priority=3, arms=[ev.Arm({"a": 1})]))[0]
         seen = []
         for command in (
-            commands.claim(EXPERIMENT, "w", 60.0),
+            claims.claim(EXPERIMENT, "w", 60.0),
             commands.start(EXPERIMENT, 1, 1, "w", 60.0),
             commands.record_on_trial(EXPERIMENT, 1, ev.TrialConfigured({"dropout": 0.5}), ev.ResultsReported({"early": 1})),
             commands.renew(EXPERIMENT, 1, 1),

@@ -13,6 +13,7 @@ from ledger.cli.main import app
 
 COMMANDS = [
     "demo", "init", "info", "experiments", "trials", "show", "history", "diff", "tail",
+    "claim", "finish", "release", "requeue", "cancel", "pause",
     "note", "tag", "amend", "delete", "seal", "redact", "verify", "checkpoint",
     "export", "import", "merge", "backup", "restore", "compact", "doctor",
 ]  # fmt: skip

@@ -14,7 +14,8 @@ import ledger
 
 KEYS = [
     "id", "path", "format", "created_at", "created_by", "records", "newest_record_at", "tree_size", "tree_root", "experiments",
-    "deleted_experiments", "trials", "deleted_trials", "trials_by_status", "size_bytes", "file_bytes", "log_bytes", "index_bytes",
+    "deleted_experiments",
+    "paused_experiments", "trials", "deleted_trials", "trials_by_status", "size_bytes", "file_bytes", "log_bytes", "index_bytes",
     "free_bytes", "blocks", "sealed_records", "unsealed_records", "redactions", "pending_erasures", "open_by", "types",
 ]  # fmt: skip
 TYPE_KEYS = [

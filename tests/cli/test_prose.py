@@ -10,7 +10,8 @@ import msgspec
 import pytest
 
 import ledger
-from ledger.cli.prose import SENTENCES, Setting, because, listed, predicate
+from ledger.cli.phrases import Setting, listed
+from ledger.cli.prose import SENTENCES, because, predicate
 from ledger.cli.summary import summarize
 from ledger.cli.times import parse_time
 from ledger.redaction import CONTENT, remainder_of
@@ -42,16 +43,20 @@ EXAMPLES: dict[str, tuple[Any, str]] = {
     "ExperimentRenamed": (ledger.ExperimentRenamed("new"), "renamed the experiment to new"),
     "ExperimentDescribed": (ledger.ExperimentDescribed("WAL"), 'described trial 3 as "WAL"'),
     "ObjectivesChanged": (ledger.ObjectivesChanged({"ms": "max"}), "changed the aims of trial 3 to maximize ms"),
+    "ExperimentPaused": (ledger.ExperimentPaused(), "paused trial 3: no trial is handed out"),
+    "ExperimentResumed": (ledger.ExperimentResumed(), "resumed trial 3"),
     "ExperimentSealed": (ledger.ExperimentSealed(), "sealed trial 3, which is read-only from here on"),
     "ExperimentUnsealed": (ledger.ExperimentUnsealed(), "unsealed trial 3"),
     "ExperimentDeleted": (ledger.ExperimentDeleted(), "deleted trial 3 and its trials"),
     "ExperimentRestored": (ledger.ExperimentRestored("old"), "restored trial 3 under the name old"),
     "TrialCreated": (
-        ledger.TrialCreated({"lr": 0.1}, [ledger.Arm({"x": 1}, 0.5)], 2, None, 1, "small", "g", [TRIAL]),
+        ledger.TrialCreated({"lr": 0.1}, [ledger.Arm({"x": 1}, 0.5)], 2, None, 1, "small", "g", [TRIAL], "gpu-1", [TRIAL]),
         "created trial 3 with lr=0.1 and the arms x=1 (weight 0.5) "
-        f"(priority 2, 1 attempt at most, labelled small, in the group g, from <{TRIAL}>)",
+        f"(priority 2, 1 attempt at most, labelled small, in the group g, from <{TRIAL}>, for gpu-1 alone, "
+        f"after <{TRIAL}>)",
     ),
     "TrialConfigured": (ledger.TrialConfigured({"lr": 0.1}), "added lr=0.1 to the config of trial 3"),
+    "TrialAssigned": (ledger.TrialAssigned("gpu-1"), "assigned trial 3 to gpu-1"),
     "TrialClaimed": (ledger.TrialClaimed("w1", 1, 60.0, AT), "claimed trial 3 for w1 (attempt 1, lease 60 s)"),
     "LeaseRenewed": (ledger.LeaseRenewed(1, AT), "renewed the lease of trial 3 until 2027-01-15 08:00:00.000Z"),
     "TrialReleased": (ledger.TrialReleased(1), "handed trial 3 back unfinished (attempt 1)"),

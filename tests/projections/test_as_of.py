@@ -18,18 +18,56 @@ COMMANDS = [
     "experiment", "rename", "tag", "trial", "trials", "claim", "start", "complete", "fail", "prune", "time_out", "cancel",
     "release", "requeue", "report", "configure", "force", "late", "note", "metrics", "amend", "amend", "withdraw", "group",
     "label", "delete", "restore", "restore", "delete_experiment", "restore_experiment", "restore_experiment", "seal",
-    "unseal", "unseal",
+    "unseal", "unseal", "pause", "resume", "assign", "depend", "depend",
 ]  # fmt: skip
 STEPS = st.lists(st.tuples(st.sampled_from(COMMANDS), st.integers(0, 7), st.integers(0, 40)), min_size=1, max_size=25)
 
 #: Amendments before and after a requeue, trials and experiments deleted and restored, a name taken meanwhile, a seal.
 CORRECTIONS = [
-    ("experiment", 0, 1), ("trials", 0, 1), ("trial", 2, 1), ("start", 0, 1), ("report", 1, 1), ("complete", 0, 1),
-    ("amend", 0, 1), ("amend", 4, 1), ("label", 0, 1), ("group", 0, 1), ("withdraw", 0, 1), ("amend", 8, 1), ("amend", 12, 1),
-    ("requeue", 0, 1), ("start", 0, 1), ("complete", 1, 1), ("delete", 0, 1), ("trial", 2, 1), ("restore", 1, 1), ("start", 2, 1),
-    ("delete", 0, 1), ("restore", 0, 1), ("delete", 3, 1), ("delete_experiment", 0, 1), ("experiment", 0, 1),
-    ("trial", 1, 1), ("metrics", 2, 1), ("restore_experiment", 0, 1), ("restore_experiment", 4, 1), ("note", 3, 1),
-    ("seal", 1, 1), ("amend", 0, 1), ("note", 0, 1), ("unseal", 1, 1), ("delete_experiment", 1, 1), ("seal", 0, 1), ("tag", 0, 1),
+    ("experiment", 0, 1),
+    ("trials", 0, 1),
+    ("trial", 2, 1),
+    ("start", 0, 1),
+    ("report", 1, 1),
+    ("complete", 0, 1),
+    ("amend", 0, 1),
+    ("amend", 4, 1),
+    ("label", 0, 1),
+    ("group", 0, 1),
+    ("withdraw", 0, 1),
+    ("amend", 8, 1),
+    ("amend", 12, 1),
+    ("requeue", 0, 1),
+    ("start", 0, 1),
+    ("complete", 1, 1),
+    ("delete", 0, 1),
+    ("trial", 2, 1),
+    ("restore", 1, 1),
+    ("start", 2, 1),
+    ("delete", 0, 1),
+    ("restore", 0, 1),
+    ("delete", 3, 1),
+    ("delete_experiment", 0, 1),
+    ("experiment", 0, 1),
+    ("trial", 1, 1),
+    ("metrics", 2, 1),
+    ("restore_experiment", 0, 1),
+    ("restore_experiment", 4, 1),
+    ("note", 3, 1),
+    ("seal", 1, 1),
+    ("amend", 0, 1),
+    ("note", 0, 1),
+    ("unseal", 1, 1),
+    ("delete_experiment", 1, 1),
+    ("seal", 0, 1),
+    ("tag", 0, 1),
+]
+
+#: Trials that wait for others: which then fail, succeed, are deleted and come back.
+DEPENDING = [
+    ("experiment", 0, 1), ("trials", 0, 1), ("depend", 1, 1), ("complete", 1, 1), ("pause", 0, 1), ("fail", 2, 1),
+    ("assign", 0, 1), ("requeue", 2, 1), ("complete", 2, 1), ("delete", 1, 1), ("resume", 0, 1), ("restore", 1, 1),
+    ("start", 0, 1), ("claim", 1, 1),
 ]  # fmt: skip
 
 #: One history in which everything happens once: a lease lost and taken over, a requeue, a name used again.
@@ -67,6 +105,8 @@ class Session:
             exp.delete()
         elif command == "restore_experiment":
             exp.restore(f"e{number}" if number > 3 else None)
+        elif command == "depend":
+            self.depend(exp, number)
         elif command == "seal":
             exp.seal()
         elif command == "unseal":
@@ -79,14 +119,17 @@ class Session:
             job = exp.claim(worker=f"w{number}", lease_seconds=20)
             self.trials += [] if job is None else [job]
         else:
-            trial = self.trials[-1 - number % len(self.trials)]
-            if command in CORRECTING:
-                correct(command, trial, number)
-            else:
-                self.on_trial(command, trial, RESULTS[number % 4])
+            self.on_trial(command, self.trials[-1 - number % len(self.trials)], number)
 
-    def on_trial(self, command, trial, results):
-        if command in ("complete", "prune", "time_out", "report"):
+    def depend(self, exp, number):
+        on = [trial.stream for trial in self.trials if trial.experiment.id == exp.id][-2:]
+        self.trials.append(exp.new_trial({}, depends_on=dict.fromkeys(on), worker=f"w{number}"))
+
+    def on_trial(self, command, trial, number):
+        results = RESULTS[number % 4]
+        if command in CORRECTING:
+            correct(command, trial, number)
+        elif command in ("complete", "prune", "time_out", "report"):
             getattr(trial, command)(results)
         elif command == "start":
             fresh = trial.experiment.trial(trial.id)
@@ -110,7 +153,17 @@ class Session:
             trial.flush()
 
 
-CORRECTING = {"amend", "withdraw", "group", "label", "delete", "restore"}
+OF_EXPERIMENTS = {
+    "rename": lambda exp, number: exp.rename(f"e{(number + 3) % 8}"),
+    "tag": lambda exp, number: exp.tag(f"t{number}"),
+    "delete_experiment": lambda exp, number: exp.delete(),
+    "restore_experiment": lambda exp, number: exp.restore(f"e{number}" if number > 3 else None),
+    "pause": lambda exp, number: exp.pause(),
+    "resume": lambda exp, number: exp.resume(),
+    "seal": lambda exp, number: exp.seal(),
+    "unseal": lambda exp, number: exp.unseal("test"),
+}
+CORRECTING = {"amend", "withdraw", "group", "label", "delete", "restore", "assign"}
 
 
 def correct(command, trial, number):
@@ -120,6 +173,8 @@ def correct(command, trial, number):
         trial.amend(reason="test", **changes[number // 4 % 4], **({"label": ""} if number % 4 == 3 and number // 4 != 2 else {}))
     elif command == "withdraw":
         trial.amend(withdraw=["loss"], reason="test")
+    elif command == "assign":
+        trial.assign(f"w{number}" if number % 3 else None)
     elif command == "group":
         trial.set_group(f"g{number}" if number % 3 else "")
     elif command == "label":
@@ -150,6 +205,7 @@ def brute_force(records, amended=True):
         if record.type == "ExperimentCreated":
             experiments[identifier] = {
                 "name": event.name, "tags": set(), "created_at": at, "updated_at": at, "is_sealed": False, "deleted_at": None,
+                "is_paused": False,
             }  # fmt: skip
             trials[identifier], configs[identifier] = {}, {}
         experiment = experiments[identifier]
@@ -161,6 +217,8 @@ def brute_force(records, amended=True):
                 experiment["tags"] |= set(event.added)
             elif record.type in ("ExperimentSealed", "ExperimentUnsealed"):
                 experiment["is_sealed"] = record.type == "ExperimentSealed"
+            elif record.type in ("ExperimentPaused", "ExperimentResumed"):
+                experiment["is_paused"] = record.type == "ExperimentPaused"
             elif record.type in ("ExperimentDeleted", "ExperimentRestored"):
                 experiment["deleted_at"] = at if record.type == "ExperimentDeleted" else None
                 experiment["name"] = getattr(event, "name", "") or experiment["name"]
@@ -175,6 +233,7 @@ def brute_force(records, amended=True):
                 "status": "PENDING", "created_at": at, "started_at": None, "ended_at": None, "attempts": 0, "worker": None,
                 "deadline": None, "config_id": number, "config": dict(event.config), "result": {},
                 "label": event.label, "group": event.group, "is_amended": False, "deleted_at": None,
+                "assigned_to": event.assigned_to, "depends_on": event.depends_on,
             }  # fmt: skip
         else:
             change_trial(trials[identifier][key], record.type, event, at, amended)
@@ -206,7 +265,9 @@ def change_trial(row, kind, event, at, amended):
 
 def correct_trial(row, kind, event, at, amended):
     """Change a trial's row by a correction."""
-    if kind == "TrialGrouped":
+    if kind == "TrialAssigned":
+        row["assigned_to"] = event.assigned_to
+    elif kind == "TrialGrouped":
         row["group"] = event.group
     elif kind == "TrialAmended":
         row["is_amended"] = True
@@ -272,7 +333,7 @@ def expected_experiments(experiments, trials, deleted):
             status = trial["status"]
             counts["stopped" if status in STOPPED else GROUPS.get(status, status.lower())] += 1
         rows.append((identifier, row["name"], row["created_at"], row["updated_at"], counts, tuple(sorted(row["tags"]))))
-        rows[-1] += (row["is_sealed"], row["deleted_at"])
+        rows[-1] += (row["is_paused"], row["is_sealed"], row["deleted_at"])
     return rows
 
 
@@ -281,7 +342,7 @@ def shown_experiments(frame):
         (
             row["experiment_id"].replace("-", ""), row["name"], row["created_at"], row["updated_at"],
             {name: row[name] for name in ("pending", "running", "succeeded", "failed", "stopped", "unknown")}, row["tags"],
-            row["is_sealed"], row.get("deleted_at"),
+            row["is_paused"], row["is_sealed"], row.get("deleted_at"),
         )
         for row in plain(frame)
     ]  # fmt: skip
@@ -293,13 +354,22 @@ def expected_trials(trials, now, deleted=False):
         row = dict(trials[key])
         if row["deleted_at"] is not None and not deleted:
             continue
-        row |= {"label": row["label"] or None, "group": row["group"] or None}
+        row |= {name: row[name] or None for name in ("label", "group", "assigned_to")}
+        row["waits_for"] = expected_dependencies(trials, row)
         deadline, config, result = row.pop("deadline"), row.pop("config"), row.pop("result")
         row |= {"trial_id": key, "lease_expired": deadline is not None and deadline < now}
         row |= {f"config.{name}": value for name, value in config.items()}
         row |= {f"result.{name}": value for name, value in result.items()}
         rows.append(without_none(row))
     return rows
+
+
+def expected_dependencies(trials, row):
+    waiting = row.pop("depends_on") if row["status"] == "PENDING" and row["deleted_at"] is None else []
+    row.pop("depends_on", None)
+    found = [(number, trials[number]) for number in (int(stream.rpartition("/")[2]) for stream in waiting)]
+    standing = {number: "deleted" if other["deleted_at"] is not None else other["status"] for number, other in found}
+    return ", ".join(f"{number} ({how})" for number, how in standing.items() if how != "SUCCEEDED") or None
 
 
 def expected_configs(configs, trials):
@@ -334,6 +404,7 @@ def check(tables, records, as_of):
 @given(STEPS)
 @example(EVERYTHING)
 @example(CORRECTIONS)
+@example(DEPENDING)
 def test_every_position_of_a_random_history(steps):
     """As of each position, from the first to the last and back, the tables equal an independent fold of the records."""
     time = [1_800_000_000_000_000_000]
@@ -355,6 +426,7 @@ def test_every_position_of_a_random_history(steps):
 @given(STEPS)
 @example(EVERYTHING)
 @example(CORRECTIONS)
+@example(DEPENDING)
 def test_refreshing_equals_rebuilding(steps):
     """A handle that was asked after every command shows the same tables, with the same dtypes, as one made afresh."""
     time = [1_800_000_000_000_000_000]

@@ -13,16 +13,16 @@ import projections
 from projections.experiment_table import STATUS_COUNTS
 
 FIXED = [
-    "trial_id", "status", "created_at", "started_at", "ended_at", "attempts", "worker", "lease_expired", "config_id", "label",
-    "group", "is_amended",
+    "trial_id", "status", "created_at", "started_at", "ended_at", "attempts", "worker", "lease_expired", "assigned_to",
+    "waits_for", "config_id", "label", "group", "is_amended",
 ]  # fmt: skip
 FIXED_DTYPES = [
-    "int64", "category", "datetime64[ns, UTC]", "datetime64[ns, UTC]", "datetime64[ns, UTC]", "Int64", "string", "bool", "Int64",
-    "string", "string", "bool",
+    "int64", "category", "datetime64[ns, UTC]", "datetime64[ns, UTC]", "datetime64[ns, UTC]", "Int64", "string", "bool", "string",
+    "string", "Int64", "string", "string", "bool",
 ]  # fmt: skip
 EXPERIMENT = [
     "experiment_id", "name", "description", "objectives", "created_at", "updated_at", "trials", "pending", "running",
-    "succeeded", "failed", "stopped", "unknown", "tags", "is_sealed",
+    "succeeded", "failed", "stopped", "unknown", "tags", "is_paused", "is_sealed",
 ]  # fmt: skip
 
 

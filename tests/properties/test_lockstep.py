@@ -22,7 +22,7 @@ from hypothesis import HealthCheck, settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, rule, run_state_machine_as_test
 
-from ledger import commands
+from ledger import claims, commands
 from ledger import events as ev
 from ledger.backends import blocks, postings
 from ledger.backends.base import Appended, Backend, Command, Entry, Staged, Submission, View, config_digest
@@ -39,7 +39,7 @@ from ledger.testing import FakeClock
 EXPERIMENTS = [UUID(int=n << 64 | 0x8000_0000_0000_0000) for n in (7, 3, 5)]  # not in the order of their ids
 NAMES = ["a", "b", "ü" * 300]
 STREAMS = ["s", "s1", "s10", "x" * 400]
-TRIALS = [1, 2, 3, 4, 0, 20]
+TRIALS = [1, 2, 3, 4, 5, 0, 20]
 TYPES = ["NoteAdded", "TrialCreated", "TrialClaimed", "ExperimentRenamed"]
 CONFIGS: list[dict[str, Any]] = [{"lr": 1}, {"lr": 1.0}, {"pair": (1, 2**70)}]
 
@@ -53,7 +53,7 @@ _spec.loader.exec_module(correction_ops)  # type: ignore[union-attr]
 
 experiments = st.sampled_from([*EXPERIMENTS[:1] * 6, *EXPERIMENTS[1:]])
 names = st.sampled_from(NAMES)
-trials = st.sampled_from([*TRIALS[:4] * 2, *TRIALS[4:]])
+trials = st.sampled_from([*TRIALS[:5] * 2, *TRIALS[5:]])
 results = st.dictionaries(st.sampled_from(["loss", "time"]), st.integers(-3, 3) | st.just((1, 2)), max_size=2)
 attempts = st.sampled_from([0, 0, 0, 0, -1, 1, None])  # against the trial's current one; None: without
 contexts = st.none() | st.builds(
@@ -129,7 +129,16 @@ def experiment_ops(draw: st.DrawFn) -> Op:
     """Something about an experiment."""
     experiment, name = draw(experiments), draw(names)
     event: Any = draw(
-        st.sampled_from([ev.ExperimentCreated(name), ev.ExperimentRenamed(name), ev.ExperimentDescribed(name)])
+        st.sampled_from(
+            [
+                ev.ExperimentCreated(name),
+                ev.ExperimentRenamed(name),
+                ev.ExperimentDescribed(name),
+                ev.ExperimentPaused(),
+                ev.ExperimentResumed(),
+                ev.ExperimentResumed(),
+            ]
+        )
         | st.builds(ev.TagsChanged, st.lists(st.sampled_from("ab")), st.lists(st.sampled_from("ab")))
         | st.builds(
             ev.AttributesSet, st.dictionaries(st.sampled_from("xy"), st.none() | st.just((1,))), st.sampled_from(["", "n"])
@@ -150,16 +159,29 @@ def creations(draw: st.DrawFn) -> Op:
     number = draw(st.none() | st.none() | trials)
     most = draw(st.sampled_from([1, 2, 3]))
     arms = draw(st.sampled_from([[], [ev.Arm({"a": 1}, 0.5, "0_0")]]))
+    workers = [draw(st.sampled_from(["", "", "w1", "w2"])) for _ in range(count)]
+    # Also of the other experiment, of trials that do not exist, and, unchecked, of themselves or of ones made later.
+    before = [
+        [trial_stream(e, n) for e, n in draw(st.lists(st.tuples(experiments, trials), max_size=2, unique=True))]
+        if draw(st.booleans())
+        else []
+        for _ in range(count)
+    ]
+    is_checked = draw(st.booleans())
 
     def build(machine: Lockstep) -> Command:
         created = [
             commands.trial_created(
                 config, arms=arms, priority=priority, max_attempts=most,
                 scheduled_at=None if later is None else machine.clock() + later * 1_000_000_000,
+                assigned_to=worker, depends_on=depends_on,
             )
-            for config, priority, later in fields
+            for (config, priority, later), worker, depends_on in zip(fields, workers, before, strict=True)
         ]  # fmt: skip
-        return commands.create_trials(experiment, created, number)
+        if is_checked:
+            return commands.create_trials(experiment, created, number)
+        staged = [(trial_stream(experiment, (number or 1) + i), event) for i, event in enumerate(created)]
+        return lambda view: staged
 
     return command_op(build, draw(contexts))
 
@@ -172,7 +194,16 @@ def trial_ops(draw: st.DrawFn) -> Op:
     kind = draw(st.sampled_from(["start", "renew", "release", "finish", "finish", "cancel", "requeue", "force", "record", "raw"]))
     end = draw(st.sampled_from([ev.TrialCompleted, ev.TrialPruned, ev.TrialTimedOut, ev.TrialFailed]))
     extra = draw(
-        st.sampled_from([ev.ResultsReported(values), ev.TrialConfigured(values), ev.TagsChanged(["t"]), ev.TrialAbandoned()])
+        st.sampled_from(
+            [
+                ev.ResultsReported(values),
+                ev.TrialConfigured(values),
+                ev.TagsChanged(["t"]),
+                ev.TrialAbandoned(),
+                ev.TrialAssigned("w1"),
+                ev.TrialAssigned(),
+            ]
+        )
     )
 
     def build(machine: Lockstep) -> Command:
@@ -200,10 +231,21 @@ def trial_ops(draw: st.DrawFn) -> Op:
     return command_op(build)
 
 
-claims = st.builds(
-    lambda experiment, lease, worker: command_op(lambda machine: commands.claim(experiment, worker, lease)),
-    experiments, st.sampled_from([1.0, 10.0, 100.0]), st.sampled_from(["w1", "w2"]),
-)  # fmt: skip
+@st.composite
+def claim_ops(draw: st.DrawFn) -> Op:
+    """A claim of the next trial, or of the first of some that were found before."""
+    experiment, worker = draw(experiments), draw(st.sampled_from(["w1", "w2"]))
+    lease = draw(st.sampled_from([1.0, 10.0, 100.0]))
+    wanted = draw(st.none() | st.lists(trials, max_size=3))
+
+    def build(machine: Lockstep) -> Command:
+        if wanted is None:
+            return claims.claim(experiment, worker, lease)
+        with machine.memory.view() as view:
+            seen = [state for number in wanted if (state := view.trial(experiment, number)) is not None]
+        return claims.claim(experiment, worker, lease, seen)
+
+    return command_op(build)
 
 
 def _refuse(view: View) -> list[Staged]:
@@ -212,8 +254,8 @@ def _refuse(view: View) -> list[Staged]:
 
 corrections = correction_ops.make(command_op, correction_ops.Places(EXPERIMENTS, TRIALS, NAMES))
 ops: st.SearchStrategy[Op] = st.one_of(
-    appends(), retries(), experiment_ops(), creations(), creations(), trial_ops(), trial_ops(), trial_ops(), claims, claims,
-    corrections, corrections,
+    appends(), retries(), experiment_ops(), creations(), creations(), trial_ops(), trial_ops(), trial_ops(),
+    claim_ops(), claim_ops(), corrections, corrections,
     st.just(command_op(lambda machine: _refuse)), st.just(command_op(lambda machine: lambda view: [])),
 )  # fmt: skip
 
@@ -256,7 +298,7 @@ class Lockstep(RuleBasedStateMachine):
 
     @initialize()
     def begin(self) -> None:
-        """Have something to work with: two experiments, and trials of which one is done and one waits for its time."""
+        """Have something to work with: two experiments; trials of which one is done, one waits for its time, one for another."""
         first = EXPERIMENTS[0]
         self._commit(
             [
@@ -267,9 +309,11 @@ class Lockstep(RuleBasedStateMachine):
         created = [commands.trial_created({"lr": i}, priority=i % 2, max_attempts=2) for i in range(3)]
         later = commands.trial_created({}, scheduled_at=self.clock() + 5_000_000_000)
         self._commit([command_op(lambda machine: commands.create_trials(first, [*created, later], None))])
+        after = [commands.trial_created({}, depends_on=[trial_stream(first, n) for n in on]) for on in ((1,), (1, 2))]
+        self._commit([command_op(lambda machine: commands.create_trials(first, after, None))])
         done = ev.TrialCompleted({"loss": 1})
         self._commit([command_op(lambda machine: commands.finish(first, 1, None, done, "w"))])
-        self._commit([command_op(lambda machine: commands.claim(first, "w0", 10.0))])
+        self._commit([command_op(lambda machine: claims.claim(first, "w0", 10.0))])
 
     # Several rules that do the same: Hypothesis leaves some of the rules out of each run.
 
@@ -297,7 +341,7 @@ class Lockstep(RuleBasedStateMachine):
             moments = sorted({m for state in states for m in (state.deadline, state.scheduled_at) if m and m > view.now + 1})
         if moments:
             self.clock.set(moments[which % len(moments)] + offset)
-        self._commit([*group, command_op(lambda machine: commands.claim(EXPERIMENTS[0], "w3", 10.0))])
+        self._commit([*group, command_op(lambda machine: claims.claim(EXPERIMENTS[0], "w3", 10.0))])
 
     def _commit(self, group: list[Op]) -> None:
         submissions = [op(self) for op in group]
@@ -358,7 +402,8 @@ class Lockstep(RuleBasedStateMachine):
         assert self.lmdb.redactions().total == self.memory.redactions().total
         with self.lmdb.view() as one, self.memory.view() as two:
             for experiment in EXPERIMENTS[:2]:
-                assert one.first_ready(experiment) == two.first_ready(experiment)
+                assert one.ready(experiment, "w1", limit=9) == two.ready(experiment, "w1", limit=9)
+                assert one.next_due(experiment) == two.next_due(experiment)
                 assert one.expired(experiment, 9) == two.expired(experiment, 9)
                 assert one.first_leased(experiment) == two.first_leased(experiment)
 
@@ -420,7 +465,7 @@ def _pages(backend: Backend, after: int, types: frozenset[str] | None) -> list[A
 
 def _answers(view: View) -> dict[str, Any]:
     """Ask a view everything; states are compared as bytes, too."""
-    ready = {str(e): view.first_ready(e) for e in EXPERIMENTS}
+    ready = {(e, w): view.ready(e, w, limit=3) for e in EXPERIMENTS for w in ("", "w2")}
     states: dict[str, TrialState | None] = {trial_stream(e, t): view.trial(e, t) for e in EXPERIMENTS for t in TRIALS}
     return {
         "now": view.now,
@@ -432,6 +477,8 @@ def _answers(view: View) -> dict[str, Any]:
         "first_ready": ready,
         "expired": [view.expired(e, limit) for e in EXPERIMENTS for limit in (1, 10)],
         "leased": [view.first_leased(e) for e in EXPERIMENTS],
+        "next_due": [view.next_due(e) for e in EXPERIMENTS],
+        "after": [view.ready(e, "w1", after=s, limit=2) for e in EXPERIMENTS for s in list(states.values())[:4] if s is not None],
         "versions": {stream: view.version(stream) for stream in (*STREAMS, *states)},
         "records": [view.record(stream, version) for stream in ("s", "x", *list(states)[:2]) for version in (0, 1, 3)],
     }

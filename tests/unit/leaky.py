@@ -36,6 +36,9 @@ def everything() -> list[tuple[str, ledger.Event]]:
         ledger.ExperimentRenamed(f"{SECRET} 2"),
         ledger.ExperimentDescribed(SECRET),
         ledger.ObjectivesChanged({SECRET: "max"}, {SECRET: Bounds(0, 2)}),
+        ledger.ExperimentPaused(),
+        ledger.ExperimentResumed(),
+        ledger.ExperimentPaused(),
         ledger.ExperimentSealed(),
         ledger.ExperimentUnsealed(),
         ledger.ExperimentDeleted(),
@@ -47,6 +50,7 @@ def everything() -> list[tuple[str, ledger.Event]]:
     ]
     first: list[ledger.Event] = [
         ledger.TrialConfigured({f"{SECRET} 2": SECRET}),
+        ledger.TrialAssigned("w"),
         ledger.TrialClaimed("w", 1, 60.0, FAR),
         ledger.LeaseRenewed(1, FAR + 1),
         ledger.TrialStarted(1),
@@ -60,7 +64,7 @@ def everything() -> list[tuple[str, ledger.Event]]:
         ledger.AttributesSet(_open, SECRET),
         ledger.TagsChanged([SECRET], [f"{SECRET} 5"]),
         ledger.NoteAdded(SECRET),
-        ledger.NoteAmended(15, SECRET),
+        ledger.NoteAmended(16, SECRET),
         ledger.EnvironmentCaptured(_open),
         ledger.ParentsSet([_trial(2)]),
         ledger.TrialDeleted(),

@@ -39,6 +39,8 @@ OWN_FIELDS = {
     "status": "one of ledger.Status",
     "parents": "streams, checked",
     "worker": "who did it, like the record's actor",
+    "assigned_to": "who may do it, like the worker",
+    "depends_on": "streams, checked",
     "source": "a ledger's id",
     "root": "a hash",
     "experiments": "streams",
@@ -82,6 +84,7 @@ def _bones(state: Any) -> dict[str, Any]:
     names = (
         "status", "attempt", "lost", "deadline", "worker", "lease_seconds", "created_at", "started_at", "ended_at", "priority",
         "max_attempts", "parents", "is_amended", "deleted_at", "sealed_at", "next_trial_id", "id",
+        "assigned_to", "depends_on", "paused_at",
     )  # fmt: skip
     return {name: getattr(state, name) for name in names if hasattr(state, name)}
 

@@ -260,6 +260,7 @@ def test_a_sealed_experiment_takes_nothing(exp: ledger.Experiment, trial: ledger
         "TrialAmended": lambda: trial.amend(label="x", reason="r"), "ResultsReported": lambda: trial.report({"x": 1}),
         "TrialCreated": lambda: exp.new_trial({}), "TrialCanceled": waiting.cancel, "StatusForced":
         lambda: waiting.force_status("FAILED", reason="r"), "TrialConfigured": lambda: waiting.configure({"x": 1}),
+        "TrialAssigned": lambda: waiting.assign("w"), "ExperimentPaused": exp.pause, "ExperimentResumed": exp.resume,
         "TrialGrouped": lambda: trial.set_group("g"), "TagsChanged": lambda: exp.tag("x"), "ParentsSet":
         lambda: exp.set_parents([]), "AttributesSet": lambda: exp.set_attributes({"x": 1}), "ObjectivesChanged":
         lambda: exp.set_objectives({"x": "min"}), "ExperimentDescribed": lambda: exp.describe("x"), "TrialRequeued":

@@ -47,6 +47,7 @@ CONTENT: dict[type[Event], dict[str, Any]] = {
     ev.NoteAdded: {"text": ""},
     ev.NoteAmended: {"text": ""},
     ev.EnvironmentCaptured: {"environment": {}},
+    ev.ArtifactLogged: {"name": "", "digest": "", "size": 0, "saver": "", "module": "", "media_type": "", "files": 0},
 }
 
 

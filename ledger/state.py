@@ -145,6 +145,7 @@ _COMMON_CHANGES: dict[type[Event], Callable[[Any, Any, int], dict[str, Any]]] = 
     ev.NoteAdded: _nothing,
     ev.NoteAmended: _nothing,
     ev.EnvironmentCaptured: _nothing,
+    ev.ArtifactLogged: _nothing,
     ev.PayloadRedacted: _nothing,  # what it drops is dropped from the records themselves, which are folded again
     ev.ExperimentsMerged: _nothing,
 }

@@ -11,7 +11,7 @@ from uuid import UUID
 
 from ledger import commands, corrections
 from ledger import events as ev
-from ledger.annotations import Annotated
+from ledger.artifact_owner import ArtifactOwner
 from ledger.bulk import point_batches
 from ledger.errors import LeaseLost, UnknownTrial
 from ledger.identity import default_actor
@@ -27,6 +27,7 @@ from ledger.telemetry import PointBuffer
 if TYPE_CHECKING:
     from ledger.backends.base import Appended, Command
     from ledger.experiment import Experiment
+    from ledger.log import EventLog
 
 LEASE_SECONDS = 60.0
 _HIDDEN = "LeaseRenewed"
@@ -36,7 +37,7 @@ class ResultOutOfBounds(UserWarning):
     """A trial was completed with a result outside of its objective's bounds, and is FAILED for it."""
 
 
-class Trial(Annotated):
+class Trial(ArtifactOwner):
     """One trial of an experiment. Made by ``Experiment.new_trial``, ``claim``, ``trial`` and ``trials``.
 
     **Guarantees.** Every method that records returns when its events are on disk; metrics are buffered (``log``).
@@ -367,6 +368,9 @@ class Trial(Annotated):
 
     def _ask(self, command: Command, reason: str | None = None) -> Appended:
         return self._execute(command, reason)
+
+    def _event_log(self) -> EventLog:
+        return self._book.log
 
     def _records(self, types: Iterable[type[Event]]) -> Iterator[Record]:
         return self._book.log.read(stream=self.stream, types=types)

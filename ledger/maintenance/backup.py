@@ -16,7 +16,6 @@ from typing import NamedTuple
 from uuid import UUID
 
 from ledger.backends.directory import describe_directory, refuse_network, require_writable
-from ledger.backends.environment import sync_directory
 from ledger.backends.exclusive import hold_exclusively
 from ledger.errors import InvalidValue, LedgerNotFound, NetworkFileSystem, NotALedger
 from ledger.maintenance.archive import is_archive_name, pack, unpack
@@ -32,8 +31,8 @@ from ledger.maintenance.duplicate import (
     sync_tree,
     telling_of_trouble,
 )
-from ledger.maintenance.partial import beside, clear_abandoned, partial_directory
 from ledger.maintenance.swap import clear_leftovers, replace_ledger
+from ledger.partial import beside, clear_abandoned, partial_directory, sync_directory
 
 
 class BackupReport(NamedTuple):

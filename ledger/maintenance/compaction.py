@@ -11,8 +11,8 @@ from uuid import UUID
 from ledger.backends.directory import describe_directory, require_writable
 from ledger.backends.exclusive import hold_exclusively
 from ledger.maintenance.duplicate import Progress, check_place, duplicate_log, telling_of_trouble
-from ledger.maintenance.partial import partial_directory
 from ledger.maintenance.swap import clear_leftovers, drop_caches, swap_log
+from ledger.partial import partial_directory
 
 
 class CompactionReport(NamedTuple):

@@ -19,8 +19,8 @@ from ledger.backends.gate import describe_process, lock_holders
 from ledger.errors import Corrupted, LedgerBusy, LedgerError, NetworkFileSystem, NotALedger, OpenError, ReadOnlyLedger
 from ledger.maintenance.child import ChildDied, call_in_child
 from ledger.maintenance.duplicate import check_place
-from ledger.maintenance.partial import abandoned, beside, in_use
 from ledger.maintenance.swap import replaced_ledgers, unsettled
+from ledger.partial import abandoned, beside, in_use
 from ledger.records import iso_nanoseconds
 
 OK, NOTE, WARNING, PROBLEM = "ok", "note", "warning", "problem"

@@ -17,9 +17,8 @@ from contextlib import suppress
 from pathlib import Path
 
 from ledger.backends.directory import PARTIALS
-from ledger.backends.environment import sync_directory
 from ledger.maintenance.duplicate import copy_files, link_or_copy, sync_tree
-from ledger.maintenance.partial import beside, clear_abandoned, partial_directory
+from ledger.partial import beside, clear_abandoned, partial_directory, sync_directory
 
 
 def swap_log(made: Path, path: Path) -> None:

@@ -21,12 +21,13 @@ import msgspec
 
 from ledger.audit import verify
 from ledger.backends.directory import describe_directory
-from ledger.backends.environment import Options, sync_directory
+from ledger.backends.environment import Options
 from ledger.backends.lmdb import LmdbBackend
 from ledger.codec import decode_event
 from ledger.errors import AppendError, CommandRefused, Corrupted, HandleError, InvalidValue, LedgerBusy, OpenError, ReadOnlyLedger
 from ledger.events import PayloadRedacted
 from ledger.format import FORMAT
+from ledger.partial import sync_directory
 from ledger.transfer.jsonlines import Line, line_to_entry
 from ledger.tree import Edge
 

@@ -1,0 +1,170 @@
+"""Writing blobs: bytes are hashed in a thread of their own while they are written, and compressed where it pays."""
+
+from __future__ import annotations
+
+import errno
+import hashlib
+import io
+import os
+import queue
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any, cast
+
+import zstandard
+
+from ledger.errors import DiskFull, LedgerError, ReadOnlyLedger
+
+_LEVEL = 3
+_THREADS = min(4, os.cpu_count() or 1)
+_PAYS = 0.9  # of the bytes at most may be left of a sample
+_SAMPLE_BYTES = 512 << 10
+_WORTH_BYTES = 4096  # what is smaller takes one block of a disk whatever is done
+_INLINE_BYTES = 1 << 20
+_WAITING = 4  # pieces on their way to the hash
+_FULL = {errno.ENOSPC, errno.EDQUOT, errno.EFBIG}
+
+
+class BlobWriter(io.RawIOBase):
+    """Write one blob to a file; ``digest``, ``size`` and ``is_compressed`` are known when it is finished.
+
+    Costs a few megabytes of memory, whatever is written.
+    """
+
+    def __init__(self, path: Path, sample: bytes = b"") -> None:
+        # Nobody is to write to a blob, ever.
+        self._fd = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o444)
+        self._hasher = _Hasher()
+        self._head: list[bytes] | None = []  # what came before it was decided whether to compress
+        self._compressed: Any = None
+        self.size = 0
+        self.digest = ""
+        self.is_compressed = False
+        if sample:
+            self._decide(sample)
+
+    def writable(self) -> bool:
+        """Say yes."""
+        return True
+
+    def tell(self) -> int:
+        """Return how many bytes were written."""
+        return self.size
+
+    def write(self, data: Any) -> int:
+        """Write all of the bytes."""
+        piece = data if type(data) is bytes else memoryview(data).tobytes()  # it is hashed later
+        self._hasher.update(piece)
+        self.size += len(piece)
+        if self._head is None:
+            self._store(piece)
+        else:
+            self._head.append(piece)
+            if self.size >= _SAMPLE_BYTES:
+                self._decide(b"".join(self._head)[:_SAMPLE_BYTES])
+        return len(piece)
+
+    def _decide(self, sample: bytes) -> None:
+        if len(sample) > _WORTH_BYTES and len(zstandard.ZstdCompressor(level=1).compress(sample)) < len(sample) * _PAYS:
+            self.is_compressed = True
+            compressor = zstandard.ZstdCompressor(level=_LEVEL, threads=_THREADS)
+            self._compressed = compressor.stream_writer(cast("Any", _Descriptor(self._fd)), closefd=False)
+        waiting, self._head = self._head or [], None
+        for piece in waiting:
+            self._store(piece)
+
+    def _store(self, piece: bytes) -> None:
+        if self._compressed is not None:
+            self._compressed.write(piece)
+        else:
+            write_all(self._fd, piece)
+
+    def finish(self) -> None:
+        """Write what is left; the digest is known then."""
+        if self._head is not None:
+            self._decide(b"".join(self._head))
+        if self._compressed is not None:
+            self._compressed.flush(zstandard.FLUSH_FRAME)
+        self.digest = self._hasher.finish()
+
+    def sync(self) -> None:
+        """Put the bytes on disk."""
+        getattr(os, "fdatasync", os.fsync)(self._fd)
+
+    def close(self) -> None:
+        """Close the file; closing again does nothing."""
+        if not self.closed:
+            self._hasher.finish()
+            os.close(self._fd)
+        super().close()
+
+
+class _Descriptor:
+    """What the compressor writes to."""
+
+    def __init__(self, fd: int) -> None:
+        self._fd = fd
+
+    def write(self, data: Any) -> int:
+        write_all(self._fd, data)
+        return len(data)
+
+
+def write_all(fd: int, data: Any) -> None:
+    """Write all bytes to a descriptor, which may take fewer at a time."""
+    view = memoryview(data)
+    while view:
+        view = view[os.write(fd, view) :]
+
+
+class _Hasher:
+    """A SHA-256 that is computed in a thread of its own as soon as there is much to compute."""
+
+    def __init__(self) -> None:
+        self._hash = hashlib.sha256()
+        self._queue: queue.Queue[bytes | None] = queue.Queue(_WAITING)
+        self._thread: threading.Thread | None = None
+        self._size = 0
+
+    def update(self, piece: bytes) -> None:
+        self._size += len(piece)
+        if self._thread is None and self._size <= _INLINE_BYTES:
+            self._hash.update(piece)
+            return
+        if self._thread is None:
+            self._thread = threading.Thread(target=self._run, name="ledger-hash", daemon=True)
+            self._thread.start()
+        self._queue.put(piece)
+
+    def _run(self) -> None:
+        while (piece := self._queue.get()) is not None:
+            self._hash.update(piece)
+
+    def finish(self) -> str:
+        """Wait until everything is hashed, and return the digest."""
+        if self._thread is not None:
+            self._queue.put(None)
+            self._thread.join()
+            self._thread = None
+        return self._hash.hexdigest()
+
+
+@contextmanager
+def telling_of_trouble(directory: Path) -> Iterator[None]:
+    """Turn what the system says of a full disk or a missing right into DiskFull or ReadOnlyLedger, with the cure."""
+    try:
+        yield
+    except LedgerError:
+        raise
+    except OSError as error:
+        if error.errno in _FULL:
+            raise DiskFull(
+                f"no space left for an artifact in {directory} (or a quota or ulimit forbids it). Nothing was recorded, and "
+                "nothing is left of it. Free some space, and log it again.", None,
+            ) from error  # fmt: skip
+        where = Path(os.fsdecode(error.filename)) if isinstance(error.filename, str | bytes) else None
+        if error.errno in (errno.EACCES, errno.EPERM, errno.EROFS) and where is not None and where.is_relative_to(directory):
+            raise ReadOnlyLedger(f"no right to write to {where}: {error.strerror}. Get the right (chmod).") from error
+        raise

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import mimetypes
 import os
 from abc import abstractmethod
 from collections.abc import Callable, Iterator, Mapping
@@ -190,4 +189,6 @@ def _media_type(given: str | None, name: str, content: Content, saver: Saver | N
         return check_label(given, "the media type")
     if saver is not None:
         return saver.media_type
+    import mimetypes  # here: `import ledger` need not pay for it
+
     return "" if content.kind == "directory" else mimetypes.guess_type(name)[0] or ""

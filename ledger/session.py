@@ -244,13 +244,16 @@ class Ledger:
         """
         return Checkpoint(self.id, *self.log.backend.tree_head())
 
-    def verify(self, progress: Callable[[int, int], None] | None = None, *, against: Iterable[Checkpoint] = ()) -> Report:
+    def verify(
+        self, progress: Callable[[int, int], None] | None = None, *, against: Iterable[Checkpoint] = (),
+        artifacts: str = "present",
+    ) -> Report:  # fmt: skip
         """Check the whole ledger in a child process; see ``ledger.audit.verify``. A ledger in memory has no file to check."""
         if not isinstance(self.log.backend, LmdbBackend):
             raise InvalidValue(f"{self.path} has no file to verify; only a ledger in a directory has.")
         from ledger.audit import verify
 
-        return verify(self.path, progress, against=against)
+        return verify(self.path, progress, against=against, artifacts=artifacts)
 
     def subscribe(self, after: int = 0, **filters: Any) -> Subscription:
         """Catch up with the log from a position, then follow it; see ``Subscription``."""

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import datetime as dt
 import os
-import shutil
 from collections.abc import Iterator
 from pathlib import Path, PurePosixPath
 from typing import Any, BinaryIO
@@ -198,4 +197,5 @@ class Artifact:
 
 def _write(file: BinaryIO, path: Path, mode: int) -> None:
     with open(os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, mode | 0o200), "wb") as made:
-        shutil.copyfileobj(file, made, PIECE_BYTES)
+        while piece := file.read(PIECE_BYTES):
+            made.write(piece)

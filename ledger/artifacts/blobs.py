@@ -17,17 +17,15 @@ import fcntl
 import io
 import os
 import re
-import shutil
-import tempfile
 import time
 import weakref
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import BinaryIO, NamedTuple, cast
+from typing import BinaryIO, cast
 
-from ledger.artifacts.reading import PIECE_BYTES, BlobReader
-from ledger.artifacts.writing import BlobWriter, telling_of_trouble
+from ledger.artifacts.reading import PIECE_BYTES, BlobReader, Stored
+from ledger.artifacts.writing import BlobWriter, read_only_file, telling_of_trouble
 from ledger.errors import Corrupted, InvalidValue, LedgerBusy, ReadOnlyLedger
 from ledger.partial import partial_directory, sync_directory
 
@@ -37,15 +35,6 @@ _DIGEST = re.compile(r"[0-9a-f]{64}")
 _POLL_SECONDS = 0.01
 _IN_MEMORY_BYTES = 16 << 20
 _NO_LINKS = {errno.EPERM, errno.EMLINK, errno.EXDEV, errno.EACCES, errno.ENOTSUP, errno.ENOSYS, errno.ENOENT}
-
-
-class Stored(NamedTuple):
-    """A blob as it lies on the disk."""
-
-    digest: str
-    path: Path
-    size: int
-    is_compressed: bool
 
 
 class BlobStore:
@@ -98,7 +87,7 @@ class BlobStore:
         The last bytes are handed out only when all of them have proved right: reading raises Corrupted instead.
         """
         stored = self.require(digest, size, what)
-        reader = BlobReader(stored.path, digest, size, what, is_compressed=stored.is_compressed)
+        reader = BlobReader(stored.path, stored, size, what)
         return cast("BinaryIO", io.BufferedReader(reader, PIECE_BYTES))
 
     def read(self, digest: str, size: int | None, what: str) -> bytes:
@@ -112,12 +101,15 @@ class BlobStore:
         if not stored.is_compressed:
             self.check(digest, size, what)
             return open(stored.path, "rb")
+        import tempfile  # here: `import ledger` need not pay for it
+
         if size <= _IN_MEMORY_BYTES:
             return io.BytesIO(self.read(digest, size, what))
         made = cast("BinaryIO", tempfile.TemporaryFile())  # noqa: SIM115 - the caller closes it
         try:
             with self.open(digest, size, what) as file:
-                shutil.copyfileobj(file, made, PIECE_BYTES)
+                while piece := file.read(PIECE_BYTES):
+                    made.write(piece)
             made.seek(0)
         except BaseException:
             made.close()
@@ -192,15 +184,17 @@ class TemporaryBlobStore(BlobStore):
     """Blobs in a temporary directory, which goes with the store: for ledgers that end with their handle."""
 
     def __init__(self) -> None:
-        super().__init__(Path(tempfile.gettempdir(), "ledger-blobs-not-made-yet"))
+        super().__init__(Path("/nonexistent/ledger-blobs"))
         self._end: Callable[[], object] = lambda: None
 
     @contextmanager
     def saving(self) -> Iterator[Saving]:
         """Begin a save; the first one makes the directory."""
         if not self.directory.exists():
+            import tempfile
+
             made = Path(tempfile.mkdtemp(prefix="ledger-blobs-"))
-            self._end = weakref.finalize(self, shutil.rmtree, made, ignore_errors=True)
+            self._end = weakref.finalize(self, _remove_own, made, os.getpid())
             self.directory = made / "blobs"
         with super().saving() as saving:
             yield saving
@@ -208,6 +202,13 @@ class TemporaryBlobStore(BlobStore):
     def close(self) -> None:
         """Remove the directory."""
         self._end()
+
+
+def _remove_own(made: Path, pid: int) -> None:
+    if os.getpid() == pid:  # a forked child, too, ends what it has inherited
+        import shutil
+
+        shutil.rmtree(made, ignore_errors=True)
 
 
 class Saving:
@@ -248,6 +249,24 @@ class Saving:
                 raise
         writer.sync()
         path.rename(kept)
+
+    def take(self, stored: Stored, size: int | None, what: str) -> None:
+        """Copy a blob of another store as it lies there; raises Corrupted unless the copy proves right."""
+        kept, path = self._partial / stored.path.name, self._partial / "taking"
+        if kept.exists():
+            return
+        try:
+            with open(stored.path, "rb") as source, open(path, "xb", opener=read_only_file) as made:
+                while piece := source.read(PIECE_BYTES):
+                    made.write(piece)
+                made.flush()
+                os.fsync(made.fileno())
+            with BlobReader(path, stored, size, what) as reader:
+                while reader.read(PIECE_BYTES):
+                    pass
+            path.rename(kept)
+        finally:
+            path.unlink(missing_ok=True)
 
     def publish(self) -> None:
         """Give every blob its place, on disk when it returns; who calls holds the store's guard."""

@@ -1,12 +1,11 @@
 """The package's own savers: bytes, text, JSON, numpy arrays, data frames, figures, and pickle for who asks for it.
 
+Each imports what it needs when it is used.
 A value is saved by one of them only when it comes back as it was: exact types, no subclasses.
 """
 
 from __future__ import annotations
 
-import importlib.util
-import json
 from collections.abc import Callable
 from typing import Any, BinaryIO, NamedTuple
 
@@ -39,10 +38,18 @@ def _save_text(value: str, file: BinaryIO) -> None:
 
 
 def _save_json(value: Any, file: BinaryIO) -> None:
+    import json
+
     exact = to_json(decode_value(encode_value(value, "the value")))  # numpy's scalars are Python's numbers then
     for piece in json.JSONEncoder(ensure_ascii=False, indent=1).iterencode(exact):
         file.write(piece.encode())
     file.write(b"\n")
+
+
+def _load_json(file: BinaryIO) -> Any:
+    import json
+
+    return from_json(json.load(file))
 
 
 def _save_array(value: Any, file: BinaryIO) -> None:
@@ -63,6 +70,8 @@ def _load_array(file: BinaryIO) -> Any:
 
 
 def _save_frame(value: Any, file: BinaryIO) -> None:
+    import importlib.util
+
     if importlib.util.find_spec("pyarrow") is None:
         raise InvalidValue(
             "a data frame is saved as Parquet, which needs pyarrow: pip install 'experiment-ledger[parquet]'. Or save "
@@ -98,7 +107,7 @@ SAVERS = {
     for saver in (
         Saver("bytes", lambda value, file: file.write(value), lambda file: file.read()),
         Saver("text", _save_text, lambda file: file.read().decode(), "text/plain; charset=utf-8"),
-        Saver("json", _save_json, lambda file: from_json(json.load(file)), "application/json"),
+        Saver("json", _save_json, _load_json, "application/json"),
         Saver("numpy", _save_array, _load_array, "application/x-npy"),
         Saver("parquet", _save_frame, _load_frame, "application/vnd.apache.parquet"),
         Saver("figure", _save_figure, None, "image/png"),

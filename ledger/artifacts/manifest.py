@@ -12,7 +12,6 @@ Directories of equal content have equal manifests: times and owners are not in t
 
 from __future__ import annotations
 
-import json
 from collections.abc import Iterator
 from typing import Any, NamedTuple
 
@@ -53,6 +52,8 @@ def entry_line(entry: Entry) -> bytes:
 
 
 def _line(value: dict[str, Any]) -> bytes:
+    import json  # here: `import ledger` need not pay for it
+
     # Names of files may be any bytes: what is no UTF-8 becomes a lone surrogate, which ASCII can say.
     return json.dumps(value, ensure_ascii=True).encode() + b"\n"
 
@@ -63,6 +64,8 @@ def read_manifest(blobs: BlobStore, digest: str, what: str) -> Iterator[Entry]:
     Raises Corrupted for a manifest that is missing, damaged or leads out of the directory, UnsupportedFormat for one of a
     newer version.
     """
+    import json
+
     lines = iter(blobs.read(digest, None, what).splitlines())
     try:
         version = json.loads(next(lines, b"{}"))["manifest"]

@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 import io
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import zstandard
 
@@ -14,18 +14,27 @@ from ledger.errors import Corrupted
 PIECE_BYTES = 1 << 20
 
 
+class Stored(NamedTuple):
+    """A blob as it lies on the disk."""
+
+    digest: str
+    path: Path
+    size: int
+    is_compressed: bool
+
+
 class BlobReader(io.RawIOBase):
-    """Read a blob from its beginning to its end.
+    """Read a blob, or a copy of its file at another path, from its beginning to its end.
 
     The last bytes are handed out only when all of them, those before included, have the digest. Raises Corrupted else.
     """
 
-    def __init__(self, path: Path, digest: str, size: int | None, what: str, *, is_compressed: bool) -> None:
-        self._path, self._digest, self._what = path, digest, what
+    def __init__(self, path: Path, stored: Stored, size: int | None, what: str) -> None:
+        self._stored, self._what = stored, what
         self._size = size
         self._file = open(path, "rb", buffering=0)  # noqa: SIM115 - closed with this
         self._source: Any = self._file
-        if is_compressed:
+        if stored.is_compressed:
             self._source = zstandard.ZstdDecompressor().stream_reader(self._file, read_across_frames=True, closefd=False)
         self._hash = hashlib.sha256()
         self._done = 0
@@ -58,11 +67,11 @@ class BlobReader(io.RawIOBase):
 
     def _check_digest(self) -> None:
         found = self._hash.hexdigest()
-        if found != self._digest:
-            raise self._damaged(f"has the content of {found}, not of {self._digest}")
+        if found != self._stored.digest:
+            raise self._damaged(f"holds other bytes than were saved (their digest is {found})")
 
     def _damaged(self, how: str) -> Corrupted:
-        return Corrupted(f"{self._what} is damaged: {self._path} {how}.")
+        return Corrupted(f"{self._what} is damaged: {self._stored.path} {how}.")
 
     def close(self) -> None:
         """Close the file."""

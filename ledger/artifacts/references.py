@@ -1,4 +1,4 @@
-"""References: which blobs a record needs; whether they are there; taking them along to another ledger."""
+"""References: which blobs a record needs, and whether they are there."""
 
 from __future__ import annotations
 
@@ -6,9 +6,8 @@ from collections.abc import Iterator
 from typing import NamedTuple
 
 from ledger import events as ev
-from ledger.artifacts.blobs import BlobStore, Saving
+from ledger.artifacts.blobs import BlobStore
 from ledger.artifacts.manifest import read_manifest
-from ledger.artifacts.reading import PIECE_BYTES
 from ledger.errors import Corrupted, UnsupportedFormat
 from ledger.records import Record
 from ledger.registry import Event, UnknownEvent
@@ -76,23 +75,3 @@ class ReferenceCheck:
             self._checked.add(key)
         else:
             self._blobs.require(*reference)
-
-
-def copy_blobs(found: Iterator[Reference], source: BlobStore, target: BlobStore, saving: Saving) -> int:
-    """Save the blobs that the target lacks, from the source, each proved as it is copied; return how many there were.
-
-    Raises Corrupted for one that is missing or damaged in the source.
-    """
-    count = 0
-    seen: set[bytes] = set()
-    for reference in found:
-        key = bytes.fromhex(reference.digest)
-        if key in seen:
-            continue
-        seen.add(key)
-        if target.find(reference.digest) is None:
-            with source.open(*reference) as file, saving.writing() as writer:
-                while piece := file.read(PIECE_BYTES):
-                    writer.write(piece)
-            count += 1
-    return count

@@ -24,6 +24,7 @@ _SAMPLE_BYTES = 512 << 10
 _WORTH_BYTES = 4096  # what is smaller takes one block of a disk whatever is done
 _INLINE_BYTES = 1 << 20
 _WAITING = 4  # pieces on their way to the hash
+_BEGIN_BYTES = 8 << 20
 _FULL = {errno.ENOSPC, errno.EDQUOT, errno.EFBIG}
 
 
@@ -34,8 +35,8 @@ class BlobWriter(io.RawIOBase):
     """
 
     def __init__(self, path: Path, sample: bytes = b"") -> None:
-        # Nobody is to write to a blob, ever.
-        self._fd = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o444)
+        self._fd = read_only_file(str(path), os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC)
+        self._file = _File(self._fd)
         self._hasher = _Hasher()
         self._head: list[bytes] | None = []  # what came before it was decided whether to compress
         self._compressed: Any = None
@@ -70,7 +71,7 @@ class BlobWriter(io.RawIOBase):
         if len(sample) > _WORTH_BYTES and len(zstandard.ZstdCompressor(level=1).compress(sample)) < len(sample) * _PAYS:
             self.is_compressed = True
             compressor = zstandard.ZstdCompressor(level=_LEVEL, threads=_THREADS)
-            self._compressed = compressor.stream_writer(cast("Any", _Descriptor(self._fd)), closefd=False)
+            self._compressed = compressor.stream_writer(cast("Any", self._file), closefd=False)
         waiting, self._head = self._head or [], None
         for piece in waiting:
             self._store(piece)
@@ -79,7 +80,7 @@ class BlobWriter(io.RawIOBase):
         if self._compressed is not None:
             self._compressed.write(piece)
         else:
-            write_all(self._fd, piece)
+            self._file.write(piece)
 
     def finish(self) -> None:
         """Write what is left; the digest is known then."""
@@ -101,22 +102,28 @@ class BlobWriter(io.RawIOBase):
         super().close()
 
 
-class _Descriptor:
-    """What the compressor writes to."""
+def read_only_file(path: str, flags: int) -> int:
+    """Make a file that nobody is to write to any more: a blob never changes."""
+    return os.open(path, flags, 0o444)
+
+
+class _File:
+    """A file that the system begins to put on disk while it is still being written, so that syncing it takes no longer."""
 
     def __init__(self, fd: int) -> None:
         self._fd = fd
+        self._done = self._begun = 0
 
     def write(self, data: Any) -> int:
-        write_all(self._fd, data)
+        view = memoryview(data)
+        while view:
+            view = view[os.write(self._fd, view) :]
+        self._done += len(data)
+        if self._done - self._begun >= _BEGIN_BYTES and hasattr(os, "posix_fadvise"):
+            # Pages that are dirty are not dropped by it: they begin to be written.
+            os.posix_fadvise(self._fd, self._begun, self._done - self._begun, os.POSIX_FADV_DONTNEED)
+            self._begun = self._done
         return len(data)
-
-
-def write_all(fd: int, data: Any) -> None:
-    """Write all bytes to a descriptor, which may take fewer at a time."""
-    view = memoryview(data)
-    while view:
-        view = view[os.write(fd, view) :]
 
 
 class _Hasher:
@@ -161,8 +168,8 @@ def telling_of_trouble(directory: Path) -> Iterator[None]:
     except OSError as error:
         if error.errno in _FULL:
             raise DiskFull(
-                f"no space left for an artifact in {directory} (or a quota or ulimit forbids it). Nothing was recorded, and "
-                "nothing is left of it. Free some space, and log it again.", None,
+                f"no space left for artifacts in {directory} (or a quota or ulimit forbids it). Nothing was recorded, and "
+                "nothing is left of it. Free some space, and try again.", None,
             ) from error  # fmt: skip
         where = Path(os.fsdecode(error.filename)) if isinstance(error.filename, str | bytes) else None
         if error.errno in (errno.EACCES, errno.EPERM, errno.EROFS) and where is not None and where.is_relative_to(directory):

@@ -97,7 +97,7 @@ def check_duplicate(source: Path, directory: Path, progress: Progress | None) ->
     Problems are told as those of what it was made from.
     """
     try:
-        report = verify(directory, progress)
+        report = verify(directory, progress, artifacts="skip")  # they are not there yet
     except OpenError as error:
         raise type(error)(str(error).replace(str(directory), str(source))) from None
     report._replace(path=str(source)).raise_for_problem()

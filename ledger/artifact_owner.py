@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 from ledger import events as ev
 from ledger.annotations import Annotated
-from ledger.artifacts.artifact import Artifact
+from ledger.artifacts.artifact import Artifact, latest
 from ledger.artifacts.blobs import Saving
 from ledger.artifacts.content import Content, Progress, kind_of, save_directory, save_file, save_object
 from ledger.artifacts.formats import Saver
@@ -108,7 +108,7 @@ class ArtifactOwner(Annotated):
                 saving.publish()
                 appended = self._ask(lambda view: [(self.stream, event)], reason)
         (record,) = log.backend.read_positions([appended.position])
-        return self._handle_of(record)
+        return Artifact.of_record(log.backend.blobs, record)
 
     @property
     def artifacts(self) -> Mapping[str, Artifact]:
@@ -133,24 +133,12 @@ class ArtifactOwner(Annotated):
         return found[0]
 
     def _find_artifacts(self) -> dict[str, Artifact]:
-        found: dict[str, Artifact] = {}
-        for artifact in self._all_artifacts():
-            known = found.get(artifact.name)
-            # A worker that lost the trial and reports late does not take the place of the one that came after it.
-            if known is None or not artifact.attempt or artifact.attempt >= known.attempt:
-                found[artifact.name] = artifact
-        return found
+        return latest(self._all_artifacts())
 
     def _all_artifacts(self) -> Iterator[Artifact]:
         for record in self._records([ev.ArtifactLogged]):
             if isinstance(record.event, ev.ArtifactLogged) and record.event.digest:  # a redacted one has none
-                yield self._handle_of(record)
-
-    def _handle_of(self, record: Any) -> Artifact:
-        return Artifact(
-            self._event_log().backend.blobs, record.event, record.stream, version=record.version, recorded_at=record.recorded_at,
-            actor=record.actor,
-        )  # fmt: skip
+                yield Artifact.of_record(self._event_log().backend.blobs, record)
 
     def _check_may_log(self) -> None:
         """Raise before a large file is copied what would else be raised afterwards."""

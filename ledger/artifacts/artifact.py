@@ -4,18 +4,19 @@ from __future__ import annotations
 
 import datetime as dt
 import os
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from pathlib import Path, PurePosixPath
 from typing import Any, BinaryIO
 
 from ledger import events as ev
 from ledger.artifacts.blobs import BlobStore
+from ledger.artifacts.content import Counter, Progress
 from ledger.artifacts.manifest import Entry, read_manifest
 from ledger.artifacts.reading import PIECE_BYTES
 from ledger.artifacts.savers import read_object
 from ledger.errors import InvalidValue, LoadError, UnknownArtifact
 from ledger.partial import beside, partial_directory
-from ledger.records import from_nanoseconds
+from ledger.records import Record, from_nanoseconds
 
 
 class Artifact:
@@ -39,7 +40,12 @@ class Artifact:
         self.stream = stream
         self.version = version  # of the stream, with which it was logged
         self.actor = actor
-        self._recorded_at = recorded_at
+        self.recorded_at = recorded_at  # ns since 1970 UTC
+
+    @classmethod
+    def of_record(cls, blobs: BlobStore, record: Record) -> Artifact:
+        """Return the handle of the artifact that a record tells of."""
+        return cls(blobs, record.event, record.stream, version=record.version, recorded_at=record.recorded_at, actor=record.actor)
 
     def __repr__(self) -> str:
         return f"<Artifact {self.name!r}: {self.kind}, {self.size:,} bytes>"
@@ -87,7 +93,7 @@ class Artifact:
     @property
     def time(self) -> dt.datetime:
         """When it was recorded."""
-        return from_nanoseconds(self._recorded_at)
+        return from_nanoseconds(self.recorded_at)
 
     @property
     def stored_size(self) -> int:
@@ -158,27 +164,29 @@ class Artifact:
 
     # ------------------------------------------------------------------------------------------------- fetch
 
-    def save_to(self, path: str | os.PathLike[str]) -> Path:
+    def save_to(self, path: str | os.PathLike[str], *, progress: Progress | None = None) -> Path:
         """Write the content to a file, or a directory, that is not there yet, and return its path.
 
-        It appears when all of it has proved right. Raises InvalidValue when there is something at the path.
+        It appears when all of it has proved right. ``progress`` is called with the bytes written and their number. Raises
+        InvalidValue when there is something at the path.
         """
         target = Path(path)
         if os.path.lexists(target):
             raise InvalidValue(f"{target} is there already, and nothing is overwritten. Give another path, or move it away.")
         if not target.parent.is_dir():
             raise InvalidValue(f"the directory {target.parent} does not exist. Create it first.")
+        counter = Counter(progress, self.size)
         with partial_directory(target.parent, beside(target)) as partial:
             made = partial / "artifact"
             if self.kind == "directory":
-                self._write_directory(made)
+                self._write_directory(made, counter)
             else:
                 with self.open() as file:
-                    _write(file, made, 0o666)
+                    _write(file, made, 0o666, counter)
             made.rename(target)
         return target
 
-    def _write_directory(self, top: Path) -> None:
+    def _write_directory(self, top: Path, counter: Counter) -> None:
         top.mkdir()
         links = []
         for entry in self._entries():
@@ -188,14 +196,28 @@ class Artifact:
                 links.append((place, entry.link))
             elif entry.digest:
                 with self._blobs.open(entry.digest, entry.size, f"{entry.path!r} of {self._what}") as file:
-                    _write(file, place, entry.mode)
+                    _write(file, place, entry.mode, counter)
             else:
                 place.mkdir()
         for place, link in links:  # last: nothing is written through one
             place.symlink_to(link)
 
 
-def _write(file: BinaryIO, path: Path, mode: int) -> None:
+def latest(artifacts: Iterable[Artifact]) -> dict[str, Artifact]:
+    """Return those of one experiment or trial that count, by name; given in the order in which they were logged.
+
+    A later one counts instead of an earlier one, unless it is of a worker that had lost the trial to another one by then.
+    """
+    found: dict[str, Artifact] = {}
+    for artifact in artifacts:
+        known = found.get(artifact.name)
+        if known is None or not artifact.attempt or artifact.attempt >= known.attempt:
+            found[artifact.name] = artifact
+    return found
+
+
+def _write(file: BinaryIO, path: Path, mode: int, counter: Counter) -> None:
     with open(os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, mode | 0o200), "wb") as made:
         while piece := file.read(PIECE_BYTES):
             made.write(piece)
+            counter.add(len(piece))

@@ -145,21 +145,26 @@ class BlobStore:
         if self.readonly:
             raise ReadOnlyLedger(f"{self.directory.parent} was opened with readonly=True; nothing can be saved there.")
         with telling_of_trouble(self.directory):
-            if not self.directory.exists():
-                self.directory.mkdir(parents=True, exist_ok=True)
-                sync_directory(self.directory.parent)
+            self._make()
             with partial_directory(self.directory, SAVING) as partial:
                 yield Saving(self, partial)
+
+    def _make(self) -> None:
+        if not self.directory.exists():
+            self.directory.mkdir(parents=True, exist_ok=True)
+            sync_directory(self.directory.parent)
 
     @contextmanager
     def guard(self, *, alone_within: float | None = None) -> Iterator[None]:
         """Keep blobs from being removed while the block runs; with ``alone_within`` be the one that may remove.
 
-        That is waited for so many seconds, then LedgerBusy is raised. A store that nothing was saved in needs no guard.
+        That is waited for so many seconds, then LedgerBusy is raised.
         """
+        if not self.readonly:
+            self._make()
         try:
             fd = os.open(self.directory, os.O_RDONLY)
-        except FileNotFoundError:
+        except FileNotFoundError:  # nothing is there that could be removed
             yield
             return
         try:

@@ -35,7 +35,7 @@ class Content(NamedTuple):
     files: int = 0
 
 
-class _Counter:
+class Counter:
     """Tell the progress over one or many files."""
 
     def __init__(self, progress: Progress | None, total: int) -> None:
@@ -76,7 +76,7 @@ def save_object(saving: Saving, saver: Saver, value: object, what: str) -> Conte
 def save_file(saving: Saving, path: Path, progress: Progress | None) -> Content:
     """Save a file."""
     size = path.stat().st_size
-    entry = _save(saving, path, "", _Counter(progress, size))
+    entry = _save(saving, path, "", Counter(progress, size))
     return Content(entry.digest, entry.size, "file")
 
 
@@ -87,7 +87,7 @@ def save_directory(saving: Saving, path: Path, progress: Progress | None) -> Con
     """
     top = Path(os.path.realpath(path))
     total = sum(each.stat().st_size for _, each in _walk(top, "") if each.is_file(follow_symlinks=False))
-    counter = _Counter(progress, total)
+    counter = Counter(progress, total)
     size = files = 0
     manifest = [first_line()]
     for relative, each in _walk(top, ""):
@@ -133,7 +133,7 @@ def _link(top: Path, each: os.DirEntry[str]) -> str:
     return target
 
 
-def _save(saving: Saving, path: Path, relative: str, counter: _Counter) -> Entry:
+def _save(saving: Saving, path: Path, relative: str, counter: Counter) -> Entry:
     """Save one file as far as it goes when it is opened; what is appended meanwhile is not waited for."""
     try:
         fd = os.open(path, os.O_RDONLY | os.O_CLOEXEC)

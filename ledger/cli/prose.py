@@ -14,13 +14,11 @@ import msgspec
 
 from ledger import events as ev
 from ledger.cli.output import plain, printable, shown, shown_time
+from ledger.cli.phrases import LONGEST_TEXT, cut, listed, quoted, value_text
 from ledger.registry import Event, UnknownEvent
 from ledger.status import ExperimentState, TrialState
 from ledger.telemetry import point_rows
 
-_LONGEST_VALUE = 80
-_LONGEST_TEXT = 400
-_MOST_PAIRS = 20
 _NOTHING: Mapping[str, Any] = {}
 
 
@@ -66,47 +64,7 @@ def predicate(event: Event, type_name: str, setting: Setting) -> str:
     return said if setting.is_redacted or not content else f"{said}: {content}"
 
 
-def because(reason: str | None) -> str:
-    """Return the reason as the end of a sentence.
-
-    >>> because("the fan was off."), because(None)
-    (', because the fan was off', '')
-    """
-    text = printable(reason or "").strip().rstrip(".")
-    return f", because {text}" if text else ""
-
-
 # ------------------------------------------------------------------------------------------------------------- phrases
-
-
-def listed(values: Mapping[Any, Any]) -> str:
-    """Return a dict as the words of a sentence.
-
-    >>> listed({"cache_mb": 64, "journal": "wal", "fsync": None})
-    'cache_mb=64, journal=wal, fsync=None'
-    """
-    pairs = [f"{printable(str(key))}={value_text(value)}" for key, value in list(values.items())[:_MOST_PAIRS]]
-    if len(values) > _MOST_PAIRS:
-        pairs.append(f"and {len(values) - _MOST_PAIRS} more")
-    return ", ".join(pairs)
-
-
-def value_text(value: Any) -> str:
-    """Return one value as the word of a sentence, cut when it is long.
-
-    >>> value_text(None), value_text(""), value_text(True), value_text("a b")
-    ('None', "''", 'yes', 'a b')
-    """
-    return _cut(shown(value), _LONGEST_VALUE) or repr(value)
-
-
-def _cut(text: str, longest: int) -> str:
-    return text if len(text) <= longest else text[: longest - 1] + "…"
-
-
-def quoted(text: str) -> str:
-    """Return a text in quotation marks, on one line."""
-    return f'"{_cut(printable(text), _LONGEST_TEXT)}"'
 
 
 def _with(values: Mapping[Any, Any]) -> str:
@@ -190,6 +148,14 @@ def _environment_captured(event: ev.EnvironmentCaptured, setting: Setting) -> st
     return f"recorded what {setting.it} ran in{content}"
 
 
+def _artifact_logged(event: ev.ArtifactLogged, setting: Setting) -> str:
+    if not event.name:
+        return f"kept an artifact{_of(setting.it)}"
+    files = f" of {_count(event.files, 'file')}" if event.kind == "directory" else ""
+    how = f", by the saver {printable(event.saver)}" if event.saver else ""
+    return f"kept the {event.kind} {quoted(event.name)}{files}{_of(setting.it)} ({event.size:,} bytes{how})"
+
+
 def _parents_set(event: ev.ParentsSet, setting: Setting) -> str:
     came = f"came from {_parents(event.parents, setting)}" if event.parents else "came from no other"
     return f"recorded that {setting.it} {came}"
@@ -266,7 +232,7 @@ def _trial_lost(event: ev.TrialLost, setting: Setting) -> str:
 
 def _trial_failed(event: ev.TrialFailed, setting: Setting) -> str:
     error = event.error
-    said = "" if error is None else _cut(printable(f"{error.type}: {error.message}".strip(": ")), _LONGEST_TEXT)
+    said = "" if error is None else cut(printable(f"{error.type}: {error.message}".strip(": ")), LONGEST_TEXT)
     return f"recorded that {setting.it} failed{_with(event.results)}" + (f": {said}" if said else "")
 
 
@@ -356,6 +322,7 @@ SENTENCES: dict[type[Event], Callable[[Any, Setting], str]] = {
     ev.NoteAmended: _note_amended,
     ev.EnvironmentCaptured: _environment_captured,
     ev.ParentsSet: _parents_set,
+    ev.ArtifactLogged: _artifact_logged,
     ev.ExperimentCreated: _experiment_created,
     ev.ExperimentRenamed: _experiment_renamed,
     ev.ExperimentDescribed: _experiment_described,

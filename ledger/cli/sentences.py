@@ -9,7 +9,8 @@ from uuid import UUID
 from ledger import events as ev
 from ledger.cli import summary
 from ledger.cli.output import printable, shown_time
-from ledger.cli.prose import Setting, because, predicate
+from ledger.cli.phrases import because
+from ledger.cli.prose import Setting, predicate
 from ledger.errors import UnsupportedFormat
 from ledger.log import EventLog
 from ledger.records import Record, iso_nanoseconds

@@ -45,7 +45,7 @@ def copy_artifacts(source: Path, directory: Path) -> int:
     """
     first, second = BlobStore(source / "blobs", readonly=True), BlobStore(directory / "blobs")
     try:
-        with _reading(directory) as backend:
+        with opened_copy(directory) as backend:
             return copy_references(artifact_references(backend, first), first, second)
     except Corrupted as error:
         raise Corrupted(f"{source}: {error.problem} {_GIVE_UP}") from error
@@ -72,7 +72,7 @@ def check_artifacts(source: Path, directory: Path) -> None:
     blobs = BlobStore(directory / "blobs", readonly=True)
     seen = set()
     try:
-        with _reading(directory) as backend:
+        with opened_copy(directory) as backend:
             for reference in artifact_references(backend, blobs):
                 if reference.digest not in seen:
                     blobs.check(*reference)
@@ -82,7 +82,7 @@ def check_artifacts(source: Path, directory: Path) -> None:
 
 
 @contextmanager
-def _reading(directory: Path) -> Iterator[Backend]:
+def opened_copy(directory: Path) -> Iterator[Backend]:
     """Open a copy that nobody else knows of; what a handle leaves there is no part of it."""
     backend = LmdbBackend(directory, create=False, options=Options())
     try:

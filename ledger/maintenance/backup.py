@@ -80,7 +80,7 @@ def backup(source: str | os.PathLike[str], destination: str | os.PathLike[str], 
         telling_of_trouble(target.parent, needed),
         partial_directory(target.parent, beside(target)) as partial,
         _place_for_copy(partial) as place,
-        BlobStore(origin / "blobs").guard(),  # what the log refers to when it is copied must not be removed before it is, too
+        BlobStore(origin / "blobs", readonly=True).guard(),  # until what the log refers to is copied, too
     ):
         made = place / "ledger"
         made.mkdir()

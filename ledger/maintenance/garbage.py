@@ -25,13 +25,12 @@ _WAIT_SECONDS = 30.0
 
 
 class GarbageReport(NamedTuple):
-    """What a collection removed, or would: ``removed`` blobs of ``removed_bytes`` on the disk, and ``leftovers`` of saves.
+    """What a collection removed, or would: the blobs in ``removed``, and ``leftovers`` of saves.
 
     ``kept`` blobs of ``kept_bytes`` are referred to; ``young`` ones are not, and are left for the time being.
     """
 
-    removed: int
-    removed_bytes: int
+    removed: tuple[Stored, ...]
     leftovers: int
     kept: int
     kept_bytes: int
@@ -57,8 +56,8 @@ def collect_garbage(
     >>> trial = book.experiment("demo").new_trial({})
     >>> _ = trial.log_artifact(b"the key is 123", name="secret")
     >>> _ = book.redact(3, reason="leaked key")
-    >>> collect_garbage(book.log.backend, grace_seconds=0).removed
-    1
+    >>> [stored.size for stored in collect_garbage(book.log.backend, grace_seconds=0).removed]
+    [14]
     """
     begun = time.monotonic()
     if not grace_seconds >= 0:
@@ -83,9 +82,8 @@ def collect_garbage(
     leftovers = len(abandoned(blobs.directory, SAVING)) if dry_run else clear_abandoned(blobs.directory, SAVING)
     kept = [stored for stored in found if marks.has(stored)]
     return GarbageReport(
-        len(removed), sum(stored.size for stored in removed), leftovers, len(kept), sum(stored.size for stored in kept), young,
-        dry_run, time.monotonic() - begun,
-    )  # fmt: skip
+        tuple(removed), leftovers, len(kept), sum(stored.size for stored in kept), young, dry_run, time.monotonic() - begun
+    )
 
 
 def _remove(blobs: BlobStore, marks: _Marks, old: list[Stored]) -> list[Stored]:

@@ -10,7 +10,8 @@ import msgspec
 import pytest
 
 import ledger
-from ledger.cli.prose import SENTENCES, Setting, because, listed, predicate
+from ledger.cli.phrases import because, listed
+from ledger.cli.prose import SENTENCES, Setting, predicate
 from ledger.cli.summary import summarize
 from ledger.cli.times import parse_time
 from ledger.redaction import CONTENT, remainder_of

@@ -89,6 +89,19 @@ def verify(
         from ledger.backends.directory import describe_directory
 
         describe_directory(place, create=False)
+    last, answer, died = _check_in_child(place, artifacts, against, progress)
+    if answer is None:
+        problem = f"the check died after position {last} ({died}): the file's structure is damaged."
+        return Report(str(path), last, b"", [problem], time.monotonic() - begun)
+    if "open_error" in answer:
+        raise getattr(errors, answer["open_error"], OpenError)(answer["message"])  # of the child, as it was there
+    return Report(str(path), answer["head"], bytes.fromhex(answer["root"]), answer["problems"], time.monotonic() - begun)
+
+
+def _check_in_child(
+    place: Path, artifacts: str, against: Iterable[Checkpoint], progress: Callable[[int, int], None] | None
+) -> tuple[int, dict | None, str]:  # type: ignore[type-arg]
+    """Return the last position that was told of, the child's answer, and when there is none how it died."""
     with tempfile.TemporaryFile() as said_file, tempfile.TemporaryFile("w+") as notes:
         notes.write("\n".join(map(str, against)))  # not as an argument: those end at 128 KiB
         notes.seek(0)
@@ -104,17 +117,12 @@ def verify(
             child.wait()
             assert child.stdout is not None
             child.stdout.close()
-        if answer is None:
-            said_file.seek(0)
-            said = said_file.read().decode(errors="replace").strip().splitlines()[-1:]
-            how = signal.Signals(-child.returncode).name if child.returncode < 0 else f"exit code {child.returncode}"
-            problem = (
-                f"the check died after position {last} ({how}{': ' + said[0] if said else ''}): the file's structure is damaged."
-            )
-            return Report(str(path), last, b"", [problem], time.monotonic() - begun)
-    if "open_error" in answer:
-        raise getattr(errors, answer["open_error"], OpenError)(answer["message"])  # of the child, as it was there
-    return Report(str(path), answer["head"], bytes.fromhex(answer["root"]), answer["problems"], time.monotonic() - begun)
+        if answer is not None:
+            return last, answer, ""
+        said_file.seek(0)
+        said = said_file.read().decode(errors="replace").strip().splitlines()[-1:]
+        how = signal.Signals(-child.returncode).name if child.returncode < 0 else f"exit code {child.returncode}"
+        return last, None, how + (f": {said[0]}" if said else "")
 
 
 def _listen(child: subprocess.Popen[str], progress: Callable[[int, int], None] | None) -> tuple[int, dict | None]:  # type: ignore[type-arg]

@@ -343,7 +343,9 @@ _EXPERIMENT_ONLY = (_EXPERIMENT_CHANGES.keys() | {ev.ExperimentCreated}) - _TRIA
 def check_stream(stream: str, event: Event) -> Subject | None:
     """Say whom the event is about, as ``subject_of``; InvalidValue when the event's type does not belong in the stream."""
     subject = subject_of(stream)
-    if subject is None and (type(event) in _TRIAL_ONLY or type(event) in _EXPERIMENT_ONLY):
+    if subject is None and (
+        type(event) in _TRIAL_ONLY or type(event) in _EXPERIMENT_ONLY or isinstance(event, ev.ArtifactLogged)
+    ):
         raise InvalidValue(
             f"{type(event).__name__} belongs in the stream of an experiment or a trial, not in {stream!r}. "
             "Record it through the experiment or trial handle."

@@ -19,6 +19,7 @@ from ledger.errors import DiskFull, LedgerError, ReadOnlyLedger
 
 _LEVEL = 3
 _THREADS = min(4, os.cpu_count() or 1)
+_JOB_BYTES = 2 << 20  # of each thread; by default they take a hundred megabytes
 _PAYS = 0.9  # of the bytes at most may be left of a sample
 _SAMPLE_BYTES = 512 << 10
 _WORTH_BYTES = 4096  # what is smaller takes one block of a disk whatever is done
@@ -70,7 +71,8 @@ class BlobWriter(io.RawIOBase):
     def _decide(self, sample: bytes) -> None:
         if len(sample) > _WORTH_BYTES and len(zstandard.ZstdCompressor(level=1).compress(sample)) < len(sample) * _PAYS:
             self.is_compressed = True
-            compressor = zstandard.ZstdCompressor(level=_LEVEL, threads=_THREADS)
+            options = zstandard.ZstdCompressionParameters.from_level(_LEVEL, threads=_THREADS, job_size=_JOB_BYTES)
+            compressor = zstandard.ZstdCompressor(compression_params=options)
             self._compressed = compressor.stream_writer(cast("Any", self._file), closefd=False)
         waiting, self._head = self._head or [], None
         for piece in waiting:

@@ -36,7 +36,7 @@ _MOST_SHOWN = 20
     "ledger artifacts runs.ledger",
     "ledger artifacts runs.ledger sqlite-tuning 1 --format json",
     "ledger artifacts runs.ledger sqlite-tuning 1 --get model.bin --to model.bin",
-    "ledger artifacts runs.ledger sqlite-tuning 1 --get stdout.txt --to - | less",
+    "ledger artifacts runs.ledger sqlite-tuning 1 --get stdout.txt --to -",
 )
 def artifacts(
     path: PathArgument,

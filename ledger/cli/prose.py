@@ -153,7 +153,7 @@ def _artifact_logged(event: ev.ArtifactLogged, setting: Setting) -> str:
         return f"kept an artifact{_of(setting.it)}"
     files = f" of {_count(event.files, 'file')}" if event.kind == "directory" else ""
     how = f", by the saver {printable(event.saver)}" if event.saver else ""
-    return f"kept the {event.kind} {quoted(event.name)}{files}{_of(setting.it)} ({event.size:,} bytes{how})"
+    return f"kept the {printable(event.kind)} {quoted(event.name)}{files}{_of(setting.it)} ({event.size:,} bytes{how})"
 
 
 def _parents_set(event: ev.ParentsSet, setting: Setting) -> str:

@@ -143,7 +143,7 @@ def _any_event(event: Any) -> str:
     if isinstance(event, ev.LateResultReceived):
         return f"{event.status} of attempt {event.attempt}: {pairs(event.results)}"
     if isinstance(event, ev.ArtifactLogged):
-        return f"{printable(event.name)}, {event.kind} of {event.size:,} bytes" if event.digest else ""
+        return f"{printable(event.name)}, {printable(event.kind)} of {event.size:,} bytes" if event.digest else ""
     if isinstance(event, UnknownEvent):
         data = plain(event)
         return pairs(data) if isinstance(data, dict) else shown(data)

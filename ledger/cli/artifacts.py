@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import sys
 from collections.abc import Iterator
-from contextlib import nullcontext
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -145,7 +143,7 @@ def gc(
     That is what killed saves left behind, and what was redacted. Whatever a record refers to stays, also one of a trial that
     was deleted, or of a name that was used again. Others may go on recording meanwhile.
     """
-    with open_book(path) as book, progress_bar("collecting", unit="blobs") if sys.stderr.isatty() else nullcontext() as progress:
+    with open_book(path) as book, progress_bar("collecting", unit="blobs") as progress:
         report = book.collect_garbage(grace_seconds=grace, dry_run=dry_run, progress=progress)
     if form is ObjectFormat.JSON:
         removed = [{"digest": each.digest, "bytes": each.size, "path": printable(str(each.path))} for each in report.removed]

@@ -143,10 +143,14 @@ def _save(saving: Saving, path: Path, relative: str, counter: Counter) -> Entry:
         before = os.fstat(fd)
         left = before.st_size or (1 << 62)  # what the system makes up while it is read (/proc) has no size
         with saving.writing(_sample(fd, before.st_size)) as writer:
-            while left and (piece := os.read(fd, min(PIECE_BYTES, left))):
-                writer.write(piece)
-                left -= len(piece)
-                counter.add(len(piece))
+            while left:
+                buffer = writer.take()
+                count = os.readv(fd, [buffer[:left]])
+                writer.put(buffer, count)
+                if not count:
+                    break
+                left -= count
+                counter.add(count)
         after = os.fstat(fd)
     finally:
         os.close(fd)

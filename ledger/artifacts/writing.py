@@ -24,7 +24,8 @@ _PAYS = 0.9  # of the bytes at most may be left of a sample
 _SAMPLE_BYTES = 512 << 10
 _WORTH_BYTES = 4096  # what is smaller takes one block of a disk whatever is done
 _INLINE_BYTES = 1 << 20
-_WAITING = 4  # pieces on their way to the hash
+_BUFFERS = 6  # on their way to the file and to the hash
+BUFFER_BYTES = 256 << 10
 _BEGIN_BYTES = 8 << 20
 _FULL = {errno.ENOSPC, errno.EDQUOT, errno.EFBIG}
 
@@ -57,16 +58,28 @@ class BlobWriter(io.RawIOBase):
 
     def write(self, data: Any) -> int:
         """Write all of the bytes."""
-        piece = data if type(data) is bytes else memoryview(data).tobytes()  # it is hashed later
-        self._hasher.update(piece)
-        self.size += len(piece)
+        view = memoryview(data).cast("B")
+        for start in range(0, len(view), BUFFER_BYTES):
+            piece = view[start : start + BUFFER_BYTES]
+            buffer = self.take()
+            buffer[: len(piece)] = piece
+            self.put(buffer, len(piece))
+        return len(view)
+
+    def take(self) -> memoryview:
+        """Return a buffer to be filled, and given to ``put``; waits until one is free."""
+        return self._hasher.take()
+
+    def put(self, buffer: memoryview, count: int) -> None:
+        """Write the first bytes of a buffer, which is no longer the caller's."""
+        self.size += count
         if self._head is None:
-            self._store(piece)
+            self._store(buffer[:count])
         else:
-            self._head.append(piece)
+            self._head.append(bytes(buffer[:count]))
             if self.size >= _SAMPLE_BYTES:
                 self._decide(b"".join(self._head)[:_SAMPLE_BYTES])
-        return len(piece)
+        self._hasher.put(buffer, count)
 
     def _decide(self, sample: bytes) -> None:
         if len(sample) > _WORTH_BYTES and len(zstandard.ZstdCompressor(level=1).compress(sample)) < len(sample) * _PAYS:
@@ -78,7 +91,7 @@ class BlobWriter(io.RawIOBase):
         for piece in waiting:
             self._store(piece)
 
-    def _store(self, piece: bytes) -> None:
+    def _store(self, piece: bytes | memoryview) -> None:
         if self._compressed is not None:
             self._compressed.write(piece)
         else:
@@ -129,32 +142,45 @@ class _File:
 
 
 class _Hasher:
-    """A SHA-256 that is computed in a thread of its own as soon as there is much to compute."""
+    """A SHA-256 that is computed in a thread of its own as soon as there is much to compute.
+
+    It owns a few buffers, small enough for a processor's cache, that are used again and again.
+    """
 
     def __init__(self) -> None:
         self._hash = hashlib.sha256()
-        self._queue: queue.Queue[bytes | None] = queue.Queue(_WAITING)
+        self._free: queue.SimpleQueue[memoryview] = queue.SimpleQueue()
+        self._full: queue.SimpleQueue[tuple[memoryview, int] | None] = queue.SimpleQueue()
         self._thread: threading.Thread | None = None
-        self._size = 0
+        self._made = self._size = 0
 
-    def update(self, piece: bytes) -> None:
-        self._size += len(piece)
+    def take(self) -> memoryview:
+        if self._made < _BUFFERS and self._free.empty():
+            self._made += 1
+            return memoryview(bytearray(BUFFER_BYTES))
+        return self._free.get()
+
+    def put(self, buffer: memoryview, count: int) -> None:
+        self._size += count
         if self._thread is None and self._size <= _INLINE_BYTES:
-            self._hash.update(piece)
+            self._hash.update(buffer[:count])
+            self._free.put(buffer)
             return
         if self._thread is None:
             self._thread = threading.Thread(target=self._run, name="ledger-hash", daemon=True)
             self._thread.start()
-        self._queue.put(piece)
+        self._full.put((buffer, count))
 
     def _run(self) -> None:
-        while (piece := self._queue.get()) is not None:
-            self._hash.update(piece)
+        while (item := self._full.get()) is not None:
+            buffer, count = item
+            self._hash.update(buffer[:count])
+            self._free.put(buffer)
 
     def finish(self) -> str:
         """Wait until everything is hashed, and return the digest."""
         if self._thread is not None:
-            self._queue.put(None)
+            self._full.put(None)
             self._thread.join()
             self._thread = None
         return self._hash.hexdigest()

@@ -75,3 +75,12 @@ def commit() -> str:
     except (OSError, subprocess.SubprocessError):
         return ""
     return head.stdout.strip() + (" with changes" if changed.stdout.strip() else "")
+
+
+def process_memory(which: str) -> float:
+    """Return this process's private (anonymous) or peak resident memory in MB, as Linux tells it."""
+    wanted = {"private": "RssAnon:", "peak": "VmHWM:"}[which]
+    for line in Path("/proc/self/status").read_text().splitlines():
+        if line.startswith(wanted):
+            return int(line.split()[1]) * 1024 / 2**20
+    raise RuntimeError(f"/proc/self/status has no {wanted}")

@@ -11,6 +11,9 @@
 
 from ledger import errors, events
 from ledger.annotations import Note
+from ledger.artifacts.artifact import Artifact
+from ledger.artifacts.content import ArtifactChanged
+from ledger.artifacts.savers import register_saver
 from ledger.backends.base import Appended, Backend, Command, View
 from ledger.checkpoint import Checkpoint, read_checkpoints
 from ledger.errors import *  # noqa: F403 - the tree of errors is public as a whole; its names are listed there
@@ -31,9 +34,9 @@ from ledger.upcasters import upcaster
 __version__ = "0.1.0"
 
 __all__ = [
-    "ANY", "NO_STREAM", "Appended", "Backend", "Checkpoint", "Command", "Event", "EventLog", "Experiment",
-    "ExperimentChanged", "ExperimentState", "Ledger", "Note", "Objective", "Record", "ResultOutOfBounds", "Status",
-    "Subscription", "Trial", "TrialState", "UnknownEvent", "View", "event", "new_uuid7", "open", "point_rows",
-    "read_checkpoints", "upcaster",
+    "ANY", "NO_STREAM", "Appended", "Artifact", "ArtifactChanged", "Backend", "Checkpoint", "Command", "Event", "EventLog",
+    "Experiment", "ExperimentChanged", "ExperimentState", "Ledger", "Note", "Objective", "Record", "ResultOutOfBounds",
+    "Status", "Subscription", "Trial", "TrialState", "UnknownEvent", "View", "event", "new_uuid7", "open", "point_rows",
+    "read_checkpoints", "register_saver", "upcaster",
     *errors.__all__, *events.__all__,
 ]  # fmt: skip

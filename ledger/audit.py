@@ -20,7 +20,9 @@ from ledger import errors
 from ledger.checkpoint import Checkpoint, read_checkpoints
 from ledger.errors import Corrupted, InvalidValue, LedgerError, OpenError
 
-_CHILD = "import sys; from ledger.audit import check_here; check_here(sys.argv[1], sys.stdin.read())"
+_CHILD = "import sys; from ledger.audit import check_here; check_here(*sys.argv[1:], sys.stdin.read())"
+#: What is checked of artifacts: nothing, that they are there, or every byte.
+ARTIFACTS = ("skip", "present", "content")
 
 
 class Report(NamedTuple):
@@ -49,8 +51,9 @@ class Report(NamedTuple):
 
 
 def verify(
-    path: str | os.PathLike[str], progress: Callable[[int, int], None] | None = None, *, against: Iterable[Checkpoint] = ()
-) -> Report:
+    path: str | os.PathLike[str], progress: Callable[[int, int], None] | None = None, *, against: Iterable[Checkpoint] = (),
+    artifacts: str = "present",
+) -> Report:  # fmt: skip
     """Check a whole ledger: every byte of its records, every index, every hash.
 
     Recomputes the checksums, the order of positions, versions and times, the Merkle tree, and the state that each
@@ -60,6 +63,10 @@ def verify(
     ``against`` are checkpoints that were kept elsewhere (``Ledger.checkpoint``): that the log has fewer records than one
     says, or other ones, is a problem in the report. A ledger that was put back to an older state, or rewritten with all
     of its checks, shows in no other way.
+
+    ``artifacts``: with ``"present"`` each one that a record refers to must be there, with its size as far as that can be
+    told without reading it; with ``"content"`` every byte of it must be right, which takes a read of all; ``"skip"`` leaves
+    them out. Those of deleted trials count, those of redacted records do not.
 
     Raises an OpenError when there is no ledger at the path, InvalidValue for a checkpoint of another ledger; damage is told
     in the report, and kills nobody.
@@ -74,17 +81,32 @@ def verify(
     (True, 1)
     """
     begun = time.monotonic()
+    if artifacts not in ARTIFACTS:
+        raise InvalidValue(f"artifacts is {artifacts!r}; give one of {', '.join(map(repr, ARTIFACTS))}.")
     place = Path(path)
     if not place.is_dir():
         # Raises the error that says what is there; a ledger that exists is opened in the child only.
         from ledger.backends.directory import describe_directory
 
         describe_directory(place, create=False)
+    last, answer, died = _check_in_child(place, artifacts, against, progress)
+    if answer is None:
+        problem = f"the check died after position {last} ({died}): the file's structure is damaged."
+        return Report(str(path), last, b"", [problem], time.monotonic() - begun)
+    if "open_error" in answer:
+        raise getattr(errors, answer["open_error"], OpenError)(answer["message"])  # of the child, as it was there
+    return Report(str(path), answer["head"], bytes.fromhex(answer["root"]), answer["problems"], time.monotonic() - begun)
+
+
+def _check_in_child(
+    place: Path, artifacts: str, against: Iterable[Checkpoint], progress: Callable[[int, int], None] | None
+) -> tuple[int, dict | None, str]:  # type: ignore[type-arg]
+    """Return the last position that was told of, the child's answer, and when there is none how it died."""
     with tempfile.TemporaryFile() as said_file, tempfile.TemporaryFile("w+") as notes:
         notes.write("\n".join(map(str, against)))  # not as an argument: those end at 128 KiB
         notes.seek(0)
         child = subprocess.Popen(
-            [sys.executable, "-c", _CHILD, str(place.absolute())],
+            [sys.executable, "-c", _CHILD, str(place.absolute()), artifacts],
             stdout=subprocess.PIPE, stderr=said_file, stdin=notes, text=True,
             env={**os.environ, "PYTHONPATH": os.pathsep.join(entry for entry in sys.path if entry)},
         )  # fmt: skip
@@ -95,17 +117,12 @@ def verify(
             child.wait()
             assert child.stdout is not None
             child.stdout.close()
-        if answer is None:
-            said_file.seek(0)
-            said = said_file.read().decode(errors="replace").strip().splitlines()[-1:]
-            how = signal.Signals(-child.returncode).name if child.returncode < 0 else f"exit code {child.returncode}"
-            problem = (
-                f"the check died after position {last} ({how}{': ' + said[0] if said else ''}): the file's structure is damaged."
-            )
-            return Report(str(path), last, b"", [problem], time.monotonic() - begun)
-    if "open_error" in answer:
-        raise getattr(errors, answer["open_error"], OpenError)(answer["message"])  # of the child, as it was there
-    return Report(str(path), answer["head"], bytes.fromhex(answer["root"]), answer["problems"], time.monotonic() - begun)
+        if answer is not None:
+            return last, answer, ""
+        said_file.seek(0)
+        said = said_file.read().decode(errors="replace").strip().splitlines()[-1:]
+        how = signal.Signals(-child.returncode).name if child.returncode < 0 else f"exit code {child.returncode}"
+        return last, None, how + (f": {said[0]}" if said else "")
 
 
 def _listen(child: subprocess.Popen[str], progress: Callable[[int, int], None] | None) -> tuple[int, dict | None]:  # type: ignore[type-arg]
@@ -123,8 +140,10 @@ def _listen(child: subprocess.Popen[str], progress: Callable[[int, int], None] |
     return last, answer
 
 
-def check_here(path: str, checkpoints: str = "") -> None:
+def check_here(path: str, artifacts: str = "skip", checkpoints: str = "") -> None:
     """Check the ledger in this process, and write JSON lines on standard output (the child's half of ``verify``)."""
+    from ledger.artifacts.blobs import BlobStore
+    from ledger.artifacts.references import ReferenceCheck
     from ledger.backends.check import LogCheck
 
     def tell(**message: object) -> None:
@@ -132,7 +151,9 @@ def check_here(path: str, checkpoints: str = "") -> None:
 
     try:
         against = read_checkpoints(checkpoints) if checkpoints else []
-        check = LogCheck(Path(path), lambda done, total: tell(done=done, total=total), against)
+        store = BlobStore(Path(path) / "blobs", readonly=True)
+        needed = None if artifacts == "skip" else ReferenceCheck(store, content=artifacts == "content")
+        check = LogCheck(Path(path), lambda done, total: tell(done=done, total=total), against, needed)
     except (OpenError, InvalidValue) as error:
         tell(open_error=type(error).__name__, message=str(error))
         return

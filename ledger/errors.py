@@ -28,9 +28,12 @@
     │   ├── UnknownTrial                no such trial                       (LookupError)
     │   ├── ExperimentExists            the name is taken
     │   ├── ExperimentReadOnly          sealed until it is unsealed
+    │   ├── UnknownArtifact             no artifact of that name            (LookupError)
     │   ├── TrialExists                 the trial number is taken
     │   ├── InvalidTransition           not allowed in the trial's status
     │   └── LeaseLost                   the trial is no longer this worker's
+    ├── LoadError                       an artifact cannot be made an object again
+    │   └── PickleRefused               it is a pickle, which runs code; ask for it
     └── Corrupted                       stored bytes fail their check
 
 Every message names the thing, the value and the cure; the values are attributes too.
@@ -49,9 +52,9 @@ __all__ = [
     "AppendError", "AppendIdReused", "CommandRefused", "CommitFailed", "Corrupted", "DiskFull", "ExperimentExists",
     "ExperimentReadOnly", "ForkedHandle", "HandleError", "InvalidTransition", "InvalidValue", "LeaseLost", "LedgerBusy",
     "LedgerClosed",
-    "LedgerError", "LedgerNotFound", "LedgerPoisoned", "LockTimeout", "NetworkFileSystem", "NotALedger", "OpenError",
-    "OptionsConflict", "ReadOnlyLedger", "RecordTooLarge", "TrialExists", "UnknownExperiment", "UnknownTrial",
-    "UnsupportedFormat", "WrongExpectedVersion",
+    "LedgerError", "LedgerNotFound", "LedgerPoisoned", "LoadError", "LockTimeout", "NetworkFileSystem", "NotALedger",
+    "OpenError", "OptionsConflict", "PickleRefused", "ReadOnlyLedger", "RecordTooLarge", "TrialExists", "UnknownArtifact",
+    "UnknownExperiment", "UnknownTrial", "UnsupportedFormat", "WrongExpectedVersion",
 ]  # fmt: skip
 
 
@@ -209,6 +212,10 @@ class UnknownTrial(CommandRefused, LookupError):
     """There is no such trial in the experiment."""
 
 
+class UnknownArtifact(CommandRefused, LookupError):
+    """There is no artifact of that name."""
+
+
 class ExperimentExists(CommandRefused):
     """Another live experiment has the name."""
 
@@ -247,6 +254,14 @@ class LeaseLost(CommandRefused):
             f"{current_attempt}{owner}. Stop working on it; what was reported is kept as late evidence. "
             "If attempts take longer between two signs of life than the lease, claim with a longer lease_seconds."
         )
+
+
+class LoadError(LedgerError):
+    """An artifact cannot be made an object again; its bytes are there, as they were saved."""
+
+
+class PickleRefused(LoadError):
+    """The artifact is a pickle, and loading one runs code; ``load(allow_pickle=True)`` does it all the same."""
 
 
 class Corrupted(LedgerError):

@@ -9,7 +9,8 @@ from uuid import UUID
 
 from ledger import commands, corrections
 from ledger import events as ev
-from ledger.annotations import Annotated, streams_of
+from ledger.annotations import streams_of
+from ledger.artifact_owner import ArtifactOwner
 from ledger.claims import Where
 from ledger.commands import Course
 from ledger.courses import course_to
@@ -28,10 +29,11 @@ if TYPE_CHECKING:
     import datetime as dt
 
     from ledger.backends.base import Appended, Command
+    from ledger.log import EventLog
     from ledger.session import Ledger
 
 
-class Experiment(Annotated):
+class Experiment(ArtifactOwner):
     """An experiment of a ledger. Made by ``Ledger.experiment``.
 
     ``id`` never changes and is what records refer to; ``name`` is an attribute.
@@ -331,6 +333,9 @@ class Experiment(Annotated):
     def _ask(self, command: Command, reason: str | None = None, expected_version: int | None = None) -> Appended:
         expect = None if expected_version is None else {self.stream: expected_version}
         return self.book.log.execute(command, reason=reason, expect=expect)
+
+    def _event_log(self) -> EventLog:
+        return self.book.log
 
     def _records(self, types: Iterable[type[Event]]) -> Iterator[Record]:
         return self.book.log.read(stream=self.stream, types=types)

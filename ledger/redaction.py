@@ -47,6 +47,7 @@ CONTENT: dict[type[Event], dict[str, Any]] = {
     ev.NoteAdded: {"text": ""},
     ev.NoteAmended: {"text": ""},
     ev.EnvironmentCaptured: {"environment": {}},
+    ev.ArtifactLogged: {"name": "", "digest": "", "size": 0, "saver": "", "module": "", "media_type": "", "files": 0},
 }
 
 
@@ -69,7 +70,7 @@ def remainder_of(stream: str, event: Event) -> bytes:
             raise CommandRefused(f"a {name} holds numbers and names of the ledger's own only; there is nothing to redact.")
         return NOTHING
     changes = dict(CONTENT[type(event)])
-    if "name" in changes:  # an experiment has a name, and no two live ones have the same
+    if changes.get("name", "") is None:  # an experiment has a name, and no two live ones have the same
         subject = subject_of(stream)
         assert subject is not None  # the state machine takes these events nowhere else
         changes["name"] = f"redacted {subject.experiment_id}" if getattr(event, "name", "") else ""

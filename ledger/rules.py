@@ -18,11 +18,14 @@ from ledger.streams import Subject, subject_of
 
 MAX_PRIORITY = 2**31 - 1
 MAX_TIME = 2**63 - 1  # ns since 1970 UTC: the year 2262
+ARTIFACT_KINDS = ("file", "directory", "object")
+
+_DIGEST = re.compile(r"[0-9a-f]{64}")
 
 _REDACTED_NAME = re.compile(r"redacted [0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}")
 
 #: What a worker reports that did not know: taken whatever has become of the trial.
-_EVIDENCE = ev.LateResultReceived | ev.MetricsLogged | ev.TelemetryLogged
+_EVIDENCE = ev.LateResultReceived | ev.MetricsLogged | ev.TelemetryLogged | ev.ArtifactLogged
 
 
 def check_open(state: ExperimentState, event: Event) -> None:
@@ -48,6 +51,8 @@ def check_experiment(state: ExperimentState, subject: Subject, event: Event) -> 
         check_name(subject, event.name)
     if isinstance(event, ev.ParentsSet):
         check_parents(subject, event.parents)
+    if isinstance(event, ev.ArtifactLogged):
+        check_artifact(event)
 
 
 def check_name(subject: Subject, name: str) -> None:
@@ -67,6 +72,21 @@ def check_parents(subject: Subject, parents: Sequence[str]) -> None:
             raise InvalidValue(f"{parent} cannot be its own parent.")
     if len(set(parents)) != len(parents):
         raise InvalidValue(f"the parents {list(parents)!r} name one twice; name each once.")
+
+
+def check_artifact(event: ev.ArtifactLogged) -> None:
+    """Refuse an artifact that no content could be found for; a redacted one has neither name nor digest."""
+    if not event.name and not event.digest:
+        return
+    if not event.name or not _DIGEST.fullmatch(event.digest):
+        raise InvalidValue(
+            f"the artifact {event.name!r} has the digest {event.digest!r}; it needs a name, and the 64 hexadecimal digits of its "
+            "content's SHA-256. Use log_artifact, which saves the content first."
+        )
+    if event.kind not in ARTIFACT_KINDS:
+        raise InvalidValue(f"the artifact {event.name!r} is a {event.kind!r}; it is one of {', '.join(ARTIFACT_KINDS)}.")
+    check_number("the size", event.size, 0, MAX_TIME)
+    check_number("the number of files", event.files, 0, MAX_TIME)
 
 
 def check_deleted(state: TrialState, event: Event) -> None:
@@ -145,6 +165,7 @@ VALUE_CHECKS: dict[type[Event], Callable[[TrialState, Subject, Any], None]] = {
     ev.TrialAmended: _check_amendment,
     ev.TrialRestored: _check_restored,
     ev.ParentsSet: lambda state, subject, event: check_parents(subject, event.parents),
+    ev.ArtifactLogged: lambda state, subject, event: check_artifact(event),
 }
 
 

@@ -21,6 +21,7 @@ from ledger.errors import InvalidValue, UnknownExperiment
 from ledger.experiment import Experiment
 from ledger.identity import new_uuid7
 from ledger.log import EventLog
+from ledger.maintenance.garbage import GRACE_SECONDS, GarbageReport, collect_garbage
 from ledger.objectives import Targets, check_objectives
 from ledger.records import iso_nanoseconds
 from ledger.redaction import Found, find_text
@@ -193,7 +194,8 @@ class Ledger:
         Each record keeps its position, id and hash, and every proof stays valid; texts and values are gone from it, from
         the tables and from the states. Returns the positions of the PayloadRedacted events that say who and why. In the
         file the bytes are overwritten by ``ledger compact``; until then ``info`` and ``doctor`` show the erasure as pending.
-        What is outside stays: backups, exports, and what a record carries beside its payload (actor, reason, ids).
+        What an artifact held is removed by ``collect_garbage``, unless another record refers to it. What is outside stays:
+        backups, exports, and what a record carries beside its payload (actor, reason, ids).
 
         Raises InvalidValue for a position without a record, CommandRefused for a record that is redacted already or holds
         nothing that people put in; then none is redacted.
@@ -244,13 +246,32 @@ class Ledger:
         """
         return Checkpoint(self.id, *self.log.backend.tree_head())
 
-    def verify(self, progress: Callable[[int, int], None] | None = None, *, against: Iterable[Checkpoint] = ()) -> Report:
+    def verify(
+        self, progress: Callable[[int, int], None] | None = None, *, against: Iterable[Checkpoint] = (),
+        artifacts: str = "present",
+    ) -> Report:  # fmt: skip
         """Check the whole ledger in a child process; see ``ledger.audit.verify``. A ledger in memory has no file to check."""
         if not isinstance(self.log.backend, LmdbBackend):
             raise InvalidValue(f"{self.path} has no file to verify; only a ledger in a directory has.")
         from ledger.audit import verify
 
-        return verify(self.path, progress, against=against)
+        return verify(self.path, progress, against=against, artifacts=artifacts)
+
+    def collect_garbage(
+        self, *, grace_seconds: float = GRACE_SECONDS, dry_run: bool = False, progress: Callable[[int, int], None] | None = None
+    ) -> GarbageReport:
+        """Remove what artifacts held that no record refers to any more; see ``ledger.maintenance.garbage``.
+
+        Nothing is ever removed but by this. Others may go on recording.
+
+        >>> import ledger
+        >>> book = ledger.open("memory:")
+        >>> _ = book.experiment("demo").log_artifact("text", name="note")
+        >>> report = book.collect_garbage()
+        >>> len(report.removed), report.kept
+        (0, 1)
+        """
+        return collect_garbage(self.log.backend, grace_seconds=grace_seconds, dry_run=dry_run, progress=progress)
 
     def subscribe(self, after: int = 0, **filters: Any) -> Subscription:
         """Catch up with the log from a position, then follow it; see ``Subscription``."""

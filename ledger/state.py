@@ -147,6 +147,7 @@ _COMMON_CHANGES: dict[type[Event], Callable[[Any, Any, int], dict[str, Any]]] = 
     ev.NoteAdded: _nothing,
     ev.NoteAmended: _nothing,
     ev.EnvironmentCaptured: _nothing,
+    ev.ArtifactLogged: _nothing,
     ev.PayloadRedacted: _nothing,  # what it drops is dropped from the records themselves, which are folded again
     ev.ExperimentsMerged: _nothing,
 }
@@ -344,12 +345,13 @@ _TRIAL_CHANGES: dict[type[Event], Callable[[TrialState, Any, int], dict[str, Any
 
 _TRIAL_ONLY = (_TRIAL_CHANGES.keys() | {ev.TrialCreated}) - _EXPERIMENT_CHANGES.keys()
 _EXPERIMENT_ONLY = (_EXPERIMENT_CHANGES.keys() | {ev.ExperimentCreated}) - _TRIAL_CHANGES.keys()
+_OWNED = _TRIAL_ONLY | _EXPERIMENT_ONLY | {ev.ArtifactLogged}  # what belongs in no other stream
 
 
 def check_stream(stream: str, event: Event) -> Subject | None:
     """Say whom the event is about, as ``subject_of``; InvalidValue when the event's type does not belong in the stream."""
     subject = subject_of(stream)
-    if subject is None and (type(event) in _TRIAL_ONLY or type(event) in _EXPERIMENT_ONLY):
+    if subject is None and type(event) in _OWNED:
         raise InvalidValue(
             f"{type(event).__name__} belongs in the stream of an experiment or a trial, not in {stream!r}. "
             "Record it through the experiment or trial handle."

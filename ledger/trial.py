@@ -12,6 +12,7 @@ from uuid import UUID
 
 from ledger import commands
 from ledger import events as ev
+from ledger.artifact_owner import ArtifactOwner
 from ledger.bulk import point_batches
 from ledger.corrected import CorrectedTrial
 from ledger.dependencies import unmet_dependencies
@@ -30,6 +31,7 @@ from ledger.telemetry import Batch, PointBuffer
 if TYPE_CHECKING:
     from ledger.backends.base import Appended, Command
     from ledger.experiment import Experiment
+    from ledger.log import EventLog
 
 _Points = type[ev.MetricsLogged | ev.TelemetryLogged]
 LEASE_SECONDS = 60.0
@@ -40,7 +42,7 @@ class ResultOutOfBounds(UserWarning):
     """A trial was completed with a result outside of its objective's bounds, and is FAILED for it."""
 
 
-class Trial(CorrectedTrial):
+class Trial(CorrectedTrial, ArtifactOwner):
     """One trial of an experiment. Made by ``Experiment.new_trial``, ``claim``, ``trial`` and ``trials``.
 
     **Guarantees.** Every method that records returns when its events are on disk; metrics are buffered (``log``).
@@ -365,6 +367,9 @@ class Trial(CorrectedTrial):
 
     def _record(self, event: Event, reason: str | None = None, expected_version: int | None = None) -> Appended:
         return self._ask(commands.record_on_trial(self.experiment.id, self.id, event), reason, expected_version)
+
+    def _event_log(self) -> EventLog:
+        return self._book.log
 
     def _records(self, types: Iterable[type[Event]]) -> Iterator[Record]:
         return self._book.log.read(stream=self.stream, types=types)

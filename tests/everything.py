@@ -6,8 +6,10 @@ import datetime as dt
 import enum
 import itertools
 import sys
+import tempfile
 import uuid
 import warnings
+from pathlib import Path
 from typing import Any
 
 import msgspec
@@ -93,6 +95,19 @@ def _log_trials(book: ledger.Ledger, exp: ledger.Experiment) -> None:
     book.log.append_many([*pairs, ("diary", ev.NoteAdded("six hundred"))])  # several subjects, several blocks
 
 
+def _log_artifacts(exp: ledger.Experiment) -> None:
+    trial = exp.new_trial({})
+    trial.log_artifact({"größe": (1, b"2")}, name="größe 🚀/..")
+    trial.log_artifact(b"twice" * 1000, name="twice")
+    trial.log_artifact(b"twice" * 1000, name="twice")
+    with tempfile.TemporaryDirectory() as directory:
+        place = Path(directory, "directory")
+        (place / "empty").mkdir(parents=True)
+        (place / "a file").write_bytes(b"twice" * 1000)
+        (place / "link").symlink_to("a file")
+        exp.log_artifact(place)
+
+
 def _log_experiments(book: ledger.Ledger) -> None:
     exp = book.experiment("größe 🚀", objectives={"loss": "min"}, description="d")
     exp.note("n")
@@ -102,6 +117,7 @@ def _log_experiments(book: ledger.Ledger) -> None:
     exp.describe("e")
     exp.set_objectives({"loss": "max"})
     _log_trials(book, exp)
+    _log_artifacts(exp)
     again = book.experiment("gone")
     again.new_trial({"lr": 1})
     again.delete("a try")

@@ -8,12 +8,11 @@ from pathlib import Path
 
 import ledger
 from benchmarks.disk import copy_store
+from benchmarks.machine import process_memory
 from benchmarks.payload import appends
 from benchmarks.rivals.ledger import NAME, Store
 from benchmarks.row import Figures, Fixture, Line, Row, Task
 from benchmarks.size import Size
-
-_MEGABYTE = 1 << 20
 
 
 class Memory(Row):
@@ -43,26 +42,17 @@ class Memory(Row):
         return Fixture("trials", "ledger", int(contestant.rpartition("-")[2]))
 
     def measure(self, task: Task) -> Figures:
-        figures = {"import_mb": _status("private")}
+        figures = {"import_mb": process_memory("private")}
         if task.variant.startswith("write"):
             copy_store(Path(task.fixture), task.place)
             with contextlib.closing(Store(task.place)) as store:
                 for per_append, count in ((1, task.size.singles), (1000, task.size.thousands)):
                     for number in range(count):  # made one by one: what waits to be appended is not the ledger's memory
                         store.append(appends(f"memory-{per_append}-{number % 100}", 1, per_append)[0])
-                figures["writer_mb"] = _status("private")
+                figures["writer_mb"] = process_memory("private")
         else:
             with ledger.open(Path(task.fixture) / NAME) as book:
                 for _ in book.log.read():
                     pass
-                figures["reader_mb"] = _status("private")
-        return {**figures, "peak_mb": _status("peak")}
-
-
-def _status(which: str) -> float:
-    """Return this process's private (anonymous) or peak resident memory in MB, as Linux tells it."""
-    wanted = {"private": "RssAnon:", "peak": "VmHWM:"}[which]
-    for line in Path("/proc/self/status").read_text().splitlines():
-        if line.startswith(wanted):
-            return int(line.split()[1]) * 1024 / _MEGABYTE
-    raise RuntimeError(f"/proc/self/status has no {wanted}")
+                figures["reader_mb"] = process_memory("private")
+        return {**figures, "peak_mb": process_memory("peak")}

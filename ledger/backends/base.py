@@ -16,6 +16,7 @@ from uuid import UUID
 
 import msgspec
 
+from ledger.artifacts.blobs import BlobStore
 from ledger.records import Context, Record
 from ledger.registry import Event
 from ledger.state import ExperimentState, TrialState
@@ -144,6 +145,7 @@ class Backend(ABC):
 
     ledger_id: UUID
     name: str  # for messages: the path or URL
+    blobs: BlobStore  # what artifacts are kept in; closed with the backend
 
     @abstractmethod
     def check_usable(self) -> None:

@@ -13,6 +13,7 @@ from uuid import UUID
 
 import msgspec
 
+from ledger.artifacts.references import ReferenceCheck
 from ledger.backends.blocks import Block, blocks_from, run_salts
 from ledger.backends.environment import Environment, Options
 from ledger.backends.jobcheck import compare_jobs
@@ -56,12 +57,14 @@ _ENDED_STATES = 10_000  # of trials that have ended, held in memory for events t
 class LogCheck:
     """Check one ledger; ``problems`` says what is wrong, the first bad position first.
 
-    ``progress`` is called with the positions done and the number of positions.
+    ``progress`` is called with the positions done and the number of positions; ``artifacts`` checks what records refer to.
     """
 
     def __init__(
         self, path: Path, progress: Callable[[int, int], None] = lambda done, total: None, against: Sequence[Checkpoint] = (),
+        artifacts: ReferenceCheck | None = None,
     ) -> None:  # fmt: skip
+        self._artifacts = artifacts
         self._progress = progress
         self._against = sorted(against, key=lambda checkpoint: checkpoint.size)
         self._reset()
@@ -87,6 +90,7 @@ class LogCheck:
         self._redactions = 0  # records that say so
         self._folded = FoldedStates(_ENDED_STATES)
         self._disagreements: list[str] = []  # with checkpoints
+        self._lacking: list[str] = []  # of artifacts
         self._due = list(self._against)  # checkpoints not reached yet
 
     def _identify(self) -> Checks:
@@ -122,6 +126,8 @@ class LogCheck:
             self._take(blocks_from(txn, self._checks, self.position + 1))
             self._end_append()
             self._compare(view)
+        for problem in self._lacking:  # last: the log itself may be in order
+            self._report(problem)
         return True
 
     def _head(self) -> Head:
@@ -237,6 +243,8 @@ class LogCheck:
             self._lists[each] = count + 1, zlib.crc32(place, crc)
         if subject is not None:
             self._fold(subject, record)
+        if self._artifacts is not None and len(self._lacking) < MAX_PROBLEMS:
+            self._lacking += self._artifacts.problems(record)
 
     def _check_redaction(self, envelope: Envelope, record: Record) -> None:
         """Remember a redacted record until the record comes that says why."""

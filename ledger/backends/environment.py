@@ -40,6 +40,7 @@ from ledger.errors import (
     OptionsConflict,
     ReadOnlyLedger,
 )
+from ledger.partial import sync_directory
 
 T = TypeVar("T")
 
@@ -321,15 +322,6 @@ class Environment:
             self._gate.close()
         if self._lock_fd >= 0:
             os.close(self._lock_fd)
-
-
-def sync_directory(path: Path) -> None:
-    """Make the directory's entries survive a power cut (LMDB does not)."""
-    fd = os.open(path, os.O_RDONLY)
-    try:
-        os.fsync(fd)
-    finally:
-        os.close(fd)
 
 
 # ------------------------------------------------------------------------------------------------------------ fork

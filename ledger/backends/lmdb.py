@@ -14,6 +14,7 @@ from uuid import UUID
 import lmdb
 import msgspec
 
+from ledger.artifacts.blobs import BlobStore
 from ledger.backends.base import Appended, Backend, Entry, Redactions, Submission, View
 from ledger.backends.blocks import UnpackedBlocks, blocks_from, own_salt, type_names
 from ledger.backends.doorbell import Doorbell
@@ -82,6 +83,7 @@ class LmdbBackend(Backend):
         self.path = Path(path).absolute()
         self.name = str(path)
         self.readonly = readonly
+        self.blobs = BlobStore(self.path / "blobs", readonly=readonly)
         options = options or Options()
         if options.durability not in ("full", "relaxed"):
             raise InvalidValue(

@@ -14,6 +14,7 @@ from contextlib import contextmanager
 from uuid import UUID
 
 from ledger import events as ev
+from ledger.artifacts.blobs import TemporaryBlobStore
 from ledger.backends.base import Appended, Backend, Entry, Redactions, Submission, View
 from ledger.backends.staging import Staging, answer_retry, config_of, skew_submission, skew_warning
 from ledger.clock import Clock
@@ -38,6 +39,7 @@ class MemoryBackend(Backend):
     def __init__(self, clock: Callable[[], int] | None = None, ledger_id: UUID | None = None) -> None:
         self.ledger_id = ledger_id or new_uuid7()
         self.name = "memory:"
+        self.blobs = TemporaryBlobStore()
         self._clock = Clock(clock)
         self._records: list[Record] = []
         self._entries: list[Entry] = []
@@ -174,6 +176,7 @@ class MemoryBackend(Backend):
 
     def close(self) -> None:
         self._closed = True
+        self.blobs.close()
 
 
 def _redact(records: list[Record], entries: list[Entry], stream: str, event: ev.PayloadRedacted) -> None:

@@ -36,10 +36,10 @@ Example:
 
 #: The order of the commands in --help: first what a newcomer needs; those not listed come after.
 _ORDER = (
-    "demo", "init", "info", "experiments", "trials", "show", "history", "diff", "tail",
+    "demo", "init", "info", "experiments", "trials", "show", "history", "diff", "tail", "artifacts",
     "claim", "finish", "release", "requeue", "cancel", "pause",
     "note", "tag", "amend", "delete", "seal", "redact", "verify", "checkpoint",
-    "export", "import", "merge", "backup", "restore", "compact", "doctor",
+    "export", "import", "merge", "backup", "restore", "compact", "gc", "doctor",
 )  # fmt: skip
 
 

@@ -21,6 +21,7 @@ from ledger.values import check_text
 @command(
     "ledger verify runs.ledger",
     "ledger verify runs.ledger --against runs.checkpoint",
+    "ledger verify runs.ledger --artifacts",
     "ledger verify runs.ledger --format json",
 )
 def verify(
@@ -29,6 +30,9 @@ def verify(
         list[str] | None,
         typer.Option(metavar="FILE", help="A file of checkpoints; - is standard input. Repeat for more.", show_default=False),
     ] = None,
+    artifacts: Annotated[
+        bool, typer.Option("--artifacts", help="Every byte of the artifacts, too; else only that they are there.")
+    ] = False,
     form: FormatOption = ObjectFormat.TABLE,
 ) -> None:
     """Check every byte, proof and index.
@@ -41,7 +45,7 @@ def verify(
     check_text(path, "the path")
     checkpoints = [checkpoint for file in against or [] for checkpoint in _read_checkpoints(file)]
     with progress_bar("verifying") as progress:
-        report = audit(path, progress=progress, against=checkpoints)
+        report = audit(path, progress=progress, against=checkpoints, artifacts="content" if artifacts else "present")
     if form is ObjectFormat.JSON:
         print_json_line(
             {

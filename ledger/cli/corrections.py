@@ -138,7 +138,8 @@ def redact(
     """Drop the payload of records (a leaked secret) for ever.
 
     Position, id and hash of the records stay, and every proof; a new event says who dropped them and why. `ledger compact`
-    then overwrites the bytes in the file. Backups and exports made before still have them.
+    then overwrites the bytes in the file, and `ledger gc` removes what a redacted artifact held. Backups and exports made
+    before still have them.
     """
     if bool(positions) == containing:
         raise typer.BadParameter("give the positions of the records, or --containing.", param_hint="'POSITION'")
@@ -149,6 +150,7 @@ def redact(
             typer.confirm(
                 f"Drop the payload of {len(chosen)} record(s) at {listed}? This cannot be undone.", abort=True, err=True
             )
+        has_artifact = any(record.type == "ArtifactLogged" for record in book.log.backend.read_positions(chosen))
         done = book.redact(*chosen, reason=reason) if chosen else []
         pending = book.log.backend.redactions().pending
     if form is ObjectFormat.JSON:
@@ -157,6 +159,8 @@ def redact(
     print(f"Redacted {len(done)} record(s){': ' if done else ''}{', '.join(map(str, chosen))}.")
     if pending:
         print(f"Erasure pending: their bytes are in the file until `ledger compact {printable(path)}`.")
+    if has_artifact:
+        print(f"What the artifact held is there until `ledger gc {printable(path)} --grace 0`, unless other records refer to it.")
 
 
 def _secret() -> str:

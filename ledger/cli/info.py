@@ -50,6 +50,7 @@ def _facts(book: Ledger, path: str, census: Census) -> dict[str, Any]:
     size, root = backend.tree_head()
     newest = next(book.log.read(size - 1, limit=1), None) if size else None
     redactions = backend.redactions()
+    blobs = list(backend.blobs.blobs())
     return {
         "id": str(book.id),
         "path": printable(os.path.abspath(path)),
@@ -71,6 +72,8 @@ def _facts(book: Ledger, path: str, census: Census) -> dict[str, Any]:
         "log_bytes": census.log_bytes,
         "index_bytes": census.index_bytes,
         "free_bytes": census.free_bytes,
+        "blobs": len(blobs),
+        "blob_bytes": sum(stored.size for stored in blobs),
         "blocks": census.blocks,
         "sealed_records": census.sealed_records,
         "unsealed_records": census.unsealed_records,
@@ -123,6 +126,7 @@ def _fields(facts: dict[str, Any]) -> list[tuple[str, Any]]:
         ("trials", _trials(facts)),
         ("on disk", size_text(facts["size_bytes"])),
         ("data.mdb", _room(facts)),
+        ("artifacts", f"{facts['blobs']:,} blobs, {size_text(facts['blob_bytes'])}" if facts["blobs"] else ""),
         ("open by", "; ".join(facts["open_by"])),
         ("redacted", f"{facts['redactions']:,} payloads" if facts["redactions"] and not facts["pending_erasures"] else ""),
         ("erasure", _pending(facts)),

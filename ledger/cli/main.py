@@ -6,12 +6,27 @@ import sys
 import warnings
 from typing import Any
 
-from ledger.cli import audit, care, claiming, corrections, demo, diff, history, info, records, tables, transfer, upkeep
+from ledger.cli import (
+    artifacts,
+    audit,
+    care,
+    claiming,
+    corrections,
+    demo,
+    diff,
+    history,
+    info,
+    records,
+    tables,
+    transfer,
+    upkeep,
+)
 from ledger.cli.app import app, program_name
 from ledger.cli.output import printable
 
 __all__ = [
     "app",
+    "artifacts",
     "audit",
     "care",
     "claiming",

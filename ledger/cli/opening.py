@@ -127,8 +127,8 @@ class Names:
 
 
 @contextmanager
-def progress_bar(what: str, *, output: bool = False) -> Iterator[Progress | None]:
-    """Show a bar with percentage, records a second and time left on standard error while the block runs.
+def progress_bar(what: str, *, output: bool = False, unit: str = "records") -> Iterator[Progress | None]:
+    """Show a bar with percentage, records (or another ``unit``) a second and time left on standard error while the block runs.
 
     Yields None, and shows nothing, where that is no terminal; with ``output``, for work that prints as it goes, also where
     standard output is one: the two would overwrite each other. Work that is done at once shows no bar either.
@@ -154,7 +154,7 @@ def progress_bar(what: str, *, output: bool = False) -> Iterator[Progress | None
     def update(done: int, total: int) -> None:
         seconds = time.monotonic() - begun
         if seconds > _PATIENCE_SECONDS:
-            bar.update(task, completed=done, total=total, rate=f"{done / seconds:,.0f} records/s")
+            bar.update(task, completed=done, total=total, rate=f"{done / seconds:,.0f} {unit}/s")
             bar.start()  # again does nothing
 
     try:

@@ -97,6 +97,14 @@ def _environment_captured(event: ev.EnvironmentCaptured, setting: Setting) -> st
     return f"recorded what {setting.it} ran in{content}"
 
 
+def _artifact_logged(event: ev.ArtifactLogged, setting: Setting) -> str:
+    if not event.name:
+        return f"kept an artifact{of(setting.it)}"
+    files = f" of {count_of(event.files, 'file')}" if event.kind == "directory" else ""
+    how = f", by the saver {printable(event.saver)}" if event.saver else ""
+    return f"kept the {printable(event.kind)} {quoted(event.name)}{files}{of(setting.it)} ({event.size:,} bytes{how})"
+
+
 def _parents_set(event: ev.ParentsSet, setting: Setting) -> str:
     came = f"came from {called(event.parents, setting)}" if event.parents else "came from no other"
     return f"recorded that {setting.it} {came}"
@@ -271,6 +279,7 @@ SENTENCES: dict[type[Event], Callable[[Any, Setting], str]] = {
     ev.NoteAmended: _note_amended,
     ev.EnvironmentCaptured: _environment_captured,
     ev.ParentsSet: _parents_set,
+    ev.ArtifactLogged: _artifact_logged,
     ev.ExperimentCreated: _experiment_created,
     ev.ExperimentRenamed: _experiment_renamed,
     ev.ExperimentDescribed: _experiment_described,

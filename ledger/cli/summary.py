@@ -142,6 +142,8 @@ def _any_event(event: Any) -> str:
         return "; ".join(_points(part) for part in event.points)
     if isinstance(event, ev.LateResultReceived):
         return f"{event.status} of attempt {event.attempt}: {pairs(event.results)}"
+    if isinstance(event, ev.ArtifactLogged):
+        return f"{printable(event.name)}, {printable(event.kind)} of {event.size:,} bytes" if event.digest else ""
     if isinstance(event, UnknownEvent):
         data = plain(event)
         return pairs(data) if isinstance(data, dict) else shown(data)

@@ -9,6 +9,7 @@ import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Annotated, Any, BinaryIO
+from uuid import UUID
 
 import typer
 
@@ -18,6 +19,7 @@ from ledger.cli.opening import FormatOption, PathArgument, open_book, progress_b
 from ledger.cli.output import ObjectFormat, print_json_line, printable
 from ledger.errors import InvalidValue, LedgerNotFound
 from ledger.session import Ledger
+from ledger.transfer.artifacts import count_artifacts, export_artifacts
 from ledger.transfer.copying import rewrite_lines
 from ledger.transfer.importing import LineReader, import_lines
 from ledger.transfer.jsonlines import export_lines
@@ -40,6 +42,7 @@ class Origin(enum.StrEnum):
 @command(
     "ledger export runs.ledger > runs.jsonl",
     "ledger export runs.ledger --experiment sqlite-tuning --output tuning.jsonl",
+    "ledger export runs.ledger --output runs.jsonl --artifacts runs.artifacts",
 )
 def export(
     path: PathArgument,
@@ -48,11 +51,15 @@ def export(
     ] = None,
     after: Annotated[int, typer.Option(min=0, metavar="POSITION", help="Only records after this position.")] = 0,
     experiment: Annotated[str | None, typer.Option(help="Only this experiment and its trials.", show_default=False)] = None,
+    artifacts: Annotated[
+        str | None,
+        typer.Option(metavar="DIRECTORY", help="Copy what artifacts hold to here, beside the lines.", show_default=False),
+    ] = None,
 ) -> None:
     """Write the records as JSON lines.
 
     In order of position, and exactly: `ledger import` makes the same ledger from them again, with its ids, hashes and
-    proofs. Artifacts are not in them.
+    proofs. What artifacts hold is not in the lines; --artifacts copies it to a directory.
     """
     with open_book(path) as book:
         only = None if experiment is None else recorded_experiment(book, check_text(experiment, "the experiment's name")).id
@@ -63,8 +70,19 @@ def export(
                 file.write(line)
                 if progress is not None and count % _REPORT_EVERY == 0:
                     progress(position - after, max(head, position) - after)
+        _export_artifacts(book, artifacts, after, only)
     if output is not None:
         print(f"Wrote {count:,} records to {printable(output)}.", file=sys.stderr)
+
+
+def _export_artifacts(book: Ledger, directory: str | None, after: int, experiment: UUID | None) -> None:
+    count = count_artifacts(book, after, experiment)
+    what = f"{count:,} artifact" + ("" if count == 1 else "s")
+    if directory is not None:
+        copied = export_artifacts(book, check_text(directory, "--artifacts"), after, experiment)
+        print(f"Copied the content of {what} to {printable(directory)}: {copied:,} blobs that were not there.", file=sys.stderr)
+    elif count:
+        print(f"note: the content of {what} is not in the lines; --artifacts DIRECTORY copies it beside them.", file=sys.stderr)
 
 
 @contextmanager
@@ -116,6 +134,10 @@ def import_(
     rewrite: Annotated[
         bool, typer.Option("--rewrite", help="Append the records to the ledger at PATH, as new ones, unless they are there.")
     ] = False,
+    artifacts: Annotated[
+        str | None,
+        typer.Option(metavar="DIRECTORY", help="Where `ledger export --artifacts` put what they hold.", show_default=False),
+    ] = None,
     form: FormatOption = ObjectFormat.TABLE,
 ) -> None:
     """Make a ledger from JSON lines.
@@ -134,13 +156,13 @@ def import_(
     with _source(source) as file, progress_bar("importing") as progress:
         reader = LineReader(file, name, progress)
         if not rewrite:
-            made = import_lines(reader, path)
+            made = import_lines(reader, path, artifacts)
             facts = {"records": made.head, "copied": made.head, "known": 0, "head": made.head, "root": made.root.hex()}
             identifier = made.ledger_id
         else:
             reader.peek()  # a file that is none leaves no empty ledger behind
             with open_book(path, create=True) as book:
-                report = rewrite_lines(reader, book)
+                report = rewrite_lines(reader, book, artifacts)
                 size, root = book.log.backend.tree_head()
                 facts, identifier = {**report._asdict(), "head": size, "root": root.hex()}, book.id
     facts = {"source": name, "path": printable(os.path.abspath(path)), "id": str(identifier), "rewrite": rewrite, **facts}

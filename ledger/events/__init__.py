@@ -9,12 +9,13 @@ Trials:       TrialCreated TrialConfigured TrialAssigned TrialClaimed LeaseRenew
               TrialStarted TrialCompleted TrialFailed TrialPruned TrialCanceled TrialTimedOut TrialAbandoned StatusForced
               ResultsReported LateResultReceived MetricsLogged TelemetryLogged TrialGrouped TrialAmended TrialDeleted
               TrialRestored
-Both:         AttributesSet TagsChanged NoteAdded NoteAmended EnvironmentCaptured ParentsSet
+Both:         AttributesSet TagsChanged NoteAdded NoteAmended EnvironmentCaptured ParentsSet ArtifactLogged
 Any stream:   PayloadRedacted
 The ledger:   ClockSkewed ExperimentsMerged
 """
 
 from ledger.events.annotations import AttributesSet, EnvironmentCaptured, NoteAdded, NoteAmended, ParentsSet, TagsChanged
+from ledger.events.artifacts import ArtifactLogged
 from ledger.events.care import ClockSkewed, ExperimentsMerged, PayloadRedacted
 from ledger.events.experiments import Direction as Direction
 from ledger.events.experiments import (
@@ -59,7 +60,7 @@ from ledger.parts import Arm, Bounds, ErrorInfo, Points
 from ledger.registry import find_type
 
 __all__ = [
-    "Arm", "AttributesSet", "Bounds", "ClockSkewed", "EnvironmentCaptured", "ErrorInfo", "ExperimentCreated",
+    "Arm", "ArtifactLogged", "AttributesSet", "Bounds", "ClockSkewed", "EnvironmentCaptured", "ErrorInfo", "ExperimentCreated",
     "ExperimentDeleted", "ExperimentDescribed", "ExperimentPaused", "ExperimentRenamed", "ExperimentRestored",
     "ExperimentResumed", "ExperimentSealed", "ExperimentUnsealed", "ExperimentsMerged", "LateResultReceived", "LeaseRenewed",
     "MetricsLogged", "NoteAdded", "NoteAmended", "ObjectivesChanged", "ParentsSet", "PayloadRedacted", "Points",

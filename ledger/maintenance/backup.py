@@ -15,25 +15,25 @@ from pathlib import Path
 from typing import NamedTuple
 from uuid import UUID
 
+from ledger.artifacts.blobs import BlobStore
 from ledger.backends.directory import describe_directory, refuse_network, require_writable
-from ledger.backends.environment import sync_directory
 from ledger.backends.exclusive import hold_exclusively
 from ledger.errors import InvalidValue, LedgerNotFound, NetworkFileSystem, NotALedger
 from ledger.maintenance.archive import is_archive_name, pack, unpack
+from ledger.maintenance.artifacts import check_artifacts, copy_artifacts
 from ledger.maintenance.duplicate import (
     Progress,
     check_duplicate,
     check_place,
     check_room,
-    copy_files,
     duplicate_log,
     read_id,
     size_of,
     sync_tree,
     telling_of_trouble,
 )
-from ledger.maintenance.partial import beside, clear_abandoned, partial_directory
 from ledger.maintenance.swap import clear_leftovers, replace_ledger
+from ledger.partial import beside, clear_abandoned, partial_directory, sync_directory
 
 
 class BackupReport(NamedTuple):
@@ -50,10 +50,10 @@ class BackupReport(NamedTuple):
 def backup(source: str | os.PathLike[str], destination: str | os.PathLike[str], progress: Progress | None = None) -> BackupReport:
     """Copy a ledger, as it is at one moment, to a directory or to one file (``*.tar``, ``*.tar.zst``).
 
-    Others may go on writing. The copy is compact: no byte of a redacted payload is in it. It is verified in full, as
-    ``ledger.audit.verify`` does, and is on disk, before it appears under its name; what is at that name already is never
-    touched. A directory is a ledger itself; one file may also be put on a network file system. ``progress`` is called
-    with the records verified and their number.
+    Others may go on writing. The copy is compact: no byte of a redacted payload is in it, and no artifact that nothing
+    refers to. It is verified in full, as ``ledger.audit.verify`` does, every byte of the artifacts included, and is on disk,
+    before it appears under its name; what is at that name already is never touched. A directory is a ledger itself; one
+    file may also be put on a network file system. ``progress`` is called with the records verified and their number.
 
     Raises an OpenError when there is no ledger, InvalidValue for a destination that cannot be, Corrupted when the ledger
     is damaged, DiskFull or OSError when the copy cannot be written; then nothing is left of it. Costs about as much as a
@@ -80,11 +80,12 @@ def backup(source: str | os.PathLike[str], destination: str | os.PathLike[str], 
         telling_of_trouble(target.parent, needed),
         partial_directory(target.parent, beside(target)) as partial,
         _place_for_copy(partial) as place,
+        BlobStore(origin / "blobs", readonly=True).guard(),  # until what the log refers to is copied, too
     ):
         made = place / "ledger"
         made.mkdir()
         copied = duplicate_log(origin, made, progress=progress)
-        copy_files(origin / "blobs", made / "blobs")  # after the log: what it names was there before it
+        copy_artifacts(origin, made)  # after the log: what it names was there before it
         sync_tree(made)
         if is_file:
             pack(made, partial / "archive", is_compressed=target.name.endswith(".zst"))
@@ -240,11 +241,12 @@ def _fetch(origin: Path, directory: Path, progress: Progress | None) -> tuple[UU
     if origin.is_dir():
         describe_directory(origin, create=False)
         copied = duplicate_log(origin, directory, progress=progress)
-        copy_files(origin / "blobs", directory / "blobs")
+        copy_artifacts(origin, directory)
         sync_tree(directory)
         return copied.ledger_id, copied.head, copied.root
     unpack(origin, directory, lambda size: check_room(directory, size))
     head, root = check_duplicate(origin, directory, progress)
+    check_artifacts(origin, directory)
     return read_id(directory), head, root
 
 

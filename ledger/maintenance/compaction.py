@@ -11,8 +11,8 @@ from uuid import UUID
 from ledger.backends.directory import describe_directory, require_writable
 from ledger.backends.exclusive import hold_exclusively
 from ledger.maintenance.duplicate import Progress, check_place, duplicate_log, telling_of_trouble
-from ledger.maintenance.partial import partial_directory
 from ledger.maintenance.swap import clear_leftovers, drop_caches, swap_log
+from ledger.partial import partial_directory
 
 
 class CompactionReport(NamedTuple):
@@ -36,7 +36,8 @@ def compact(path: str | os.PathLike[str], progress: Progress | None = None) -> C
 
     Positions, ids, hashes and the root stay. A redacted payload leaves the log at once, but its bytes stay in the file
     until this has run; then no byte of it is in any file of the ledger's directory. Tables that were kept there are
-    dropped when something was erased, since they may hold it; they are made again. Backups that were made before, and
+    dropped when something was erased, since they may hold it; they are made again. What a redacted artifact held goes with
+    ``Ledger.collect_garbage``. Backups that were made before, and
     tables that are kept elsewhere, still hold what they hold.
 
     It needs the ledger alone: nobody may have it open, in this process neither. The new file is verified in full before

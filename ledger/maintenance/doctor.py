@@ -13,14 +13,15 @@ from contextlib import suppress
 from pathlib import Path
 from typing import Any, NamedTuple
 
+from ledger.artifacts.blobs import SAVING
 from ledger.backends.directory import PARTIALS, describe_directory, file_system, refuse_network, require_writable
 from ledger.backends.exclusive import LOCK_NAME
 from ledger.backends.gate import describe_process, lock_holders
 from ledger.errors import Corrupted, LedgerBusy, LedgerError, NetworkFileSystem, NotALedger, OpenError, ReadOnlyLedger
 from ledger.maintenance.child import ChildDied, call_in_child
 from ledger.maintenance.duplicate import check_place
-from ledger.maintenance.partial import abandoned, beside, in_use
 from ledger.maintenance.swap import replaced_ledgers, unsettled
+from ledger.partial import abandoned, beside, in_use
 from ledger.records import iso_nanoseconds
 
 OK, NOTE, WARNING, PROBLEM = "ok", "note", "warning", "problem"
@@ -218,11 +219,13 @@ def _leftovers(path: Path) -> Iterator[Finding]:
     here = shlex.quote(str(path))
     busy = in_use(path, *PARTIALS) + in_use(path.parent, beside(path))
     left = abandoned(path, *PARTIALS) + abandoned(path.parent, beside(path)) + ([] if busy else unsettled(path))
+    busy += in_use(path / "blobs", SAVING)
+    left += abandoned(path / "blobs", SAVING)
     for each in busy:
         yield Finding("leftovers", NOTE, f"somebody works in {each} at this moment.")
     for each in left:
         yield Finding(
-            "leftovers", WARNING, f"{each} was left by a compaction, backup or restore that was killed.",
+            "leftovers", WARNING, f"{each} was left by a compaction, backup, restore or save that was killed.",
             f"It goes with the next compaction: ledger compact {here}",
         )  # fmt: skip
     for each in replaced_ledgers(path):

@@ -21,10 +21,11 @@ import lmdb
 import msgspec
 
 from ledger.audit import verify
-from ledger.backends.environment import Environment, Options, sync_directory
+from ledger.backends.environment import Environment, Options
 from ledger.errors import Corrupted, DiskFull, InvalidValue, LedgerError, NotALedger, OpenError, ReadOnlyLedger
 from ledger.format import HEAD_KEY, IDENTITY_KEY, Checks, Head, read_identity
 from ledger.maintenance.child import ChildDied, call_in_child
+from ledger.partial import sync_directory
 from ledger.tree import Edge
 from ledger.values import check_text
 
@@ -96,7 +97,7 @@ def check_duplicate(source: Path, directory: Path, progress: Progress | None) ->
     Problems are told as those of what it was made from.
     """
     try:
-        report = verify(directory, progress)
+        report = verify(directory, progress, artifacts="skip")  # they are not there yet
     except OpenError as error:
         raise type(error)(str(error).replace(str(directory), str(source))) from None
     report._replace(path=str(source)).raise_for_problem()

@@ -16,10 +16,10 @@ import time
 from contextlib import suppress
 from pathlib import Path
 
+from ledger.artifacts.blobs import SAVING
 from ledger.backends.directory import PARTIALS
-from ledger.backends.environment import sync_directory
 from ledger.maintenance.duplicate import copy_files, link_or_copy, sync_tree
-from ledger.maintenance.partial import beside, clear_abandoned, partial_directory
+from ledger.partial import beside, clear_abandoned, partial_directory, sync_directory
 
 
 def swap_log(made: Path, path: Path) -> None:
@@ -53,13 +53,22 @@ def replace_ledger(made: Path, path: Path) -> Path | None:
     if (path / "data.mdb").exists():
         _set_aside(path)
     drop_caches(path)
-    copy_files(made / "blobs", path / "blobs", link_or_copy)  # those that are there already are the same: named by content
-    if (path / "blobs").exists():
-        sync_tree(path / "blobs")
+    _put_blobs(made / "blobs", path / "blobs")
     swap_log(made / "data.mdb", path)
     (path / "head").write_bytes((made / "head").read_bytes())
     kept = settle(path)
     return kept[-1] if kept else None
+
+
+def _put_blobs(made: Path, directory: Path) -> None:
+    """Put restored blobs, which have proved right, in their places, over what has the same name and may be damaged."""
+    for file in sorted(made.rglob("*")):
+        if file.is_file():
+            place = directory / file.relative_to(made)
+            place.parent.mkdir(parents=True, exist_ok=True)
+            os.replace(file, place)
+    if directory.exists():
+        sync_tree(directory)
 
 
 def drop_caches(path: Path) -> None:
@@ -126,7 +135,8 @@ def settle(path: Path) -> list[Path]:
 
 
 def clear_leftovers(path: Path) -> int:
-    """Remove, or end, what killed compactions, backups and restores of this ledger left; return how many there were."""
+    """Remove, or end, what killed compactions, backups, restores and saves of this ledger left; return how many there were."""
     count = len(unsettled(path))
     settle(path)
-    return count + clear_abandoned(path, *PARTIALS) + clear_abandoned(path.parent, beside(path))
+    count += clear_abandoned(path, *PARTIALS) + clear_abandoned(path.parent, beside(path))
+    return count + clear_abandoned(path / "blobs", SAVING)

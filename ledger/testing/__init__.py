@@ -37,14 +37,13 @@ except ImportError as error:
         "ledger.testing needs pytest, which is not installed; install the extra: pip install 'experiment-ledger[test]'."
     ) from error
 
-pytest.register_assert_rewrite(
-    *(
-        f"{__name__}.{part}"
-        for part in ("appends", "corrections", "evolution", "groups", "leases", "reads", "retries", "trials", "values", "waits")
-    )
-)
+_PARTS = (
+    "appends", "artifacts", "corrections", "evolution", "groups", "leases", "reads", "retries", "trials", "values", "waits",
+)  # fmt: skip
+pytest.register_assert_rewrite(*(f"{__name__}.{part}" for part in _PARTS))
 
 from ledger.testing.appends import AppendContract  # noqa: E402 - their asserts are to be rewritten
+from ledger.testing.artifacts import ArtifactContract  # noqa: E402
 from ledger.testing.clock import FakeClock  # noqa: E402
 from ledger.testing.corrections import CorrectionContract  # noqa: E402
 from ledger.testing.evolution import EvolutionContract  # noqa: E402
@@ -61,6 +60,6 @@ __all__ = ["BackendConformance", "FakeClock"]
 
 class BackendConformance(
     AppendContract, GroupContract, RetryContract, ReadContract, ValueContract, EvolutionContract, TrialContract, LeaseContract,
-    WaitContract, CorrectionContract,
+    WaitContract, CorrectionContract, ArtifactContract,
 ):  # fmt: skip
     """All tests of the contract; derive from it and define ``open_backend``, and ``reopen`` if the log can be."""

@@ -40,6 +40,7 @@ from ledger.records import Context, Envelope
 from ledger.registry import Event, UnknownEvent
 from ledger.state import check_stream
 from ledger.streams import experiment_stream, subject_of
+from ledger.transfer.artifacts import carrying, exported, references_beside
 from ledger.transfer.importing import LineReader, Numbered
 
 if TYPE_CHECKING:
@@ -311,11 +312,12 @@ class RewriteReport(NamedTuple):
     known: int
 
 
-def rewrite_lines(lines: LineReader, target: Ledger) -> RewriteReport:
+def rewrite_lines(lines: LineReader, target: Ledger, artifacts: str | os.PathLike[str] | None = None) -> RewriteReport:
     """Append the records of an export, or of a part of one, to a ledger, as new records of the same experiments and streams.
 
     Every line is checked by its hash. Records that were appended from this or another export before, or merged, are
-    passed over: what was killed half-way, or has grown, is simply repeated.
+    passed over: what was killed half-way, or has grown, is simply repeated. ``artifacts`` is the directory that what they
+    hold was exported to; all of it is copied first.
 
     Raises InvalidValue, naming the line, for a file that is damaged; CommandRefused when the state of the ledger forbids
     one of the records. What comes before it in the file may have been appended then. Costs some 200 us a record.
@@ -329,9 +331,11 @@ def rewrite_lines(lines: LineReader, target: Ledger) -> RewriteReport:
     [1, 0]
     """
     copier = Copier(target.log)
-    for piece in pieces((each.line.envelope, f"{lines.name}, line {each.number}") for each in _rising(lines)):
-        copier.add(piece)
-    copier.flush()
+    kept = target.log.backend.blobs if artifacts is None else exported(artifacts)
+    with carrying([] if artifacts is None else references_beside(kept), kept, target.log.backend.blobs):
+        for piece in pieces((each.line.envelope, f"{lines.name}, line {each.number}") for each in _rising(lines)):
+            copier.add(piece)
+        copier.flush()
     copied = copier.copied.total()
     return RewriteReport(copied + copier.known, copied, copier.known)
 

@@ -19,14 +19,18 @@ from uuid import UUID
 
 import msgspec
 
+from ledger.artifacts.blobs import BlobStore
 from ledger.audit import verify
 from ledger.backends.directory import describe_directory
-from ledger.backends.environment import Options, sync_directory
+from ledger.backends.environment import Options
 from ledger.backends.lmdb import LmdbBackend
 from ledger.codec import decode_event
 from ledger.errors import AppendError, CommandRefused, Corrupted, HandleError, InvalidValue, LedgerBusy, OpenError, ReadOnlyLedger
 from ledger.events import PayloadRedacted
 from ledger.format import FORMAT
+from ledger.maintenance.artifacts import artifact_references, opened_copy
+from ledger.partial import sync_directory
+from ledger.transfer.artifacts import exported, import_artifacts
 from ledger.transfer.jsonlines import Line, line_to_entry
 from ledger.tree import Edge
 
@@ -111,12 +115,16 @@ class ImportReport(NamedTuple):
     root: bytes
 
 
-def import_lines(lines: LineReader, path: str | os.PathLike[str]) -> ImportReport:
+def import_lines(
+    lines: LineReader, path: str | os.PathLike[str], artifacts: str | os.PathLike[str] | None = None
+) -> ImportReport:
     """Make the ledger at ``path`` again from its export, as it was: positions, ids, bytes, hashes, root and ledger id.
 
     There must be nothing at the path, or an empty directory. Every line is checked by its hash, and the ledger is verified
     and on disk before it takes its name: what is refused or killed half-way leaves no ledger behind, only a directory
     ``.NAME.importing`` beside the path when it was killed, which the next import to the path removes.
+
+    Lines do not carry what artifacts hold: ``artifacts`` is the directory that it was exported to.
 
     That a file was cut short between two lines cannot be told from the file; compare head and root with a checkpoint.
 
@@ -134,6 +142,7 @@ def import_lines(lines: LineReader, path: str | os.PathLike[str]) -> ImportRepor
     """
     place = Path(os.path.realpath(path))
     _check_place(place, path)
+    kept = None if artifacts is None else exported(artifacts)
     first = lines.peek()
     if first is None:
         raise InvalidValue(
@@ -141,10 +150,12 @@ def import_lines(lines: LineReader, path: str | os.PathLike[str]) -> ImportRepor
         )
     with _place_beside(place) as temporary:
         report = _build(lines, first, temporary)
-        found = verify(temporary)
+        found = verify(temporary, artifacts="skip")
         if not found.ok or (found.head, found.root) != (report.head, report.root):
             problem = found.problems[0] if found.problems else "it has another root than the lines."
             raise Corrupted(f"the copy made of {lines.name} is not right: {problem}")
+        if kept is not None:
+            _bring_artifacts(kept, temporary)
         _sync_file(temporary / "data.mdb")
         sync_directory(temporary)
         try:
@@ -223,6 +234,12 @@ def _build(reader: LineReader, first: Numbered, place: Path) -> ImportReport:
         backend.close()
     redacted.check(reader)
     return ImportReport(UUID(bytes=identity.ledger_id), edge.size, edge.root())
+
+
+def _bring_artifacts(kept: BlobStore, place: Path) -> None:
+    target = BlobStore(place / "blobs")
+    with opened_copy(place) as backend:
+        import_artifacts(artifact_references(backend, kept), kept, target)
 
 
 def _in_order(reader: LineReader) -> Iterator[Numbered]:

@@ -18,6 +18,7 @@ from ledger.log import EventLog
 from ledger.records import Envelope, Record
 from ledger.state import ExperimentState
 from ledger.streams import experiment_stream, subject_of
+from ledger.transfer.artifacts import carrying, references_in
 from ledger.transfer.copying import Copier, copied_append_id, divergence, pieces
 from ledger.transfer.importing import Progress
 from ledger.transfer.jsonlines import entries_at
@@ -54,11 +55,13 @@ def merge(
     """Append the experiments of ``source``, with their trials, to ``target``: all of them, or those named.
 
     The experiments keep their ids, their records the order, versions, events, actors, reasons and times (as
-    ``occurred_at``); an ExperimentsMerged event in the stream ``ledger`` says where they are from. Other streams stay
-    behind. What was merged before is not copied again; when the source has grown, what is new is. A merge that was killed
-    half-way is simply repeated. ``rename`` maps names of experiments to the names that they get in the target.
+    ``occurred_at``); an ExperimentsMerged event in the stream ``ledger`` says where they are from. What artifacts hold is
+    copied before the records. Other streams stay behind. What was merged before is not copied again; when the source has
+    grown, what is new is. A merge that was killed half-way is simply repeated. ``rename`` maps names of experiments to the
+    names that they get in the target.
 
-    Raises CommandRefused, before anything is written, when an experiment has gone on by itself in the target;
+    Raises Corrupted, before anything is written, for an artifact that is missing or damaged in the source; CommandRefused,
+    likewise, when an experiment has gone on by itself in the target;
     ExperimentExists when another one has its name; UnknownExperiment, InvalidValue. ``progress`` is called with the records
     copied and their number. Costs some 200 us a record.
 
@@ -74,16 +77,18 @@ def merge(
     names = _check_rename(source, chosen, rename or {})
     plan = {state.id: found for state in chosen if (found := _new_positions(source, target, state, size))}
     _check_names(source, target, {state.id for state in chosen}, plan, names)
-    copier = Copier(target.log, names)
-    total, done = sum(map(len, plan.values())), 0
-    for piece in pieces(_read(source.log, list(merge_sorted(*plan.values())))):
-        copier.add(piece)
-        done += len(piece.envelopes)
-        if progress is not None:
-            progress(done, total)
     if not plan:
         return MergeReport(source.id, size, root, 0, (), {}, None)
-    answer = copier.flush(lambda: _merged_events(source.id, size, root, copier))
+    copier = Copier(target.log, names)
+    total, done = sum(map(len, plan.values())), 0
+    needed = [reference for identity in plan for reference in references_in(source, experiment=identity)]
+    with carrying(needed, source.log.backend.blobs, target.log.backend.blobs):
+        for piece in pieces(_read(source.log, list(merge_sorted(*plan.values())))):
+            copier.add(piece)
+            done += len(piece.envelopes)
+            if progress is not None:
+                progress(done, total)
+        answer = copier.flush(lambda: _merged_events(source.id, size, root, copier))
     return MergeReport(
         source.id, size, root, copier.copied.total(), tuple(plan), copier.renamed, None if answer is None else answer.position
     )

@@ -12,10 +12,10 @@ import typer
 from ledger.cli.main import app
 
 COMMANDS = [
-    "demo", "init", "info", "experiments", "trials", "show", "history", "diff", "tail",
+    "demo", "init", "info", "experiments", "trials", "show", "history", "diff", "tail", "artifacts",
     "claim", "finish", "release", "requeue", "cancel", "pause",
     "note", "tag", "amend", "delete", "seal", "redact", "verify", "checkpoint",
-    "export", "import", "merge", "backup", "restore", "compact", "doctor",
+    "export", "import", "merge", "backup", "restore", "compact", "gc", "doctor",
 ]  # fmt: skip
 
 

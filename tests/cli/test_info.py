@@ -16,7 +16,8 @@ KEYS = [
     "id", "path", "format", "created_at", "created_by", "records", "newest_record_at", "tree_size", "tree_root", "experiments",
     "deleted_experiments",
     "paused_experiments", "trials", "deleted_trials", "trials_by_status", "size_bytes", "file_bytes", "log_bytes", "index_bytes",
-    "free_bytes", "blocks", "sealed_records", "unsealed_records", "redactions", "pending_erasures", "open_by", "types",
+    "free_bytes", "blobs",
+    "blob_bytes", "blocks", "sealed_records", "unsealed_records", "redactions", "pending_erasures", "open_by", "types",
 ]  # fmt: skip
 TYPE_KEYS = [
     "type", "records", "record_bytes", "stored_bytes", "ratio", "first_at", "last_at", "records_per_hour", "last_24_hours",

@@ -35,6 +35,10 @@ EXAMPLES: dict[str, tuple[Any, str]] = {
         'amended the note of version 4 (position 40) on trial 3 from "old" to "fan was on"',
     ),
     "EnvironmentCaptured": (ledger.EnvironmentCaptured({"python": "3.13"}), "recorded what trial 3 ran in: python=3.13"),
+    "ArtifactLogged": (
+        ledger.ArtifactLogged("model", "ab" * 32, 2048, "directory", files=2),
+        'kept the directory "model" of 2 files of trial 3 (2,048 bytes)',
+    ),
     "ParentsSet": (ledger.ParentsSet([TRIAL]), f"recorded that trial 3 came from <{TRIAL}>"),
     "ExperimentCreated": (
         ledger.ExperimentCreated("tuning", {"ms": "min"}, "WAL?", {"ms": ledger.Bounds(0, 10)}, ["experiment/x"]),

@@ -63,6 +63,7 @@ def _on_trial(draw: st.DrawFn, places: Places) -> Build:
         ev.ParentsSet(parents), ev.NoteAdded("n"), ev.NoteAmended(version, "m"), ev.TrialConfigured(draw(_configs)),
         ev.AttributesSet({"a": 1}, "n"), ev.LateResultReceived(1, "FAILED", {"loss": 1}),
         ev.MetricsLogged([ev.Points(["x"], [1], [1], [[0.5]])]),
+        ev.ArtifactLogged("x", "ab" * 32, 1, attempt=version), ev.ArtifactLogged("x", "no digest", 1),
     ]  # fmt: skip
     events = draw(st.lists(st.sampled_from(raw), min_size=1, max_size=2))
     return draw(
@@ -90,7 +91,7 @@ def _on_experiment(draw: st.DrawFn, places: Places) -> Build:
     parents = [experiment_stream(each) for each in draw(st.lists(st.sampled_from(places.experiments), max_size=2))]
     events: list[Any] = [
         ev.ObjectivesChanged({"loss": "min"}, {"loss": ev.Bounds(0, 1)}), ev.ParentsSet(parents), ev.NoteAdded("n"),
-        ev.ExperimentRestored(name), ev.ExperimentUnsealed(), ev.ExperimentRestored(),
+        ev.ExperimentRestored(name), ev.ExperimentUnsealed(), ev.ExperimentRestored(), ev.ArtifactLogged("x", "ab" * 32, 1),
     ]  # fmt: skip
     event = draw(st.sampled_from(events))
     return draw(

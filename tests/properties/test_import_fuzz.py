@@ -65,7 +65,7 @@ json_values: Any = st.recursive(
 @st.composite
 def flipped(draw: st.DrawFn, content: bytes) -> bytes:
     """Bytes with a few changed, taken out or put in."""
-    data = bytearray(content)
+    data = bytearray(content) or bytearray(b"x")
     for _ in range(draw(st.integers(1, 3))):
         place = draw(st.integers(0, len(data) - 1))
         match draw(st.sampled_from(["bit", "byte", "cut", "insert", "swap"])):
@@ -158,7 +158,8 @@ def files(draw: st.DrawFn) -> bytes:
     return b"".join(lines)
 
 
-def check_in_this_process(path: Path) -> Report:
+def check_in_this_process(path: Path, *, artifacts: str) -> Report:
+    assert artifacts == "skip", "lines do not carry them"
     check = LogCheck(path)
     try:
         check.run()

@@ -67,6 +67,7 @@ def everything() -> list[tuple[str, ledger.Event]]:
         ledger.NoteAmended(16, SECRET),
         ledger.EnvironmentCaptured(_open),
         ledger.ParentsSet([_trial(2)]),
+        ledger.ArtifactLogged(SECRET, "ab" * 32, 12, "object", SECRET, SECRET, SECRET),
         ledger.TrialDeleted(),
         ledger.TrialRestored(),
         ledger.StatusForced("FAILED", _open),

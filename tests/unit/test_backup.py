@@ -143,12 +143,76 @@ def test_a_backup_holds_no_byte_of_what_was_redacted(ledger_path: Path, tmp_path
 
 @pytest.mark.parametrize("form", FORMS)
 def test_artifacts_go_with_it(filled: Path, tmp_path: Path, form: str) -> None:
-    """What is in blobs/ is in the backup, and comes back."""
-    (filled / "blobs" / "ab").mkdir(parents=True)
-    (filled / "blobs" / "ab" / "abcdef.zst").write_bytes(b"model")
+    """What artifacts hold is in the backup, and comes back; what nothing refers to any more is not."""
+    place = tmp_path / "directory"
+    (place / "sub").mkdir(parents=True)
+    (place / "sub" / "text").write_text("text " * 2000)
+    with ledger.open(filled) as book:
+        exp = book.experiment("with artifacts")
+        exp.log_artifact(b"model", name="model")
+        exp.log_artifact(place)
+        secret = exp.log_artifact(b"the key is 123", name="secret")
+        book.redact(book.log.head, reason="leaked")
     backup(filled, tmp_path / form)
     restore(tmp_path / form, tmp_path / "again")
-    assert (tmp_path / "again" / "blobs" / "ab" / "abcdef.zst").read_bytes() == b"model"
+    verify(tmp_path / "again", artifacts="content").raise_for_problem()
+    with ledger.open(tmp_path / "again") as book:
+        exp = book.experiment("with artifacts")
+        assert exp.artifact("model").read_bytes() == b"model"
+        assert exp.artifact("directory").read_bytes("sub/text") == b"text " * 2000
+        assert book.log.backend.blobs.find(secret.digest) is None
+        assert list(exp.artifacts) == ["model", "directory"]
+
+
+@pytest.mark.parametrize("form", FORMS)
+def test_a_damaged_artifact_is_not_backed_up_as_good(filled: Path, tmp_path: Path, form: str) -> None:
+    """A backup of a ledger whose artifact has wrong bytes is refused, naming it; once it is given up, it is made."""
+    with ledger.open(filled) as book:
+        artifact = book.experiment("with artifacts").log_artifact(b"model", name="model")
+        damaged = book.log.backend.blobs.place(artifact.digest)
+        damaged.chmod(0o644)
+        damaged.write_bytes(b"medal")
+        with pytest.raises(ledger.Corrupted, match=r"'model'.*ledger redact"):
+            backup(filled, tmp_path / form)
+        assert not (tmp_path / form).exists()
+        book.redact(book.log.head, reason="lost")
+    backup(filled, tmp_path / form)
+
+
+@pytest.mark.parametrize("form", FORMS)
+def test_a_restore_mends_a_damaged_artifact(filled: Path, tmp_path: Path, form: str) -> None:
+    """Restoring over a ledger puts the right bytes in place of damaged ones; those are kept with what was replaced."""
+    with ledger.open(filled) as book:
+        artifact = book.experiment("with artifacts").log_artifact(b"model", name="model")
+        damaged = book.log.backend.blobs.place(artifact.digest)
+    backup(filled, tmp_path / form)
+    damaged.chmod(0o644)
+    damaged.write_bytes(b"medal")
+    report = restore(tmp_path / form, filled, replace=True)
+    verify(filled, artifacts="content").raise_for_problem()
+    assert report.replaced is not None
+    assert not verify(report.replaced, artifacts="content").ok
+
+
+@pytest.mark.parametrize("form", FORMS)
+def test_a_backup_with_a_damaged_artifact_is_not_restored(filled: Path, tmp_path: Path, form: str) -> None:
+    """A backup whose artifact was damaged since is refused, and nothing is put in place."""
+    with ledger.open(filled) as book:
+        book.experiment("with artifacts").log_artifact(b"model-of-tuesday", name="model")
+    backup(filled, tmp_path / form)
+    files = [tmp_path / form] if (tmp_path / form).is_file() else list((tmp_path / form / "blobs").rglob("*"))
+    for file in files:
+        if file.is_file():
+            file.chmod(0o644)
+            data = file.read_bytes()
+            if b"model-of-tuesday" in data:
+                file.write_bytes(data.replace(b"model-of-tuesday", b"medal-of-tuesday"))
+                break
+    else:
+        pytest.skip("it is compressed, and the archive has a checksum of its own")
+    with pytest.raises(ledger.Corrupted, match="'model'"):
+        restore(tmp_path / form, tmp_path / "again")
+    assert not (tmp_path / "again").exists()
 
 
 @pytest.mark.parametrize("form", FORMS)
@@ -453,11 +517,11 @@ def test_an_archive_without_a_log_is_refused(tmp_path: Path) -> None:
 
 def test_an_archive_that_lost_its_end_is_refused(filled: Path, tmp_path: Path) -> None:
     """A damaged header between the log and the end hides what follows: tarfile takes it for the end."""
-    (filled / "blobs").mkdir()
-    (filled / "blobs" / "abc").write_bytes(b"model")
+    with ledger.open(filled) as book:
+        digest = book.experiment("with artifacts").log_artifact(b"model", name="model").digest.encode()
     backup(filled, tmp_path / "copy.tar")
     data = (tmp_path / "copy.tar").read_bytes()
-    (tmp_path / "copy.tar").write_bytes(data.replace(b"blobs/abc", b"blobs/abd", 1))
+    (tmp_path / "copy.tar").write_bytes(data.replace(b"/" + digest, b"/" + digest[:-1] + b"~", 1))
     with pytest.raises(ledger.NotALedger, match="no head"):
         restore(tmp_path / "copy.tar", tmp_path / "again")
 
@@ -501,8 +565,8 @@ def test_a_replaced_ledger_is_kept_and_can_be_put_back(filled: Path, tmp_path: P
     backup(filled, tmp_path / form)
     monday = _ids(filled)
     _note(filled, "tuesday")
-    (filled / "blobs").mkdir()
-    (filled / "blobs" / "abc").write_bytes(b"model of tuesday")
+    with ledger.open(filled) as book:
+        book.experiment("with artifacts").log_artifact(b"model of tuesday", name="model")
     (filled / "projections").mkdir()
     (filled / "projections" / "cache").touch()
     tuesday, directory = _ids(filled), filled.stat().st_ino
@@ -514,7 +578,8 @@ def test_a_replaced_ledger_is_kept_and_can_be_put_back(filled: Path, tmp_path: P
     assert report.replaced.startswith(f"{filled}.replaced-2")
     kept = Path(report.replaced)
     assert _ids(kept) == tuesday
-    assert (kept / "blobs" / "abc").read_bytes() == b"model of tuesday"
+    with ledger.open(kept) as book:
+        assert book.experiment("with artifacts").artifact("model").read_bytes() == b"model of tuesday"
     assert not (kept / "data.mdb").samefile(filled / "data.mdb")
     restore(kept, filled, replace=True)
     assert _ids(filled) == tuesday

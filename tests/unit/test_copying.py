@@ -28,6 +28,7 @@ from ledger.errors import (
 )
 from ledger.streams import experiment_stream, trial_stream
 from ledger.transfer import copying, jsonlines
+from ledger.transfer.artifacts import export_artifacts
 from ledger.transfer.copying import RewriteReport, rewrite_lines
 from ledger.transfer.importing import LineReader, import_lines
 from ledger.transfer.jsonlines import export_lines, plain, record_json
@@ -93,7 +94,7 @@ def small(path: Path | str = "memory:") -> ledger.Ledger:
 def test_an_import_is_the_same_ledger(everything: Path, tmp_path: Path) -> None:
     """Records, salts, hashes, root, id and creation are equal; the copy verifies, and goes on."""
     lines = exported_from(everything)
-    report = import_lines(reader(lines), tmp_path / "copy")
+    report = import_lines(reader(lines), tmp_path / "copy", everything / "blobs")
     with ledger.open(everything, readonly=True) as book, ledger.open(tmp_path / "copy") as copy:
         assert (report.head, report.root) == copy.log.backend.tree_head() == book.log.backend.tree_head()
         assert report.ledger_id == copy.id == book.id
@@ -104,7 +105,7 @@ def test_an_import_is_the_same_ledger(everything: Path, tmp_path: Path) -> None:
         assert copy.log.backend.redactions() == (book.log.backend.redactions().total, 0)  # no byte of a secret came along
         copy.experiment("größe 🚀").new_trial({"new": 1})
     assert exported_from(tmp_path / "copy").startswith(lines)
-    assert ledger.audit.verify(tmp_path / "copy").problems == []
+    assert ledger.audit.verify(tmp_path / "copy", artifacts="content").problems == []
     assert os.listdir(tmp_path) == ["copy"]
 
 
@@ -248,10 +249,10 @@ def test_what_appears_at_the_path_meanwhile_stays(tmp_path: Path, monkeypatch: p
         lines = exported(book)
     verify = importing.verify
 
-    def slowly(path: Path) -> Any:
+    def slowly(path: Path, **more: Any) -> Any:
         (tmp_path / "copy").mkdir()
         (tmp_path / "copy" / "data.mdb").write_text("mine")
-        return verify(path)
+        return verify(path, **more)
 
     monkeypatch.setattr(importing, "verify", slowly)
     with pytest.raises(CommandRefused, match="not empty"):
@@ -326,6 +327,87 @@ def test_a_large_import_tells_how_far_it_is(everything: Path, tmp_path: Path) ->
     assert all(done <= total < 10 * head for done, total in seen)
 
 
+# -------------------------------------------------------------------------------------------------------- artifacts
+
+
+def with_artifacts(path: Path | str, tmp_path: Path) -> ledger.Ledger:
+    """Open a ledger with an artifact of each kind, and one that was redacted."""
+    book = small(path)
+    exp = book.get_experiment("tuning")
+    place = tmp_path / "files"
+    (place / "sub").mkdir(parents=True)
+    (place / "sub" / "text").write_text("text " * 5000)
+    exp.log_artifact(place)
+    exp.trial(1).log_artifact([1, 2, 3], name="list")
+    exp.trial(1).log_artifact(b"the key is 123", name="secret")
+    book.redact(book.log.head, reason="leaked")
+    return book
+
+
+def test_artifacts_go_beside_an_export_and_come_back(tmp_path: Path, ledger_path: Path) -> None:
+    """What the lines refer to is copied to a directory, and nothing that was redacted; both imports take it from there."""
+    with with_artifacts("memory:", tmp_path) as source:
+        lines = exported(source)
+        assert export_artifacts(source, tmp_path / "beside") == 3
+        assert export_artifacts(source, tmp_path / "beside") == 0, "it is there already"
+    assert not [file for file in (tmp_path / "beside").rglob("*") if file.is_file() and b"the key" in file.read_bytes()]
+    import_lines(reader(lines), tmp_path / "copy", tmp_path / "beside")
+    with ledger.open(ledger_path) as book:
+        rewrite_lines(reader(lines), book, tmp_path / "beside")
+    for path in (tmp_path / "copy", ledger_path):
+        ledger.audit.verify(path, artifacts="content").raise_for_problem()
+        with ledger.open(path) as book:
+            exp = book.get_experiment("tuning")
+            assert exp.artifact("files").read_bytes("sub/text") == b"text " * 5000
+            assert exp.trial(1).artifact("list").load() == [1, 2, 3]
+
+
+def test_an_import_without_artifacts_says_what_is_missing(tmp_path: Path) -> None:
+    """The records are all there; a verification names each artifact that is not."""
+    with with_artifacts("memory:", tmp_path) as source:
+        lines = exported(source)
+    import_lines(reader(lines), tmp_path / "copy")
+    report = ledger.audit.verify(tmp_path / "copy")
+    assert len(report.problems) == 2
+    assert all("is missing" in problem for problem in report.problems)
+    assert ledger.audit.verify(tmp_path / "copy", artifacts="skip").ok
+
+
+def test_an_import_from_a_directory_that_lacks_something_makes_nothing(tmp_path: Path) -> None:
+    """The error names the artifact; there is no ledger, and nothing else is left."""
+    with with_artifacts("memory:", tmp_path) as source:
+        lines = exported(source)
+        export_artifacts(source, tmp_path / "beside")
+        wanted = source.get_experiment("tuning").trial(1).artifact("list").digest
+    (tmp_path / "beside" / wanted[:2] / wanted).unlink()
+    with pytest.raises(ledger.InvalidValue, match=r"beside does not hold all.*'list'"):
+        import_lines(reader(lines), tmp_path / "copy", tmp_path / "beside")
+    with pytest.raises(ledger.InvalidValue, match="there is no directory"):
+        import_lines(reader(lines), tmp_path / "copy", tmp_path / "nothing")
+    assert sorted(os.listdir(tmp_path)) == ["beside", "files"]
+
+
+def test_a_merge_takes_artifacts_along(tmp_path: Path, ledger_path: Path) -> None:
+    """What the merged records refer to is there before they are; a second merge takes what is new."""
+    with with_artifacts(tmp_path / "source", tmp_path) as source, ledger.open(ledger_path) as target:
+        merge(source, target)
+        copy = target.get_experiment("tuning")
+        assert copy.artifact("files").read_bytes("sub/text") == b"text " * 5000
+        source.get_experiment("tuning").trial(1).log_artifact("more", name="more")
+        assert merge(source, target).copied == 1
+        assert copy.trial(1).artifact("more").load() == "more"
+
+
+def test_a_merge_of_a_damaged_artifact_writes_nothing(tmp_path: Path, ledger_path: Path) -> None:
+    """An artifact that is missing in the source stops the merge before the first record."""
+    with with_artifacts(tmp_path / "source", tmp_path) as source, ledger.open(ledger_path) as target:
+        wanted = source.get_experiment("tuning").trial(1).artifact("list").digest
+        source.log.backend.blobs.place(wanted).unlink()
+        with pytest.raises(ledger.Corrupted, match=r"'list'.*missing"):
+            merge(source, target)
+        assert target.log.head == 0
+
+
 # -------------------------------------------------------------------------------------------------- as new records
 
 
@@ -334,7 +416,7 @@ def test_a_rewritten_ledger_says_the_same(everything: Path, ledger_path: Path) -
     lines = exported_from(everything)
     begun = time.time_ns()
     with ledger.open(ledger_path) as book, ledger.open(everything) as source:
-        report = rewrite_lines(reader(lines), book)
+        report = rewrite_lines(reader(lines), book, everything / "blobs")
         assert report == RewriteReport(source.log.head, source.log.head, 0)
         assert content(book) == [(*each[:-1], ordinal) for each, ordinal in zip(content(source), ordinals(book), strict=True)]
         assert not {record.append_id for record in book.log.read()} & {record.append_id for record in source.log.read()}
@@ -360,7 +442,7 @@ def test_rewriting_twice_is_rewriting_once(everything: Path, ledger_path: Path) 
     """What was appended before is known again, whether it comes as a whole, as a part, or from a copy of the copy."""
     lines = exported_from(everything)
     with ledger.open(ledger_path) as book:
-        rewrite_lines(reader(lines), book)
+        rewrite_lines(reader(lines), book, everything / "blobs")
         before = exported(book)
         count = lines.count(b"\n")
         assert rewrite_lines(reader(lines), book) == RewriteReport(count, 0, count)
@@ -379,7 +461,7 @@ def test_a_killed_rewrite_is_repeated(everything: Path, ledger_path: Path, monke
     whole = lines.splitlines(keepends=True)
     with ledger.open(ledger_path) as book:
         cut = next(place for place, line in enumerate(whole) if b'"stream":"long"' in line)  # no append is cut in two
-        rewrite_lines(reader(b"".join(whole[:cut])), book)
+        rewrite_lines(reader(b"".join(whole[:cut])), book, everything / "blobs")
         first = book.log.head
         rewrite_lines(reader(lines), book)
         with ledger.open(everything) as source:

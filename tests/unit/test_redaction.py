@@ -45,6 +45,7 @@ OWN_FIELDS = {
     "root": "a hash",
     "experiments": "streams",
     "type": "a record's type, checked",
+    "kind": "one of ledger.rules.ARTIFACT_KINDS, checked",
     "remainder": "made and checked by ledger.redaction",
 }
 

@@ -8,8 +8,6 @@ from __future__ import annotations
 
 import fcntl
 import os
-import shutil
-import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -27,6 +25,8 @@ def beside(path: Path) -> str:
 @contextmanager
 def partial_directory(parent: Path, prefix: str) -> Iterator[Path]:
     """Make a directory to work in; it is gone, with what is still in it, when the block ends."""
+    import shutil  # here, like tempfile below: `import ledger` need not pay for them
+
     path, fd = _make(parent, prefix)
     try:
         yield path
@@ -36,6 +36,8 @@ def partial_directory(parent: Path, prefix: str) -> Iterator[Path]:
 
 
 def _make(parent: Path, prefix: str) -> tuple[Path, int]:
+    import tempfile
+
     while True:
         path = Path(tempfile.mkdtemp(prefix=prefix, dir=parent))
         fd = os.open(path, os.O_RDONLY)
@@ -57,6 +59,8 @@ def in_use(parent: Path, *prefixes: str) -> list[Path]:
 
 def clear_abandoned(parent: Path, *prefixes: str) -> int:
     """Remove the partial directories that killed processes left; return how many there were."""
+    import shutil
+
     left = abandoned(parent, *prefixes)
     for path in left:
         shutil.rmtree(path, ignore_errors=True)
@@ -84,3 +88,12 @@ def _is_locked(path: Path) -> bool:
     finally:
         os.close(fd)
     return False
+
+
+def sync_directory(path: Path) -> None:
+    """Make the directory's entries survive a power cut."""
+    fd = os.open(path, os.O_RDONLY)
+    try:
+        os.fsync(fd)
+    finally:
+        os.close(fd)

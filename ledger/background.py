@@ -8,6 +8,8 @@ import time
 from collections.abc import Callable, Hashable
 
 _RETRY_SECONDS = 1.0
+_LONGEST_SECONDS = 3600.0
+_NEVER: tuple[float, Callable[[], float | None]] = (math.inf, lambda: None)
 
 
 class Background:
@@ -21,9 +23,9 @@ class Background:
         self._name = name
         self._tasks: dict[Hashable, tuple[float, Callable[[], float | None]]] = {}
         self._change = threading.Condition()
+        self._wakes_at = math.inf  # when the thread looks again by itself
         self._thread: threading.Thread | None = None
         self._closed = False
-        self._wakes_at = 0.0  # until when the thread sleeps
 
     def schedule(self, key: Hashable, seconds: float, task: Callable[[], float | None]) -> None:
         """Run the task in so many seconds, in place of the one known by the key."""
@@ -35,7 +37,7 @@ class Background:
             if self._thread is None:
                 self._thread = threading.Thread(target=self._run, name=self._name, daemon=True)
                 self._thread.start()
-            if due < self._wakes_at:  # else it looks early enough by itself: to wake it costs the caller time
+            if due < self._wakes_at:  # to wake it for what is later than that would cost every short run two switches
                 self._change.notify()
 
     def cancel(self, key: Hashable) -> None:
@@ -49,12 +51,13 @@ class Background:
                 key = min(self._tasks, key=lambda k: self._tasks[k][0], default=None)
                 if self._closed:
                     return
-                wait = None if key is None else self._tasks[key][0] - time.monotonic()
-                if key is None or (wait is not None and wait > 0):
-                    self._wakes_at = math.inf if wait is None else self._tasks[key][0]
-                    self._change.wait(wait)
+                due, task = self._tasks.get(key, _NEVER)
+                wait = due - time.monotonic()
+                if wait > 0:
+                    self._wakes_at = due
+                    self._change.wait(min(wait, _LONGEST_SECONDS))
                     continue
-                due, task = self._tasks[key]
+                self._wakes_at = -math.inf  # it looks when it is done
             try:
                 again = task()
             except Exception:  # noqa: BLE001 - one task's trouble (a warning made an error, say) must not stop the others

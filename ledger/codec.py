@@ -12,7 +12,7 @@ import typing
 from collections.abc import Iterable, Sequence
 from itertools import count
 from types import UnionType
-from typing import Any, NamedTuple, Union, cast
+from typing import Any, Union, cast
 
 import msgspec
 
@@ -27,6 +27,7 @@ from ledger.values import encode_value, pack, unpack_extension
 MAX_RECORD_BYTES = 512 * 1024
 SALT_BYTES = 16
 _SALT_GROUP = 512  # ordinals that share one call of the extendable hash
+_FIRST_GROUP = bytes(8)
 _NIL = b"\xc0"
 _ARRAY_OF_11, _ARRAY_OF_12, _DIGEST_HEADER = b"\x9b", b"\x9c", b"\xc4\x20"  # MessagePack: of arrays, and of 32 bytes
 
@@ -36,7 +37,7 @@ _envelopes = msgspec.msgpack.Decoder(list[Envelope])
 _raw_records = msgspec.msgpack.Decoder(list[msgspec.Raw])
 
 
-class Payload(NamedTuple):
+class Payload(msgspec.Struct, frozen=True, gc=False):
     """An event ready to be recorded: its type, its bytes, and the event as readers will see it."""
 
     type: EventType
@@ -71,6 +72,8 @@ def encode_event(event: Event) -> Payload:
 
 def _pack_typed(value: Any, hint: Any, what: str) -> Any:
     """Pack the parts of a value whose annotation leaves their type open; the typed parts are msgspec's affair."""
+    if value is None or (type(value) in (dict, list) and not value):
+        return value
     hint = _member(hint, value)
     arguments = typing.get_args(hint)
     if isinstance(value, msgspec.Struct) and isinstance(hint, type):
@@ -122,7 +125,8 @@ def encode_records(
     raws: list[bytes] = []
     leaves: list[bytes] = []
     salts = record_salts(salt, 0, len(items))
-    for ordinal, ((kind, data, _), stream, version), own_salt, context in zip(count(), items, salts, contexts, strict=False):
+    for ordinal, (payload, stream, version), own_salt, context in zip(count(), items, salts, contexts, strict=False):
+        kind, data = payload.type, payload.data
         fields = encode(
             (kind.name, kind.schema, position + ordinal, stream, version, recorded_at, append_id, ordinal, actor, context)
         )
@@ -133,7 +137,7 @@ def encode_records(
 
 
 def _leaf(prefix: bytes, payload: bytes, salt: bytes) -> bytes:
-    return leaf_hash(prefix + _DIGEST_HEADER + _sha256(salt + payload).digest())
+    return _sha256(b"\0" + prefix + _DIGEST_HEADER + _sha256(salt + payload).digest()).digest()  # as ``leaf_hash``
 
 
 def record_salts(append_salt: bytes, first_ordinal: int, count: int) -> list[bytes]:
@@ -143,6 +147,8 @@ def record_salts(append_salt: bytes, first_ordinal: int, count: int) -> list[byt
     salt says nothing of another's, so a redaction can drop one and keep the rest.
     """
     salts: list[bytes] = []
+    if first_ordinal == 0 and count == 1:  # most appends
+        return [hashlib.shake_128(append_salt + _FIRST_GROUP).digest(SALT_BYTES)]
     ordinal, end = first_ordinal, first_ordinal + count
     while ordinal < end:
         group, start = divmod(ordinal, _SALT_GROUP)
@@ -153,10 +159,9 @@ def record_salts(append_salt: bytes, first_ordinal: int, count: int) -> list[byt
     return salts
 
 
-def leaf_hashes(records: bytes, salts: Sequence[bytes]) -> list[bytes]:
-    """Recompute the leaf hashes of an array of records from their bytes."""
-    raws, envelopes = _raw_records.decode(records), decode_envelopes(records)
-    return [leaf_of(bytes(raw), envelope, salt) for raw, envelope, salt in zip(raws, envelopes, salts, strict=True)]
+def leaf_hashes(raws: Sequence[bytes], envelopes: Sequence[Envelope], salts: Sequence[bytes]) -> list[bytes]:
+    """Recompute the leaf hashes of records from their bytes."""
+    return [leaf_of(raw, envelope, salt) for raw, envelope, salt in zip(raws, envelopes, salts, strict=True)]
 
 
 def leaf_of(raw: bytes, envelope: Envelope, salt: bytes) -> bytes:
@@ -175,7 +180,12 @@ def redact_record(raw: bytes, envelope: Envelope, salt: bytes, remainder: bytes)
     return _ARRAY_OF_12 + prefix[1:] + remainder + _DIGEST_HEADER + hashlib.sha256(salt + payload).digest()
 
 
-def decode_envelopes(records: bytes) -> list[Envelope]:
+def split_records(records: bytes | memoryview) -> list[bytes]:
+    """Return the bytes of each record of an array."""
+    return [bytes(raw) for raw in _raw_records.decode(records)]
+
+
+def decode_envelopes(records: bytes | memoryview) -> list[Envelope]:
     """Decode an array of records, leaving the events as bytes; Corrupted when they are none."""
     try:
         return _envelopes.decode(records)
@@ -196,7 +206,7 @@ def _typed_decoder(types: bytes, registered: int) -> Any:
     return msgspec.msgpack.Decoder(list[union], ext_hook=unpack_extension)
 
 
-def decode_records(records: bytes, types: bytes) -> list[Record]:
+def decode_records(records: bytes | memoryview, types: bytes) -> list[Record]:
     """Decode an array of records with their events.
 
     ``types`` is the encoded list of (type, schema) inside, as ``encode_types`` makes it. When all are current, one

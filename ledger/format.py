@@ -22,11 +22,14 @@ bytes silently for most flipped bits. Blocks, Identity and Head carry 8 bytes of
 
 from __future__ import annotations
 
+import functools
 import hashlib
 import re
 import struct
 import threading
 import zlib
+from collections.abc import Sequence
+from typing import NamedTuple
 from uuid import UUID
 
 import msgspec
@@ -51,9 +54,11 @@ MAX_BLOCK_BYTES = 1 << 20  # of records, unless a single one is larger
 SEAL_RECORDS = 512
 SEAL_BYTES = 1 << 20
 ZSTD_LEVEL = 3
+GROUP_RECORDS = 16  # whose size is kept, so that one record is found without decoding all before it
 
+CHECK_BYTES = 8  # of blocks and meta values
 _FLAG_ZSTD = 1
-_HEADER = struct.Struct(">8sBHQQH")  # check, flags, count, first and last recorded_at, length of the types
+_HEADER = struct.Struct(">8sBHQQHH")  # check, flags, count, first and last recorded_at, lengths of the types and the index
 
 _encoder = msgspec.msgpack.Encoder()
 
@@ -94,11 +99,12 @@ class Run(msgspec.Struct, frozen=True, array_like=True):
     salt: bytes
 
 
-class Body(msgspec.Struct, frozen=True, array_like=True):
+class Body(NamedTuple):
     """The content of a block; the records stay bytes."""
 
     runs: list[Run]
-    records: msgspec.Raw
+    group_sizes: list[int]  # bytes of the first 16 records, of the next ...
+    records: memoryview  # one MessagePack array
 
 
 class BlockHeader(msgspec.Struct, frozen=True):
@@ -109,7 +115,8 @@ class BlockHeader(msgspec.Struct, frozen=True):
     first_recorded_at: int
     last_recorded_at: int
     types: bytes  # encoded list of (type, schema)
-    start: int  # of the body
+    start: int  # of the body, which begins with the index: runs and group sizes
+    index_bytes: int
 
 
 _of_thread = threading.local()  # zstandard's objects are made once a thread: one at a time may use each
@@ -129,7 +136,7 @@ def _decompressor() -> zstandard.ZstdDecompressor:
     return made
 
 
-_body_decoder = msgspec.msgpack.Decoder(Body)
+_index_decoder = msgspec.msgpack.Decoder(tuple[list[Run], list[int]])
 
 
 class Checks:
@@ -154,10 +161,11 @@ class Checks:
 
     # -- meta values and blocks
 
-    def _digest(self, key: bytes, content: bytes) -> bytes:
+    def _digest(self, key: bytes, content: bytes | memoryview) -> bytes:
         # The identity's check cannot depend on the id that it holds.
-        prefix = b"" if key == IDENTITY_KEY else self._ledger_id
-        return hashlib.sha256(prefix + key + content).digest()[:8]
+        digest = hashlib.sha256(key if key == IDENTITY_KEY else self._ledger_id + key)
+        digest.update(content)
+        return digest.digest()[:CHECK_BYTES]
 
     def seal_meta(self, key: bytes, content: bytes) -> bytes:
         """Put the check before a meta value."""
@@ -165,23 +173,29 @@ class Checks:
 
     def open_meta(self, key: bytes, value: bytes) -> bytes:
         """Test a meta value and return its content; Corrupted when the check fails."""
-        if self._digest(key, value[8:]) != value[:8]:
+        if self._digest(key, value[CHECK_BYTES:]) != value[:CHECK_BYTES]:
             raise Corrupted(f"the ledger's {key[1:].decode(errors='replace')!r} value fails its checksum.")
-        return value[8:]
+        return value[CHECK_BYTES:]
 
     def pack_block(
         self, position: int, records: list[bytes], runs: list[Run], types: bytes, times: tuple[int, int], *, sealed: bool
     ) -> bytes:
-        """Make a block: check, header, types, body; the body is compressed when the block is sealed."""
-        body = _encoder.encode(Body(runs, msgspec.Raw(array_header(len(records)) + b"".join(records))))
+        """Make a block: check, header, types, body; the body, which is index and records, is compressed when it is sealed."""
+        index = _encoder.encode((runs, group_sizes(records)))
+        body = b"".join((index, array_header(len(records)), *records))
         if sealed:
             body = _compressor().compress(body)
-        rest = _HEADER.pack(b"", _FLAG_ZSTD if sealed else 0, len(records), *times, len(types))[8:] + types + body
+        header = _HEADER.pack(b"", _FLAG_ZSTD if sealed else 0, len(records), *times, len(types), len(index))
+        rest = header[CHECK_BYTES:] + types + body
         return self._digest(block_key(position), rest) + rest
 
     def open_block(self, position: int, value: bytes) -> BlockHeader:
         """Test a block and return its header; Corrupted when the check fails."""
-        if position > MAX_POSITION or len(value) < _HEADER.size or self._digest(block_key(position), value[8:]) != value[:8]:
+        if (
+            position > MAX_POSITION
+            or len(value) < _HEADER.size
+            or self._digest(block_key(position), memoryview(value)[CHECK_BYTES:]) != value[:CHECK_BYTES]
+        ):
             raise Corrupted(f"the block at position {position} fails its checksum.", position)
         return read_header(value)
 
@@ -189,7 +203,7 @@ class Checks:
 def read_identity(value: bytes, path: str) -> Identity:
     """Return the identity from its stored value; UnsupportedFormat for a newer format, Corrupted for damage."""
     try:  # the format first: a version that this one does not know can at least be named
-        version = msgspec.msgpack.decode(value[8:]).get("format")
+        version = msgspec.msgpack.decode(value[CHECK_BYTES:]).get("format")
     except (msgspec.MsgspecError, AttributeError):
         version = None
     if isinstance(version, int) and version > FORMAT:
@@ -201,19 +215,27 @@ def read_identity(value: bytes, path: str) -> Identity:
 
 def read_header(value: bytes) -> BlockHeader:
     """Return a block's header, untested."""
-    _, flags, count, first, last, length = _HEADER.unpack_from(value)
-    return BlockHeader(flags, count, first, last, value[_HEADER.size : _HEADER.size + length], _HEADER.size + length)
+    _, flags, count, first, last, types_bytes, index_bytes = _HEADER.unpack_from(value)
+    start = _HEADER.size + types_bytes
+    return BlockHeader(flags, count, first, last, value[_HEADER.size : start], start, index_bytes)
 
 
 def unpack_body(position: int, value: bytes, header: BlockHeader) -> Body:
     """Return the content of a tested block."""
-    content = value[header.start :]
+    content = memoryview(value)[header.start :]
     try:
         if header.flags & _FLAG_ZSTD:
-            content = _decompressor().decompress(content)
-        return _body_decoder.decode(content)
+            content = memoryview(_decompressor().decompress(content))
+        runs, sizes = _index_decoder.decode(content[: header.index_bytes])
+        return Body(runs, sizes, content[header.index_bytes :])
     except (zstandard.ZstdError, msgspec.MsgspecError) as error:
         raise Corrupted(f"the block at position {position} cannot be unpacked: {error}.", position) from error
+
+
+def group_sizes(records: Sequence[bytes]) -> list[int]:
+    """Return how many bytes each 16 records take together."""
+    sizes = [len(record) for record in records]
+    return [sum(sizes[first : first + GROUP_RECORDS]) for first in range(0, len(sizes), GROUP_RECORDS)]
 
 
 def array_header(count: int) -> bytes:
@@ -240,6 +262,7 @@ def append_key(identifier: bytes) -> bytes:
 _DIGITS = re.compile(r"(\d{0,40})\Z", re.ASCII)
 
 
+@functools.lru_cache(maxsize=4096)
 def stream_key(stream: str) -> bytes:
     """Return the key of a stream's list.
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import getpass
 import os
 import time
+from collections import deque
 from functools import lru_cache
 from uuid import UUID
 
@@ -18,15 +19,40 @@ def new_uuid7() -> UUID:
     >>> new_uuid7().version
     7
     """
-    return UUID(bytes=uuid7_bytes(time.time_ns() // 1_000_000, os.urandom(10)))
+    return UUID(bytes=new_uuid7_bytes())
+
+
+def new_uuid7_bytes() -> bytes:
+    """Make a UUID version 7, as its 16 bytes."""
+    return uuid7_bytes(time.time_ns() // 1_000_000, random_bytes(10))
 
 
 def uuid7_bytes(milliseconds: int, random: bytes) -> bytes:
     """Lay out a UUIDv7 from its time and 10 random bytes."""
     number = (milliseconds & 0xFFFF_FFFF_FFFF) << 80 | int.from_bytes(random, "big")
-    number = number & ~(0xF << 76) | 0x7 << 76
-    number = number & ~(0x3 << 62) | 0x2 << 62
-    return number.to_bytes(16, "big")
+    return (number & _NOT_FIXED | _FIXED).to_bytes(16, "big")
+
+
+_FIXED = 0x7 << 76 | 0x2 << 62  # version and variant
+_NOT_FIXED = ~(0xF << 76 | 0x3 << 62)
+
+
+_PIECE_BYTES, _PIECES = 16, 256
+_pieces: deque[bytes] = deque()
+os.register_at_fork(after_in_child=_pieces.clear)  # a forked child must not use what its parent will
+
+
+def random_bytes(count: int) -> bytes:
+    """Return up to 16 random bytes, fit for ids and salts.
+
+    The system is asked for some thousands at a time: a call of it costs more than all else of an id.
+    """
+    while True:
+        try:
+            return _pieces.pop()[:count]
+        except IndexError:
+            more = os.urandom(_PIECE_BYTES * _PIECES)
+            _pieces.extend(more[i : i + _PIECE_BYTES] for i in range(0, len(more), _PIECE_BYTES))
 
 
 @lru_cache(maxsize=1)

@@ -3,12 +3,11 @@
 from __future__ import annotations
 
 import contextlib
-import os
 import threading
-import time
 import warnings
 from collections import deque
 from collections.abc import Iterable, Iterator, Mapping, Sequence
+from itertools import chain, islice, pairwise
 from typing import Any
 from uuid import UUID
 
@@ -16,7 +15,7 @@ from ledger.backends.base import Appended, Backend, Command, Submission, config_
 from ledger.codec import SALT_BYTES
 from ledger.conflicts import add_states
 from ledger.errors import CommandRefused, CommitFailed, Corrupted, InvalidValue, WrongExpectedVersion
-from ledger.identity import default_actor, uuid7_bytes
+from ledger.identity import default_actor, new_uuid7_bytes, random_bytes
 from ledger.records import Context, Record, to_nanoseconds
 from ledger.registry import Event, type_names
 from ledger.tail import Subscription
@@ -34,15 +33,20 @@ _PATIENCE_SECONDS = 0.05
 
 
 class _Ticket:
-    """A submission that waits for a commit."""
+    """What one caller submits, waiting for a commit."""
 
-    __slots__ = ("answer", "submission", "wake")
+    __slots__ = ("answers", "error", "following", "submissions", "wake")
 
-    def __init__(self, submission: Submission) -> None:
-        self.submission = submission
-        self.answer: Appended | BaseException | None = None
+    def __init__(self, submissions: Sequence[Submission]) -> None:
+        self.submissions = submissions
+        self.answers: list[Appended | Exception] | None = None
+        self.error: BaseException | None = None  # of the commit as a whole
+        self.following: _Ticket | None = None  # the one to wake next
         self.wake = threading.Lock()
         self.wake.acquire()
+
+    def is_answered(self) -> bool:
+        return self.answers is not None or self.error is not None
 
 
 class EventLog:
@@ -106,12 +110,11 @@ class EventLog:
             _check_uuid(identifier, "one of ids")
         if not content:
             raise InvalidValue("there is nothing to append; give at least one event.")
-        return self._submit(
-            self._submission(
-                lambda view: content, append_id, context, expect=_checked(expect), content=content,
-                record_ids=tuple(identifier.bytes for identifier in ids),
-            )
+        submission = self._submission(
+            lambda view: content, append_id, context, expect=_checked(expect), content=content,
+            record_ids=tuple([identifier.bytes for identifier in ids]),
         )  # fmt: skip
+        return answers_of(self.commit([submission]))[0]
 
     def execute(
         self, command: Command, *, append_id: UUID | None = None, expect: Mapping[str, int] | None = None, **context: Any
@@ -129,30 +132,58 @@ class EventLog:
         >>> len(book.log.execute(once).events), len(book.log.execute(once).events)
         (1, 0)
         """
-        return self._submit(self._submission(command, append_id, context, expect=_checked(expect)))
+        return answers_of(self.commit([self._submission(command, append_id, context, expect=_checked(expect))]))[0]
+
+    def execute_all(self, commands: Iterable[tuple[Command, UUID | None]], **context: Any) -> list[Appended | Exception]:
+        """Run commands, each with its append id or None, one after the other in one commit; return each one's answer.
+
+        One that is refused leaves no trace, and the others are written: its answer is what it raised. Raises CommitFailed
+        or LockTimeout for all of them.
+
+        >>> import ledger
+        >>> book = ledger.open("memory:")
+        >>> note = lambda view: [("diary", ledger.NoteAdded(f"after {view.version('diary')}"))]
+        >>> [answer.position for answer in book.log.execute_all([(note, None), (note, None)])]
+        [1, 2]
+        """
+        return self.commit([self._submission(command, append_id, dict(context)) for command, append_id in commands])
 
     def commit(self, submissions: Sequence[Submission]) -> list[Appended | Exception]:
-        """Commit submissions made elsewhere (copies of records) in one transaction, and return each one's answer.
-
-        Those refused leave no trace, and the others are written: an answer that is an exception is not raised. Raises
-        CommitFailed or LockTimeout for all of them.
+        """Commit submissions made elsewhere (copies of records) as ``execute_all`` does; return each one's answer.
 
         >>> import ledger
         >>> ledger.open("memory:").log.commit([])
         []
         """
         self._check_may_append()
+        ticket = _Ticket(submissions)
+        self._queue.append(ticket)
         try:
-            with self._leading:
-                self._leader = threading.get_ident()
-                try:
-                    answers = list(self.backend.commit(submissions))
-                finally:
-                    self._leader = None
+            while not ticket.is_answered():
+                if self._leading.locked():  # whoever commits wakes those it has answered, and then the next to commit
+                    ticket.wake.acquire(timeout=_PATIENCE_SECONDS)
+                    continue
+                # Whoever holds this lock commits for all who wait. A lock in a `with` is given back whatever happens; an
+                # interrupt (Ctrl-C comes between any two steps of the main thread) must not leave the others waiting.
+                with self._leading:
+                    if not ticket.is_answered():
+                        self._commit_waiting()
+                        if not ticket.is_answered():  # it was taken by one who was interrupted before it could answer
+                            ticket.error = _for_caller(KeyboardInterrupt(), ticket)
+                self._wake_next()
+        except BaseException:
+            with contextlib.suppress(ValueError):
+                self._queue.remove(ticket)
+            raise
         finally:
-            self._wake_next()
+            _wake(ticket.following)
         self._warn()
-        return answers
+        if ticket.answers is None:
+            raise ticket.error or _for_caller(KeyboardInterrupt(), ticket)
+        for answer in ticket.answers:
+            if isinstance(answer, WrongExpectedVersion):
+                add_states(answer, self.backend)
+        return ticket.answers
 
     def _check_may_append(self) -> None:
         self.backend.check_usable()  # before any lock: in a forked child one may be held by a thread that is not there
@@ -167,62 +198,38 @@ class EventLog:
     def _submission(self, command: Command, append_id: UUID | None, context: dict[str, Any], **more: Any) -> Submission:
         if append_id is not None:
             _check_uuid(append_id, "append_id")
-        random = os.urandom(10 + SALT_BYTES)
-        identifier = uuid7_bytes(time.time_ns() // 1_000_000, random[:10]) if append_id is None else append_id.bytes
-        actor = context.pop("actor", None)
+        actor = context.pop("actor", None) if context else None
         return Submission(
             command,
-            identifier,
-            random[10:],
+            new_uuid7_bytes() if append_id is None else append_id.bytes,
+            random_bytes(SALT_BYTES),
             self.actor if actor is None else check_label(actor, "the actor"),
-            _context(**context) if any(value is not None for value in context.values()) else None,
+            _context(**context) if context else None,
+            is_first_try=append_id is None,
             **more,
         )
-
-    def _submit(self, submission: Submission) -> Appended:
-        self._check_may_append()
-        ticket = _Ticket(submission)
-        self._queue.append(ticket)
-        try:
-            while ticket.answer is None:
-                if self._leading.locked():  # whoever commits wakes those it has answered, and then the next to commit
-                    ticket.wake.acquire(timeout=_PATIENCE_SECONDS)
-                    continue
-                # Whoever holds this lock commits for all who wait. A lock in a `with` is given back whatever happens; an
-                # interrupt (Ctrl-C comes between any two steps of the main thread) must not leave the others waiting.
-                with self._leading:
-                    if ticket.answer is None:
-                        self._commit_waiting()
-                self._wake_next()
-        except BaseException:
-            with contextlib.suppress(ValueError):
-                self._queue.remove(ticket)
-            raise
-        self._warn()
-        if isinstance(ticket.answer, Appended):
-            return ticket.answer
-        if isinstance(ticket.answer, WrongExpectedVersion):
-            add_states(ticket.answer, self.backend)
-        raise ticket.answer or _for_submission(KeyboardInterrupt(), submission)
 
     def _commit_waiting(self) -> None:
         """Commit for everyone who waits now."""
         group: list[_Ticket] = []
-        answers: Sequence[Appended | BaseException] = []
         try:
             while self._queue:
                 group.append(self._queue.popleft())
+            for ticket, following in pairwise(group):
+                ticket.following = following
             self._leader = threading.get_ident()
-            answers = self.backend.commit([ticket.submission for ticket in group]) if group else []
+            submissions = [submission for ticket in group for submission in ticket.submissions]
+            answers = iter(self.backend.commit(submissions) if submissions else ())
+            for ticket in group:
+                ticket.answers = list(islice(answers, len(ticket.submissions)))
         except BaseException as error:
-            answers = [_for_submission(error, ticket.submission) for ticket in group]
+            for ticket in group:
+                ticket.error = _for_caller(error, ticket)
             if not isinstance(error, Exception):
                 raise  # an interrupt is the leader's own; the others learn that the outcome is unknown
         finally:
             self._leader = None
-            for ticket, answer in zip(group, answers, strict=False):
-                ticket.answer = answer
-                _wake(ticket)
+            _wake(group[0] if group else None)  # each wakes the one after it: all at once would contend for the interpreter
 
     def _wake_next(self) -> None:
         """Wake one of those who came meanwhile, to commit for all of them; the lock is free again."""
@@ -271,13 +278,13 @@ class EventLog:
         elif config is not None:
             records = self._read_listed(self.backend.config_positions(config_digest(config)), after)
         else:
-            records = self._read_all(after, names)
-        return _cut(records, names, as_of, limit)
+            records = chain.from_iterable(self._pages(after, names))
+        return records if names is None and as_of is None and limit is None else _cut(records, names, as_of, limit)
 
-    def _read_all(self, after: int, names: frozenset[str] | None) -> Iterator[Record]:
+    def _pages(self, after: int, names: frozenset[str] | None) -> Iterator[list[Record]]:
         while True:
             page, reached = self.backend.read_page(after, names)
-            yield from page
+            yield page
             if reached <= after:
                 return
             after = reached
@@ -310,28 +317,42 @@ class EventLog:
         return Subscription(self.backend, after, **filters)
 
 
-def _wake(ticket: _Ticket) -> None:
-    with contextlib.suppress(RuntimeError):  # it was woken before, and has not looked yet
-        ticket.wake.release()
+def _wake(ticket: _Ticket | None) -> None:
+    if ticket is not None:
+        with contextlib.suppress(RuntimeError):  # it was woken before, and has not looked yet
+            ticket.wake.release()
 
 
 def _context(
     reason: str | None = None, correlation_id: str | None = None, causation_id: str | None = None, occurred_at: Any = None
-) -> Context:
+) -> Context | None:
+    if reason is correlation_id is causation_id is occurred_at is None:
+        return None
     for what, text in (("the reason", reason), ("the correlation id", correlation_id), ("the causation id", causation_id)):
         if text is not None:
             check_label(text, what)
     return Context(to_nanoseconds(occurred_at, "occurred_at"), reason, correlation_id, causation_id)
 
 
-def _for_submission(error: BaseException, submission: Submission) -> BaseException:
+def answers_of(answers: Iterable[Appended | Exception]) -> list[Appended]:
+    """Return the answers of a commit; raises the first that is a refusal."""
+    found = []
+    for answer in answers:
+        if isinstance(answer, Exception):
+            raise answer
+        found.append(answer)
+    return found
+
+
+def _for_caller(error: BaseException, ticket: _Ticket) -> BaseException:
     """Return what to raise to one caller: its own error with its append id when the outcome is unknown, else the error."""
+    append_id = UUID(bytes=ticket.submissions[0].append_id) if ticket.submissions else None
     if isinstance(error, CommitFailed):
-        own: BaseException = type(error)(str(error), UUID(bytes=submission.append_id))
+        own: BaseException = type(error)(str(error), append_id)
     elif isinstance(error, Exception):
         return error
     else:  # the leader was interrupted: the others cannot know how far it came
-        own = CommitFailed(f"the committing thread was interrupted ({error!r}).", UUID(bytes=submission.append_id))
+        own = CommitFailed(f"the committing thread was interrupted ({error!r}).", append_id)
         own.__cause__ = error
         return own
     own.__cause__ = error.__cause__
@@ -356,9 +377,6 @@ def _check_position(position: int, what: str) -> None:
 
 
 def _cut(records: Iterator[Record], names: frozenset[str] | None, as_of: int | None, limit: int | None) -> Iterator[Record]:
-    if names is None and as_of is None and limit is None:
-        yield from records
-        return
     count = 0
     for record in records:
         if (as_of is not None and record.position > as_of) or count == limit:

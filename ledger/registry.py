@@ -68,6 +68,11 @@ class EventType(msgspec.Struct, frozen=True):
     open_fields: dict[str, Any]  # name -> annotation of those that hold values of any type, packed one by one
     decoder: Any  # msgspec decoder of the payload
 
+    @property
+    def key(self) -> tuple[str, int]:
+        """The type as blocks name it: its name and its schema version."""
+        return self.name, self.schema
+
 
 _by_name: dict[str, EventType] = {}
 _by_class: dict[type, EventType] = {}

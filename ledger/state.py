@@ -70,10 +70,12 @@ TRANSITIONS: dict[type[Event], tuple[frozenset[Status], Status | None]] = {
     ev.TrialConfigured: (UNFINISHED, None),
 }
 
+#: Of the attempt that the trial is at; and those that may also be of none.
 _BY_ATTEMPT = (
-    ev.TrialStarted | ev.TrialReleased | ev.TrialLost | ev.TrialCompleted | ev.TrialFailed | ev.TrialPruned
-    | ev.TrialTimedOut | ev.LeaseRenewed
+    ev.TrialStarted, ev.TrialReleased, ev.TrialLost, ev.TrialCompleted, ev.TrialFailed, ev.TrialPruned, ev.TrialTimedOut,
+    ev.LeaseRenewed,
 )  # fmt: skip
+_BY_ATTEMPT_OR_NONE = (ev.ResultsReported, ev.TrialConfigured)
 
 
 # ------------------------------------------------------------------------------------------------------ experiments
@@ -216,7 +218,7 @@ def _check_transition(state: TrialState, subject: Subject, event: Event) -> None
     if isinstance(event, _BY_ATTEMPT) and event.attempt != state.attempt:
         hint = f" It is of attempt {event.attempt}, but the trial is at attempt {state.attempt}."
         raise InvalidTransition(state.stream, state.status, name, allowed_events(state.status), hint)
-    if isinstance(event, ev.ResultsReported | ev.TrialConfigured) and event.attempt not in (0, state.attempt):
+    if isinstance(event, _BY_ATTEMPT_OR_NONE) and event.attempt not in (0, state.attempt):
         hint = f" It is of attempt {event.attempt}, but the trial is at attempt {state.attempt}."
         raise InvalidTransition(state.stream, state.status, name, allowed_events(state.status), hint)
     check = VALUE_CHECKS.get(type(event))

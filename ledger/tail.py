@@ -86,6 +86,7 @@ class Subscription:
         self.position = after  # of the last record delivered, or left out
         self._backend = backend
         self._experiment, self._stream = experiment, stream
+        self._takes_all = experiment is None and stream is None
         self._types = type_names(types)
         self._poll_seconds = poll_seconds
         self._buffer: deque[Record] = deque()
@@ -99,6 +100,8 @@ class Subscription:
 
     def next(self, timeout: float | None = None) -> Record | None:
         """Return the next record, waiting for it; None when ``timeout`` seconds passed, or when closed."""
+        if self._buffer and not self._closed:
+            return self._deliver()
         deadline = None if timeout is None else time.monotonic() + timeout
         while True:
             self._bell.clear()  # before looking: what comes after the look rings again
@@ -122,11 +125,12 @@ class Subscription:
             if reached <= self._read_to:
                 return None
             self._read_to = reached
-            self._buffer.extend(record for record in page if self._wants(record))
+            self._buffer.extend(page if self._takes_all else filter(self._wants, page))
             if not self._buffer:
                 self.position = reached
-        if self._closed:
-            return None
+        return None if self._closed else self._deliver()
+
+    def _deliver(self) -> Record:
         record = self._buffer.popleft()
         self.position = record.position
         return record

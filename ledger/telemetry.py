@@ -6,11 +6,12 @@ fork, and at exit. What a kill -9 or a power cut can lose is therefore the point
 
 from __future__ import annotations
 
+import contextlib
 import threading
 import time
 import weakref
 from collections import deque
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from typing import Any, NamedTuple
 from uuid import UUID
 
@@ -45,7 +46,7 @@ class _Rows:
         self.last = 0
 
 
-class _Batch(NamedTuple):
+class Batch(NamedTuple):
     """Points on their way into one event, with the append id that makes a second try safe."""
 
     points: list[Points]
@@ -55,13 +56,13 @@ class _Batch(NamedTuple):
 class PointBuffer:
     """Collect points and hand them on in batches.
 
-    ``append`` gets a list of ``Points`` and an append id, and records them durably; when it raises, the points are kept,
-    and the error is raised by the next ``add`` or ``flush``. ``check`` is called at the beginning of each batch, and raises
-    when nothing could be recorded now. Any thread may call anything.
+    ``append`` gets the batches that wait, and records them durably; when it raises, they are kept, and the error is raised by
+    the next ``add`` or ``flush``. ``check`` is called at the beginning of each batch, and raises when nothing could be
+    recorded now. Any thread may call anything.
     """
 
     def __init__(
-        self, append: Callable[[list[Points], UUID], object], background: Background,
+        self, append: Callable[[list[Batch]], object], background: Background,
         check: Callable[[], object] = lambda: None,
     ) -> None:  # fmt: skip
         self._append, self._check = append, check
@@ -70,7 +71,7 @@ class PointBuffer:
         self._flush_lock = threading.Lock()
         self._rows: dict[tuple[str, ...], _Rows] = {}
         self._count = self._size = 0
-        self._batches: deque[_Batch] = deque()
+        self._batches: deque[Batch] = deque()
         self._error: Exception | None = None
         _buffers.add(self)
 
@@ -115,18 +116,26 @@ class PointBuffer:
     def _close_batch(self) -> None:
         if self._rows:
             points = [Points(list(names), rows.steps, rows.times, rows.values) for names, rows in self._rows.items()]
-            self._batches.append(_Batch(points, new_uuid7()))
+            self._batches.append(Batch(points, new_uuid7()))
         self._rows = {}
         self._count = self._size = 0
 
     def flush(self) -> None:
         """Return when every point added before is recorded durably; raise what kept them from it."""
+        with self.flushing() as batches:
+            if batches:
+                self._append(batches)
+
+    @contextlib.contextmanager
+    def flushing(self) -> Iterator[list[Batch]]:
+        """Hand out the batches that wait; the block records them. When it raises they are kept, for another try."""
         with self._flush_lock:
             with self._lock:
                 self._close_batch()
                 self._error = None
-            while self._batches:
-                self._append(*self._batches[0])  # its append id makes it safe to try again when this raises
+            batches = list(self._batches)
+            yield batches
+            for _ in batches:
                 self._batches.popleft()
 
     def _flush_in_background(self) -> float | None:

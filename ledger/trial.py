@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import threading
 import warnings
 import weakref
@@ -17,18 +18,20 @@ from ledger.dependencies import unmet_dependencies
 from ledger.errors import LeaseLost, UnknownTrial
 from ledger.identity import default_actor
 from ledger.jobs import Lease
+from ledger.log import answers_of
 from ledger.records import Record
 from ledger.registry import Event
 from ledger.rules import check_open
 from ledger.run import Run, error_info
 from ledger.state import Status, TrialState
 from ledger.streams import trial_stream
-from ledger.telemetry import PointBuffer
+from ledger.telemetry import Batch, PointBuffer
 
 if TYPE_CHECKING:
     from ledger.backends.base import Appended, Command
     from ledger.experiment import Experiment
 
+_Points = type[ev.MetricsLogged | ev.TelemetryLogged]
 LEASE_SECONDS = 60.0
 _HIDDEN = "LeaseRenewed"
 
@@ -67,7 +70,7 @@ class Trial(CorrectedTrial):
         self._is_done = False  # this handle has ended that attempt, or handed it back
         self._worker = default_actor()
         self._actor: str | None = None
-        self._buffers: dict[str, PointBuffer] = {}
+        self._buffers: dict[_Points, PointBuffer] = {}
         self._mutex = threading.Lock()
 
     def __repr__(self) -> str:
@@ -202,13 +205,8 @@ class Trial(CorrectedTrial):
         self._finish(ev.TrialTimedOut(_results(results)), expected_version)
 
     def _finish(self, event: Event, expected_version: int | None) -> Event:
-        if expected_version is None:
-            self.flush()
         command = commands.finish(self.experiment.id, self.id, self._attempt, event, self._worker, expected_version)
-        appended = self._ask(command)
-        if expected_version is not None:
-            self.flush()  # not before: these are writes of its own
-        self._let_go(done=True)
+        appended = self._flush_and_let_go(command, is_first=expected_version is not None)
         self._raise_if_late(appended)
         return appended.events[-1][1]
 
@@ -225,9 +223,7 @@ class Trial(CorrectedTrial):
 
     def release(self, reason: str | None = None) -> None:
         """Hand the trial back, to be claimed by another worker."""
-        self.flush()
-        self._ask(commands.release(self.experiment.id, self.id, self._attempt or 0), reason)
-        self._let_go(done=True)
+        self._flush_and_let_go(commands.release(self.experiment.id, self.id, self._attempt or 0), reason)
 
     def requeue(self, reason: str | None = None, *, expected_version: int | None = None) -> None:
         """Let the ended trial wait to be claimed again."""
@@ -271,12 +267,12 @@ class Trial(CorrectedTrial):
         self._book.log.backend.check_usable()
         if self._lease is not None:
             self._lease.check()
-        self._buffer("metrics").add(step, values, at)
+        self._buffer(ev.MetricsLogged).add(step, values, at)
 
     def log_telemetry(self, values: Mapping[str, Any], *, step: float | None = None, at: int | None = None) -> None:
         """Log telemetry: values about the run itself, buffered like metrics."""
         self._book.log.backend.check_usable()
-        self._buffer("telemetry").add(step, values, at)
+        self._buffer(ev.TelemetryLogged).add(step, values, at)
 
     def log_many(self, values: Any, *, steps: Any = None, at: Any = None) -> None:
         """Log many points of metrics at once; they are on disk when it returns, all of them or none.
@@ -308,17 +304,38 @@ class Trial(CorrectedTrial):
         for buffer in list(self._buffers.values()):
             buffer.flush()
 
-    def _buffer(self, kind: str) -> PointBuffer:
-        buffer = self._buffers.get(kind)
+    def _flush_and_let_go(self, command: Command, reason: str | None = None, *, is_first: bool = False) -> Appended:
+        """Flush what is buffered and run the command that ends this handle's hold, in one commit.
+
+        The points come first in the log, unless the command expects a version, which they would raise.
+        """
+        with contextlib.ExitStack() as stack:
+            handed = [(event, stack.enter_context(buffer.flushing())) for event, buffer in list(self._buffers.items())]
+            requests: list[tuple[Command, UUID | None]] = []
+            for event, batches in handed:
+                requests += self._recordings(event, batches)
+            place = 0 if is_first else len(requests)
+            requests.insert(place, (command, None))
+            answers = self._book.log.execute_all(requests, actor=self._actor, reason=reason)
+            (appended,) = answers_of([answers.pop(place)])
+            self._let_go(done=True)
+            answers_of(answers)
+        return appended
+
+    def _recordings(self, event: _Points, batches: list[Batch]) -> list[tuple[Command, UUID]]:
+        attempt = self._attempt or 0
+        ids = self.experiment.id, self.id
+        return [(commands.record_on_trial(*ids, event(batch.points, attempt)), batch.append_id) for batch in batches]
+
+    def _buffer(self, event: _Points) -> PointBuffer:
+        buffer = self._buffers.get(event)
         if buffer is None:
             with self._mutex:
-                event = ev.MetricsLogged if kind == "metrics" else ev.TelemetryLogged
 
-                def append(points: list[ev.Points], append_id: UUID) -> None:
-                    command = commands.record_on_trial(self.experiment.id, self.id, event(points, self._attempt or 0))
-                    self._book.log.execute(command, actor=self._actor, append_id=append_id)
+                def append(batches: list[Batch]) -> None:
+                    answers_of(self._book.log.execute_all(self._recordings(event, batches), actor=self._actor))
 
-                buffer = self._buffers.setdefault(kind, PointBuffer(append, self._book.background, self._check_open))
+                buffer = self._buffers.setdefault(event, PointBuffer(append, self._book.background, self._check_open))
         return buffer
 
     def _check_open(self) -> None:

@@ -37,6 +37,7 @@ MAX_DEPTH = 64
 MAX_LABEL = 16_384
 
 _PLAIN = frozenset({str, float, bool, bytes, type(None)})
+_AS_THEY_ARE = _PLAIN - {str}  # a text may be none
 _INT_MIN, _INT_MAX = -(2**63), 2**64 - 1
 _encoder = msgspec.msgpack.Encoder(order="deterministic")
 
@@ -102,10 +103,12 @@ def _pack_dict(value: dict[Any, Any], what: str, depth: int) -> Any:
     if kinds <= {str}:
         changed = {}
         for key, item in value.items():
-            check_text(key, f"a key of {what}")
-            packed = pack(item, f"{what}[{key!r}]", depth + 1)
-            if packed is not item:
-                changed[key] = packed
+            if not key.isascii():
+                check_text(key, f"a key of {what}")
+            if type(item) not in _AS_THEY_ARE:
+                packed = pack(item, f"{what}[{key!r}]", depth + 1)
+                if packed is not item:
+                    changed[key] = packed
         return {**value, **changed} if changed else value
     if kinds <= {str, int}:
         pairs = [[pack(k, what), pack(v, f"{what}[{k!r}]", depth + 1)] for k, v in value.items()]

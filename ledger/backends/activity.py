@@ -43,7 +43,7 @@ class Activity:
         """End a visit."""
         with self._lock:
             self._visits.pop(id(visit), None)
-            if not self._visits:
+            if self._quiet and not self._visits:
                 self._change.notify_all()
 
     def quiesce(self, timeout: float) -> bool:

@@ -82,6 +82,7 @@ class Submission(msgspec.Struct, frozen=True):
     record_ids: tuple[bytes, ...] = ()  # the caller's own ids, one per event
     expect: Mapping[str, int] = {}  # stream -> version it must be at
     content: tuple[Staged, ...] | None = None  # for an append: what a retry of it must be equal to
+    is_first_try: bool = False  # its append id was made for this call: there is no earlier answer to look for
 
     def contexts(self) -> Iterable[Context | None]:
         """Iterate over the contexts of its records; without end when they have no ids of their own."""

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import functools
+import threading
 from collections.abc import Iterator, Sequence
+from itertools import accumulate, groupby
 from typing import Any, NamedTuple
 
 import msgspec
@@ -12,12 +14,15 @@ from ledger.codec import decode_records, encode_types, record_salts
 from ledger.errors import Corrupted
 from ledger.format import (
     BLOCKS,
+    CHECK_BYTES,
+    GROUP_RECORDS,
     MAX_BLOCK_BYTES,
     MAX_BLOCK_RECORDS,
     OWN_SALT,
     SEAL_BYTES,
     SEAL_RECORDS,
     BlockHeader,
+    Body,
     Checks,
     Head,
     Run,
@@ -44,7 +49,7 @@ class Peek(msgspec.Struct, frozen=True, array_like=True):
 _peek = msgspec.msgpack.Decoder(Peek)
 
 
-class Stored(NamedTuple):
+class Stored(msgspec.Struct, frozen=True, gc=False):
     """A record's bytes, with what its block must know of it."""
 
     raw: bytes
@@ -71,9 +76,13 @@ class Block(NamedTuple):
         """Whether it is compressed, and will not be put together with others again."""
         return bool(self.header.flags)
 
+    def unpack(self) -> Body:
+        """Return what is in the block."""
+        return unpack_body(self.position, self.value, self.header)
+
     def stored(self) -> list[Stored]:
         """Return all records as bytes, with where their salts come from."""
-        body = unpack_body(self.position, self.value, self.header)
+        body = self.unpack()
         found = []
         origins = ((run.salt, _ordinal(run, i)) for run in body.runs for i in range(run.count))
         for raw, (salt, ordinal) in zip(_raw_records.decode(body.records), origins, strict=True):
@@ -83,20 +92,68 @@ class Block(NamedTuple):
 
     def records(self) -> list[Record]:
         """Decode all records."""
-        body = unpack_body(self.position, self.value, self.header)
-        records = decode_records(bytes(body.records), self.header.types)
+        return self.decode(self.unpack())
+
+    def decode(self, body: Body) -> list[Record]:
+        """Decode all records of the block, which has been unpacked."""
+        records = decode_records(body.records, self.header.types)
         if len(records) != self.header.count or records[0].position != self.position:
             raise Corrupted(f"the block at position {self.position} does not hold the records its header names.", self.position)
         return records
 
-    def records_at(self, positions: Sequence[int]) -> list[Record]:
-        """Decode only the records at the positions."""
+    def records_at(self, positions: Sequence[int], unpacked: UnpackedBlocks | None = None) -> list[Record]:
+        """Decode only the records at the positions, which are ascending."""
+        body = unpacked.take(self) if unpacked is not None and self.is_sealed else self.unpack()
         if len(positions) * 2 > self.header.count:
-            records = self.records()
-            return [records[position - self.position] for position in positions]
-        raws = _raw_records.decode(unpack_body(self.position, self.value, self.header).records)
-        chosen = [bytes(raws[position - self.position]) for position in positions]
-        return decode_records(array_header(len(chosen)) + b"".join(chosen), self.header.types)
+            every = self.decode(body)
+            return [every[position - self.position] for position in positions]
+        raws = self._pick(body, [position - self.position for position in positions])
+        records = decode_records(array_header(len(raws)) + b"".join(raws), self.header.types)
+        for position, record in zip(positions, records, strict=True):
+            if record.position != position:
+                raise Corrupted(f"the block at position {self.position} has another record in place of {position}.", position)
+        return records
+
+    def _pick(self, body: Body, places: list[int]) -> list[msgspec.Raw]:
+        """Return the bytes of the records at places counted from 0, passing over whole groups of others."""
+        ends = list(accumulate(body.group_sizes, initial=len(array_header(self.header.count))))
+        picked: list[msgspec.Raw] = []
+        try:
+            for group, members in groupby(places, lambda place: place // GROUP_RECORDS):
+                count = min(GROUP_RECORDS, self.header.count - group * GROUP_RECORDS)
+                raws = _raw_records.decode(array_header(count) + body.records[ends[group] : ends[group + 1]])
+                picked += [raws[place % GROUP_RECORDS] for place in members]
+        except (msgspec.MsgspecError, IndexError) as error:
+            raise Corrupted(
+                f"the block at position {self.position} is not divided as it says: {error}.", self.position
+            ) from error
+        return picked
+
+
+class UnpackedBlocks:
+    """The sealed blocks that were unpacked last, for who reads one record here and one there: to unpack is most of that.
+
+    A block is known by its check, which is tested again each time it is read. Each takes some 0.2 MB, 1 MB at most unless a
+    record is larger.
+    """
+
+    def __init__(self, size: int = 16) -> None:
+        self._size = size
+        self._bodies: dict[tuple[int, bytes], Body] = {}
+        self._lock = threading.Lock()
+
+    def take(self, block: Block) -> Body:
+        """Return what is in a tested block; the one used longest ago makes room."""
+        key = block.position, block.value[:CHECK_BYTES]
+        with self._lock:
+            body = self._bodies.pop(key, None)
+        if body is None:
+            body = block.unpack()
+        with self._lock:
+            self._bodies[key] = body
+            if len(self._bodies) > self._size:
+                del self._bodies[next(iter(self._bodies))]
+        return body
 
 
 @functools.lru_cache(maxsize=256)

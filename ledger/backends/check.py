@@ -20,7 +20,7 @@ from ledger.backends.postings import entry_decoder
 from ledger.backends.staging import config_of
 from ledger.backends.view import FoldedStates, LmdbView
 from ledger.checkpoint import Checkpoint
-from ledger.codec import decode_envelopes, decode_experiment_state, encode_state, encode_types, leaf_hashes
+from ledger.codec import decode_envelopes, decode_experiment_state, encode_state, encode_types, leaf_hashes, split_records
 from ledger.errors import Corrupted, InvalidValue, LedgerError, NotALedger
 from ledger.events import PayloadRedacted
 from ledger.format import (
@@ -37,11 +37,11 @@ from ledger.format import (
     block_key,
     config_key,
     experiment_key,
+    group_sizes,
     name_key,
     read_identity,
     stream_key,
     tile_key,
-    unpack_body,
 )
 from ledger.records import Envelope, Record
 from ledger.state import ExperimentState, TrialState, evolve_experiment, evolve_trial
@@ -82,7 +82,7 @@ class LogCheck:
         self._append: tuple[bytes, int, int] = (b"", 0, 0)  # id, first position, count so far
         self._tiles: dict[bytes, bytes] = {}
         self._experiments: dict[UUID, ExperimentState] = {}
-        self._trials: dict[tuple[UUID, int], TrialState] = {}  # the unfinished
+        self._trials: dict[str, TrialState] = {}  # the unfinished, by stream
         self._redacted: dict[tuple[str, int], tuple[int, str, bytes]] = {}  # no record has said why yet
         self._redactions = 0  # records that say so
         self._folded = FoldedStates(_ENDED_STATES)
@@ -178,10 +178,11 @@ class LogCheck:
             self.position = block.last
 
     def _check_block(self, block: Block) -> None:
-        body = unpack_body(block.position, block.value, block.header)
-        raw = bytes(body.records)
-        envelopes = decode_envelopes(raw)
+        body = block.unpack()
+        raws, envelopes = split_records(body.records), decode_envelopes(body.records)
         salts = [salt for run in body.runs for salt in run_salts(run)]
+        if group_sizes(raws) != body.group_sizes:
+            self._report(f"the block at position {block.position} does not say how long its groups of records are.")
         if not len(envelopes) == len(salts) == block.header.count:
             raise Corrupted(f"the block at position {block.position} holds {len(envelopes)} records.", block.position)
         times = envelopes[0].recorded_at, envelopes[-1].recorded_at
@@ -189,8 +190,8 @@ class LogCheck:
         if (times, types) != ((block.header.first_recorded_at, block.header.last_recorded_at), block.header.types):
             self._report(f"the header of the block at position {block.position} does not describe its records.")
         known = self.position + 1 - block.position  # records checked in blocks that have been sealed into this one since
-        self._extend(leaf_hashes(raw, salts)[known:])
-        new = list(zip(envelopes, block.records(), strict=True))[known:]
+        self._extend(leaf_hashes(raws, envelopes, salts)[known:])
+        new = list(zip(envelopes, block.decode(body), strict=True))[known:]
         for position, (envelope, record) in enumerate(new, start=self.position + 1):
             self._check_record(position, envelope, record)
 
@@ -226,13 +227,14 @@ class LogCheck:
         self._recorded_at = envelope.recorded_at
         self._count_append(envelope)
         digest = config_of(record.event, is_redacted=record.is_redacted)
+        place = position.to_bytes(8, "big")
         for each in (
             key,
             *((experiment_key(subject.experiment_id),) if subject else ()),
             *((config_key(digest),) if digest else ()),
         ):
             count, crc = self._lists.get(each, (0, 0))
-            self._lists[each] = count + 1, zlib.crc32(position.to_bytes(8, "big"), crc)
+            self._lists[each] = count + 1, zlib.crc32(place, crc)
         if subject is not None:
             self._fold(subject, record)
 
@@ -255,14 +257,13 @@ class LogCheck:
             self._experiments[subject.experiment_id] = experiment
             if subject.trial_id is None:
                 return
-            identity = (subject.experiment_id, subject.trial_id)
-            state = self._trials.get(identity) or self._finished(subject, record)
+            state = self._trials.get(record.stream) or self._finished(subject, record)
             state = evolve_trial(state, subject, record.event, at)
             if state.status.is_finished:
-                self._trials.pop(identity, None)
+                self._trials.pop(record.stream, None)
                 self._folded.put(stream_key(record.stream), record.position, self._start.redactions, state)
             else:
-                self._trials[identity] = state
+                self._trials[record.stream] = state
         except LedgerError as error:
             self._report(f"the record at position {record.position} could not have happened: {_problem(error)}")
 
@@ -343,7 +344,8 @@ class LogCheck:
             self._report(f"the index 'lists' has {seen} entries, not {len(self._lists)}.")
 
     def _compare_jobs(self, view: LmdbView) -> None:
-        for problem in compare_jobs(view, self._trials):
+        trials = {(state.experiment_id, state.id): state for state in self._trials.values()}
+        for problem in compare_jobs(view, trials):
             self._report(problem)
 
     def _compare_names(self, view: LmdbView) -> None:

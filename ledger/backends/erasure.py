@@ -89,7 +89,7 @@ class Erasure:
                     if place in remainders:
                         raw, salt = redact_record(raw, envelope, salt, remainders[place]), b""
                         self.unsealed_bytes += 0 if block.is_sealed else len(raw) - len(stored.raw)
-                    records.append(stored._replace(raw=raw, salt=salt, ordinal=OWN_SALT))
+                    records.append(msgspec.structs.replace(stored, raw=raw, salt=salt, ordinal=OWN_SALT))
                     continue
             records.append(stored)
         is_changed = records != block.stored()

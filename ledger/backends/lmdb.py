@@ -6,6 +6,7 @@ import os
 import time
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager, suppress
+from itertools import chain
 from pathlib import Path
 from typing import Any, NamedTuple
 from uuid import UUID
@@ -14,7 +15,7 @@ import lmdb
 import msgspec
 
 from ledger.backends.base import Appended, Backend, Entry, Redactions, Submission, View
-from ledger.backends.blocks import blocks_from, own_salt, type_names
+from ledger.backends.blocks import UnpackedBlocks, blocks_from, own_salt, type_names
 from ledger.backends.doorbell import Doorbell
 from ledger.backends.environment import Environment, Options
 from ledger.backends.staging import skew_submission, skew_warning
@@ -91,7 +92,7 @@ class LmdbBackend(Backend):
         self._clock = Clock(clock)
         self._closed = False
         self._warning: str | None = None
-        self._folded = FoldedStates()
+        self._folded, self._unpacked = FoldedStates(), UnpackedBlocks()
         self._environment = Environment.acquire(self.path, options, create=create and not readonly, readonly=readonly)
         try:
             identity = self._identify()
@@ -214,7 +215,7 @@ class LmdbBackend(Backend):
     # -- reading
 
     def _look(self, txn: Any) -> LmdbView:
-        return LmdbView(self._checks, txn, self._clock.now(), self._folded)
+        return LmdbView(self._checks, txn, self._clock.now(), self._folded, self._unpacked)
 
     @contextmanager
     def view(self) -> Iterator[View]:
@@ -239,7 +240,7 @@ class LmdbBackend(Backend):
                     break
             if reached == after and (head := self._look(txn).head.position) > after:
                 raise Corrupted(f"the record at position {after + 1} is missing (the log ends at {head}).", after + 1)
-        records = [record for block in blocks for record in block.records()]
+        records = list(chain.from_iterable(block.records() for block in blocks))
         if blocks and blocks[0].position <= after:
             records = [record for record in records if record.position > after]
         if types is not None:

@@ -50,9 +50,8 @@ class LmdbTransaction(LmdbView):
     def __init__(self, checks: Checks, txn: Any, clock_now: int, folded: FoldedStates | None = None) -> None:
         super().__init__(checks, txn, clock_now, folded)
         self._position = self.head.position
-        self._entries: dict[bytes, ListEntry] = {}
+        self._entries: dict[bytes, ListEntry | None] = {}
         self._new_positions: dict[bytes, list[int]] = {}
-        self._keys: dict[str, bytes] = {}
         self._known_experiments: dict[UUID, ExperimentState] = {}  # as they were before
         self._experiment_states: dict[UUID, ExperimentState] = {}
         self._trial_states: dict[tuple[UUID, int], TrialState] = {}
@@ -63,9 +62,14 @@ class LmdbTransaction(LmdbView):
 
     # -- the view, with what was accepted in this transaction
 
+    def entry(self, key: bytes) -> ListEntry | None:
+        if key not in self._entries:
+            self._entries[key] = super().entry(key)
+        return self._entries[key]
+
     def version(self, stream: str) -> int:
-        key = self._stream_key(stream)
-        entry = self._entry(key)
+        key = stream_key(stream)
+        entry = self.entry(key)
         return (0 if entry is None else entry.count) + len(self._new_positions.get(key, ()))
 
     def experiment(self, experiment_id: UUID) -> ExperimentState | None:
@@ -126,33 +130,37 @@ class LmdbTransaction(LmdbView):
             actor=submission.actor, contexts=submission.contexts(),
         )  # fmt: skip
 
-    def _keys_of(self, stream: str, subject: Subject | None, config: bytes | None) -> list[bytes]:
-        """Return the keys of the lists that a record belongs to."""
-        keys = [self._stream_key(stream)]
-        if subject is not None:
-            keys.append(experiment_key(subject.experiment_id))
-        if config is not None:
-            keys.append(config_key(config))
-        return keys
-
-    def _list(self, keys: list[bytes]) -> None:
-        """Put the present position into the lists."""
-        for key in keys:
-            self._new_positions.setdefault(key, []).append(self._position)
-
     def _accept(self, submission: Submission, staging: Staging, raws: list[bytes], leaves: list[bytes]) -> Appended:
         first = self._position + 1
-        kinds = [(payload.type.name, payload.type.schema) for _, _, payload in staging.events]
+        kinds = [payload.type.key for _, _, payload in staging.events]
         self._stored += map(Stored, raws, repeat(submission.salt), count(), kinds, repeat(self.now))
         self._leaves += leaves
-        for stream, subject, payload in staging.events:
-            self._position += 1
-            self._list(self._keys_of(stream, subject, config_of(payload.event)))
+        self._enlist((stream, subject, config_of(payload.event)) for stream, subject, payload in staging.events)
         self._remember(submission, first, len(raws))
         self._take_states(staging)
         self._redact(staging)
-        events = tuple((stream, payload.event) for stream, _, payload in staging.events)
+        events = tuple([(stream, payload.event) for stream, _, payload in staging.events])
         return Appended(UUID(bytes=submission.append_id), first, events, self.now)
+
+    def _enlist(self, records: Iterable[tuple[str, Subject | None, bytes | None]]) -> None:
+        """Take the next positions for records, given by stream, subject and config, and put them into their lists."""
+        known, lists = None, []
+        for stream, subject, config in records:
+            self._position += 1
+            if stream != known:
+                known, lists = stream, [self._list(stream_key(stream))]
+                if subject is not None:
+                    lists.append(self._list(experiment_key(subject.experiment_id)))
+            for positions in lists:
+                positions.append(self._position)
+            if config is not None:
+                self._list(config_key(config)).append(self._position)
+
+    def _list(self, key: bytes) -> list[int]:
+        positions = self._new_positions.get(key)
+        if positions is None:
+            positions = self._new_positions[key] = []
+        return positions
 
     def _redact(self, staging: Staging) -> None:
         """Drop the payloads that a submission's redactions name, and make again what was derived from them."""
@@ -170,6 +178,7 @@ class LmdbTransaction(LmdbView):
         if is_dropped:
             for subject in dict.fromkeys(subject for _, subject, _ in redactions if subject is not None):
                 self._fold_again(subject, erasure)
+        self._entries.clear()
         self._put_head(
             msgspec.structs.replace(
                 self.head, redactions=self.head.redactions + len(redactions),
@@ -222,12 +231,10 @@ class LmdbTransaction(LmdbView):
         ((stream, subject, _),) = staging.events
         if self.version(stream) + 1 != record.version:
             raise InvalidValue(f"{what} is version {record.version} of {stream!r}, which is at {self.version(stream)}.")
-        keys = self._keys_of(stream, subject, config_of(event, is_redacted=record.is_redacted))
         self._count_append(record)
-        self._position += 1
         self._stored.append(stored)
         self._leaves.append(entry.leaf)
-        self._list(keys)
+        self._enlist([(stream, subject, config_of(event, is_redacted=record.is_redacted))])
         self._take_states(staging)
         self._redact(staging)
 
@@ -244,6 +251,8 @@ class LmdbTransaction(LmdbView):
 
     def _find(self, submission: Submission) -> Appended | None:
         """Answer a submission that is in the log, or None."""
+        if submission.is_first_try and not submission.record_ids:
+            return None
         identifiers: tuple[bytes, ...] = (submission.append_id,)
         places = [self._append_place(submission.append_id)]
         if places == [None]:
@@ -313,14 +322,14 @@ class LmdbTransaction(LmdbView):
     def _write_lists(self) -> None:
         kept = {experiment_key(identity): encode_state(state) for identity, state in self._experiment_states.items()}
         for (experiment_id, trial_id), state in self._trial_states.items():
-            key = self._stream_key(trial_stream(experiment_id, trial_id))
+            key = stream_key(trial_stream(experiment_id, trial_id))
             kept[key] = b"" if state.status.is_finished else encode_state(state)
         items, chunks = [], []
         for key in sorted(self._new_positions):
             positions = self._new_positions[key]
             # A list's id is its first position and its kind, so that it is unique without a counter.
             before = positions[0] - 1
-            entry = self._entry(key) or ListEntry(positions[0] << 2 | b"sec".index(key[1:2]), last=before, base=before)
+            entry = self.entry(key) or ListEntry(positions[0] << 2 | b"sec".index(key[1:2]), last=before, base=before)
             entry.add(positions)
             if key in kept:
                 entry.state = kept[key] or None
@@ -332,22 +341,10 @@ class LmdbTransaction(LmdbView):
         self._put_many(sorted(chunks))
 
     def _put_many(self, items: list[tuple[bytes, bytes]]) -> None:
-        if items:
+        if len(items) == 1:
+            self._put(*items[0])
+        elif items:
             self._txn.cursor().putmulti([(key, self._checks.seal(key, content)) for key, content in items])
 
     def _put(self, key: bytes, content: bytes) -> None:
         self._txn.put(key, self._checks.seal(key, content))
-
-    def _stream_key(self, stream: str) -> bytes:
-        key = self._keys.get(stream)
-        if key is None:
-            key = self._keys[stream] = stream_key(stream)
-        return key
-
-    def _entry(self, key: bytes) -> ListEntry | None:
-        entry = self._entries.get(key)
-        if entry is None:
-            entry = super().entry(key)
-            if entry is not None:
-                self._entries[key] = entry
-        return entry

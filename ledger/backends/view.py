@@ -13,7 +13,7 @@ from uuid import UUID
 
 import msgspec
 
-from ledger.backends.blocks import find_block
+from ledger.backends.blocks import UnpackedBlocks, find_block
 from ledger.backends.jobindex import (
     LEASED,
     WAITING,
@@ -65,9 +65,11 @@ class FoldedStates:
 class LmdbView:
     """The state of the log in one LMDB transaction."""
 
-    def __init__(self, checks: Checks, txn: Any, clock_now: int, folded: FoldedStates | None = None) -> None:
+    def __init__(
+        self, checks: Checks, txn: Any, clock_now: int, folded: FoldedStates | None = None, unpacked: UnpackedBlocks | None = None
+    ) -> None:
         self._checks, self._txn = checks, txn
-        self._folded = folded
+        self._folded, self._unpacked = folded, unpacked
         self.head = self._read_head()
         self.now = max(clock_now, self.head.recorded_at)
 
@@ -151,7 +153,7 @@ class LmdbView:
             start = i
             while i < len(positions) and positions[i] <= block.last:
                 i += 1
-            records += block.records_at(positions[start:i])
+            records += block.records_at(positions[start:i], self._unpacked)
         return records
 
     # -- what commands ask

@@ -205,18 +205,18 @@ steps = st.lists(
 def _counted_ids(numbers: Iterator[int]) -> Iterator[None]:
     """Let append ids, salts and ids of experiments come from a sequence."""
 
-    def urandom(size: int) -> bytes:
+    def random(size: int) -> bytes:
         return next(numbers).to_bytes(size, "big")
 
     def new_id() -> UUID:
         return UUID(int=next(numbers) << 80 | 0x7000_8000_0000_0000_0000)
 
-    def new_bytes(*arguments: object) -> bytes:
+    def new_bytes() -> bytes:
         return new_id().bytes
 
     with (
-        mock.patch.object(log_module.os, "urandom", urandom),
-        mock.patch.object(log_module, "uuid7_bytes", new_bytes),
+        mock.patch.object(log_module, "random_bytes", random),
+        mock.patch.object(log_module, "new_uuid7_bytes", new_bytes),
         mock.patch.object(session_module, "new_uuid7", new_id),
         mock.patch.object(background_module.Background, "schedule"),  # no renewals
     ):

@@ -7,6 +7,7 @@ import time
 from decimal import Decimal
 from pathlib import Path
 from typing import Any
+from unittest import mock
 
 import pytest
 
@@ -243,19 +244,53 @@ def test_metrics_whose_commit_failed_are_recorded_once(exp: ledger.Experiment, m
     with trial.run():
         trial.log(step=1, loss=1.0)
         log = exp.book.log
-        original = log.execute
+        original = log.commit
 
         def interrupted(*args: Any, **kwargs: Any) -> Any:
-            monkeypatch.setattr(log, "execute", original)
+            monkeypatch.setattr(log, "commit", original)
             original(*args, **kwargs)
             raise KeyboardInterrupt
 
-        monkeypatch.setattr(log, "execute", interrupted)
+        monkeypatch.setattr(log, "commit", interrupted)
         with pytest.raises(KeyboardInterrupt):
             trial.flush()
         trial.flush()
     points = [p for r in trial.history() if r.type == "MetricsLogged" for p in ledger.point_rows(r.event)]
     assert len(points) == 1
+
+
+def test_a_run_that_ends_records_its_metrics_in_the_same_commit(exp: ledger.Experiment) -> None:
+    """What waits in the buffers goes to disk with the end, before it in the log; a commit costs two flushes of the disk."""
+    commits: list[int] = []
+    log = exp.book.log
+    original = log.commit
+    with (
+        exp.new_trial({}).run() as trial,
+        mock.patch.object(log, "commit", lambda all_: commits.append(len(all_)) or original(all_)),
+    ):
+        trial.log(step=1, loss=1.0)
+        trial.log_telemetry({"cpu": 0.5})
+        trial.complete({"loss": 1.0})
+    assert commits == [3]
+    assert [record.type for record in trial.history()][-3:] == ["MetricsLogged", "TelemetryLogged", "TrialCompleted"]
+
+
+def test_metrics_that_are_refused_at_the_end_are_told_and_kept(exp: ledger.Experiment) -> None:
+    """When the points cannot be recorded with the end, complete() raises what kept them, and a later flush records them."""
+    log, refusal = exp.book.log, ledger.CommandRefused("not now")
+    original = log.commit
+
+    def refuse_first(submissions: Any) -> Any:
+        return [refusal, *original(submissions[1:])]
+
+    trial = exp.new_trial({})
+    with pytest.raises(ledger.CommandRefused, match="not now"), trial.run():
+        trial.log(step=1, loss=1.0)
+        with mock.patch.object(log, "commit", refuse_first):
+            trial.complete({"loss": 1.0})
+    assert trial.status is Status.SUCCEEDED
+    trial.flush()
+    assert [record.type for record in trial.history()][-2:] == ["TrialCompleted", "MetricsLogged"]
 
 
 def test_streams_may_be_called_as_they_like(book: ledger.Ledger) -> None:

@@ -121,23 +121,39 @@ def test_a_stranger_in_an_index_is_found(damaged: Path, kind: bytes) -> None:
     assert not verify(damaged).ok
 
 
+def _rewrite(txn: Any, checks: Checks, change: Callable[[list[bytes]], None]) -> None:
+    """Change the records of the first block, and give it a right checksum."""
+    key, value = _first(txn, BLOCKS)
+    position = int.from_bytes(key[1:], "big")
+    header = read_header(value)
+    body = unpack_body(position, value, header)
+    raws = [bytes(raw) for raw in msgspec.msgpack.decode(body.records, type=list[msgspec.Raw])]
+    change(raws)
+    times = header.first_recorded_at, header.last_recorded_at
+    txn.put(key, checks.pack_block(position, raws, body.runs, header.types, times, sealed=True))
+
+
 def test_a_rewritten_record_is_found_by_the_tree(damaged: Path) -> None:
     """Bytes altered together with the block's checksum: the Merkle root no longer fits."""
 
-    def rewrite(txn: Any, checks: Checks) -> None:
-        key, value = _first(txn, BLOCKS)
-        position = int.from_bytes(key[1:], "big")
-        header = read_header(value)
-        body = unpack_body(position, value, header)
-        raws = [bytes(raw) for raw in msgspec.msgpack.decode(body.records, type=list[msgspec.Raw])]
+    def rewrite(raws: list[bytes]) -> None:
         assert b"\xa1n\x05" in raws[6]
         raws[6] = raws[6].replace(b"\xa1n\x05", b"\xa1n\x06")
-        times = header.first_recorded_at, header.last_recorded_at
-        txn.put(key, checks.pack_block(position, raws, body.runs, header.types, times, sealed=True))
 
-    _edit(damaged, rewrite)
+    _edit(damaged, lambda txn, checks: _rewrite(txn, checks, rewrite))
     report = verify(damaged)
     assert any("Merkle" in problem for problem in report.problems)
+
+
+@pytest.mark.parametrize("sizes", [[], [1], [10**6] * 32, [2, 3] * 20])
+def test_a_block_divided_wrongly_is_found(damaged: Path, sizes: list[int], monkeypatch: pytest.MonkeyPatch) -> None:
+    """Sizes of groups of records that are not theirs, with a right checksum: no record is read in place of another."""
+    monkeypatch.setattr("ledger.format.group_sizes", lambda records: sizes)
+    _edit(damaged, lambda txn, checks: _rewrite(txn, checks, lambda raws: None))
+    monkeypatch.undo()
+    assert any("groups" in problem for problem in verify(damaged).problems)
+    with ledger.open(damaged) as book, pytest.raises(ledger.Corrupted):
+        book.log.backend.read_positions([20, 40])
 
 
 def test_a_forged_state_is_found(damaged: Path) -> None:

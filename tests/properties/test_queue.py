@@ -107,8 +107,8 @@ class Session:
         before = sorted({number % count + 1, other % count + 1}) if count and other in (2, 3) else []
         before = [n for n in before if not self.plain.trials[n - 1].is_deleted]
         made = Plain(
-            count + 1, number % 3, later or now, later, ["", *WORKERS][number % 3] if other > 3 else "", before, {"x": number % 2},
-            other % 3 + 1,
+            count + 1, number % 3, later or now, later, ["", *WORKERS][number % 3] if other > 3 else "", before,
+            {"x": number % 2}, other % 3 + 1,
         )  # fmt: skip
         self.exp.new_trial(
             made.config, priority=made.priority, scheduled_at=later or None, max_attempts=made.max_attempts,
@@ -197,7 +197,7 @@ DEPENDING: list[Step] = [
 
 
 @settings(
-    max_examples=200, deadline=None, derandomize=True, database=None, print_blob=True, suppress_health_check=list(HealthCheck)
+    max_examples=100, deadline=None, derandomize=True, database=None, print_blob=True, suppress_health_check=list(HealthCheck)
 )
 @given(
     st.lists(st.tuples(st.sampled_from(COMMANDS), st.integers(0, 7), st.integers(0, 5)), min_size=25, max_size=70), st.booleans()

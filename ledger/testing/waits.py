@@ -264,6 +264,22 @@ class WaitContract(ContractBase):
             assert number(exp.claim(where={"missing": None})) is None
             assert number(exp.claim()) == 0
 
+    def test_many_lost_trials_hide_none_that_is_wanted(self, backend: Backend, clock: FakeClock) -> None:
+        """Among many whose lease has run out, and of which claims write off some at a time, the one wanted is found."""
+        with Ledger(backend, "w") as book:
+            exp = book.experiment("where")
+            trials = exp.new_trials([{"n": 0}] * 70 + [{"n": 1}])
+            deadline = clock() + SECOND
+            lost = [(t.stream, ev.TrialClaimed("w", 1, 1.0, deadline + i)) for i, t in enumerate(trials)]
+            append(backend, lost)
+            clock.advance(5)
+            assert exp.wait(0, where={"n": 1})
+            job = exp.claim(where={"n": 1})
+            assert job is not None
+            assert job.id == 71
+            assert exp.wait(0, where={"n": 1}) is False
+            job.release()
+
     def test_one_that_was_taken_meanwhile_is_not_claimed_twice(self, backend: Backend) -> None:
         """Of those found, a claim takes the first that still waits, with the config that it had."""
         with_experiment(backend)

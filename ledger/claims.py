@@ -17,6 +17,7 @@ from ledger.dependencies import unmet_dependencies
 from ledger.errors import InvalidValue
 from ledger.rules import check_open
 from ledger.state import TrialState, claim_order
+from ledger.streams import MAX_TRIAL_ID
 
 _EXPIRED_PER_CLAIM = 64
 _PAGE = 256  # trials looked at in one view: a long one would keep freed pages from being used again
@@ -37,7 +38,7 @@ def claim(experiment_id: UUID, worker: str, lease_seconds: float, among: Sequenc
         check_open(state, ev.TrialClaimed("", 0, 0.0, 0))
         if state.paused_at is not None:
             return []
-        late, candidates = expired(view, experiment_id, worker)
+        late, candidates = _expired(view, experiment_id, worker)
         if among is None:
             candidates += view.ready(experiment_id, worker)
             chosen = min(candidates, key=claim_order, default=None)
@@ -53,7 +54,7 @@ def claim(experiment_id: UUID, worker: str, lease_seconds: float, among: Sequenc
     return command
 
 
-def expired(view: View, experiment_id: UUID, worker: str) -> tuple[list[TrialState], list[TrialState]]:
+def _expired(view: View, experiment_id: UUID, worker: str) -> tuple[list[TrialState], list[TrialState]]:
     """Return trials whose lease has run out, and those of them that the worker may try again.
 
     Not all at once when there are many; but enough to find one to try again, if there is one.
@@ -98,7 +99,8 @@ def find_claimable(backend: Backend, experiment_id: UUID, worker: str, where: Wh
         check_open(state, ev.TrialClaimed("", 0, 0.0, 0))
         if state.paused_at is not None:
             return []
-        _, retry = expired(view, experiment_id, worker)
+        # All of them: those that are not wanted must not hide one that is.
+        retry = [state for state in view.expired(experiment_id, MAX_TRIAL_ID) if _may_retry(view, state, worker)]
     late = [state for state in retry if matches(state)]
     after: TrialState | None = None
     while True:

@@ -258,8 +258,8 @@ def finish(
             if state.status is Status.PENDING:
                 require_dependencies(view, state.stream, state.depends_on)
                 staged.append((state.stream, claimed(view, worker, number, 1.0)))
-        elif _is_superseded(view, state, number):
-            return [(state.stream, _late(number, event))]
+        elif _is_superseded(view, state, number) or (state.is_amended and state.status.is_finished):
+            return [(state.stream, _late(number, event))]  # of an end that was amended it is not known whose it was
         check_version(view, state.stream, expected_version)
         if state.status in (Status.PENDING, Status.READY):
             staged.append((state.stream, ev.TrialStarted(number)))

@@ -90,6 +90,15 @@ class WaitContract(ContractBase):
         assert trial_state(backend, 1).status is Status.PENDING
         assert _claim(backend, "a") == 1
 
+    def test_a_due_trial_is_for_its_own_worker(self, backend: Backend, clock: FakeClock) -> None:
+        """A trial that is assigned and scheduled is shown, when its time has come, to its worker only."""
+        with_experiment(backend)
+        with_trials(backend, TrialCreated({}, assigned_to="a", scheduled_at=clock() + SECOND))
+        assert _ready(backend, "a") == []
+        clock.advance(1)
+        assert (_ready(backend), _ready(backend, "b"), _ready(backend, "a")) == ([], [], [1])
+        assert (_claim(backend, "b"), _claim(backend, "a")) == (None, 1)
+
     # -- dependencies
 
     def test_a_trial_waits_until_all_it_depends_on_has_succeeded(self, backend: Backend) -> None:
@@ -139,6 +148,20 @@ class WaitContract(ContractBase):
             append(backend, [(first, back)])
         assert _claim(backend) == 2
 
+    def test_a_lost_trial_waits_for_its_dependencies_again(self, backend: Backend, clock: FakeClock) -> None:
+        """What it depended on has been taken back while a worker held it: it goes on; but lost, it is not handed out again."""
+        with_experiment(backend)
+        first, _ = with_trials(backend, TrialCreated({}), _waiting_for(1))
+        _end(backend, 1)
+        assert _claim(backend, lease=10.0) == 2
+        append(backend, [(first, ev.TrialDeleted())])
+        _run(backend, commands.renew(EXPERIMENT, 2, 1))
+        clock.advance(11)
+        assert _claim(backend) is None
+        assert trial_state(backend, 2).status is Status.PENDING
+        append(backend, [(first, ev.TrialRestored())])
+        assert _claim(backend) == 2
+
     def test_one_that_depends_and_is_scheduled_waits_for_both(self, backend: Backend, clock: FakeClock) -> None:
         """Neither the time alone nor the dependency alone lets it go, whichever comes first."""
         with_experiment(backend)
@@ -174,6 +197,9 @@ class WaitContract(ContractBase):
         assert _ready(backend) == []
         append(backend, [(streams[1], ev.TrialCanceled()), (streams[0], ev.TrialRestored()), (streams[1], ev.TrialRequeued())])
         assert _ready(backend) == [2, 3, 4]
+        append(backend, [(streams[0], ev.TrialDeleted()), (streams[1], ev.TrialCanceled())])
+        append(backend, [(streams[0], ev.TrialRestored()), (streams[2], ev.TrialCanceled())])
+        assert _ready(backend) == [4]
 
     def test_dependencies_must_exist(self, backend: Backend) -> None:
         """A dependency on a trial that does not exist, that was deleted, or on itself is refused: no circle can be made."""
@@ -237,6 +263,22 @@ class WaitContract(ContractBase):
             assert number(exp.claim(where={"flag": True})) is None  # True is not 1
             assert number(exp.claim(where={"missing": None})) is None
             assert number(exp.claim()) == 0
+
+    def test_many_lost_trials_hide_none_that_is_wanted(self, backend: Backend, clock: FakeClock) -> None:
+        """Among many whose lease has run out, and of which claims write off some at a time, the one wanted is found."""
+        with Ledger(backend, "w") as book:
+            exp = book.experiment("where")
+            trials = exp.new_trials([{"n": 0}] * 70 + [{"n": 1}])
+            deadline = clock() + SECOND
+            lost = [(t.stream, ev.TrialClaimed("w", 1, 1.0, deadline + i)) for i, t in enumerate(trials)]
+            append(backend, lost)
+            clock.advance(5)
+            assert exp.wait(0, where={"n": 1})
+            job = exp.claim(where={"n": 1})
+            assert job is not None
+            assert job.id == 71
+            assert exp.wait(0, where={"n": 1}) is False
+            job.release()
 
     def test_one_that_was_taken_meanwhile_is_not_claimed_twice(self, backend: Backend) -> None:
         """Of those found, a claim takes the first that still waits, with the config that it had."""

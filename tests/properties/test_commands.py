@@ -131,6 +131,17 @@ _ON_EXPERIMENT: dict[str, Callable[[ledger.Experiment, int, int], object]] = {
     ),
     "new_trials": lambda exp, number, other: exp.new_trials([CONFIGS[n % 4] for n in range(number % 4)], priority=other % 2),
     "claim": lambda exp, number, other: exp.claim(worker=f"w{number % 2}", lease_seconds=number * 3 + 1.5),
+    "depend": lambda exp, number, other: exp.new_trial(
+        {"x": other}, depends_on=[f"trial/{exp.id.hex}/{n}" for n in {number % 4 + 1, other + 1}],
+        worker=f"w{number}" if other % 2 else None,
+    ),
+    "add_ended": lambda exp, number, other: exp.new_trial(
+        CONFIGS[number % 4], status=["SUCCEEDED", "CANCELED", "PENDING"][other % 3], results=RESULTS[number % 4],
+    ),
+    "pause": lambda exp, number, other: exp.pause().position,
+    "resume": lambda exp, number, other: exp.resume().position,
+    "claim_where": lambda exp, number, other: exp.claim(worker=f"w{number % 2}", where={"x": other}, lease_seconds=number + 1),
+    "wait_for_work": lambda exp, number, other: exp.wait(0, worker=f"w{number}"),
     "note_experiment": lambda exp, number, other: exp.note(f"n{number}"),
     "amend_note_experiment": lambda exp, number, other: exp.amend_note(number, "amended", reason="r").position,
     "tag_experiment": lambda exp, number, other: exp.tag("x", f"t{number}"),
@@ -160,6 +171,8 @@ _ON_TRIAL: dict[str, Callable[[ledger.Trial, int, int], object]] = {
     "delete": lambda trial, number, other: trial.delete(ensure=bool(other % 2)).position,
     "restore": lambda trial, number, other: trial.restore().position,
     "force_status": lambda trial, number, other: trial.force_status(STATUSES[number % 6], reason="r", results=RESULTS[other % 4]),
+    "assign": lambda trial, number, other: trial.assign(f"w{number % 2}" if other % 2 else None),
+    "expecting": lambda trial, number, other: trial.set_group("e", expected_version=number),
     "requeue": lambda trial, number, other: trial.requeue(),
     "cancel": lambda trial, number, other: trial.cancel("r"),
     "release": lambda trial, number, other: trial.release(),
@@ -172,6 +185,7 @@ _ON_TRIAL: dict[str, Callable[[ledger.Trial, int, int], object]] = {
 COMMANDS = [
     *_ON_BOOK, *_ON_EXPERIMENT, *_ON_TRIAL, "experiment", "redact", "redact", "new_trial", "new_trial", "claim", "claim", "start",
     "complete", "complete", "report", "unseal", "unseal", "restore_experiment", "restore_experiment", "restore", "amend", "amend",
+    "resume", "depend", "depend",
 ]  # fmt: skip
 BEGIN: list[Step] = [
     ("experiment", 0, 0, 1), ("new_trial", 0, 0, 0), ("new_trials", 0, 3, 1), ("start", 2, 3, 0), ("complete", 2, 0, 0),

@@ -17,6 +17,7 @@ import fcntl
 import io
 import os
 import re
+import threading
 import time
 import weakref
 from collections.abc import Callable, Iterator
@@ -126,7 +127,7 @@ class BlobStore:
         """Iterate over the blobs that are there, in order of their digests; anything else in the directory is left out."""
         try:
             folders = sorted(entry.path for entry in os.scandir(self.directory) if len(entry.name) == 2 and entry.is_dir())
-        except FileNotFoundError:
+        except (FileNotFoundError, NotADirectoryError):
             return
         for folder in folders:
             for entry in sorted(os.scandir(folder), key=lambda entry: entry.name):
@@ -144,15 +145,16 @@ class BlobStore:
         """
         if self.readonly:
             raise ReadOnlyLedger(f"{self.directory.parent} was opened with readonly=True; nothing can be saved there.")
-        with telling_of_trouble(self.directory):
-            self._make()
-            with partial_directory(self.directory, SAVING) as partial:
-                yield Saving(self, partial)
+        self._make()
+        with telling_of_trouble(self.directory), partial_directory(self.directory, SAVING) as partial:
+            yield Saving(self, partial)
 
     def _make(self) -> None:
+        """Make the directory unless it is there."""
         if not self.directory.exists():
-            self.directory.mkdir(parents=True, exist_ok=True)
-            sync_directory(self.directory.parent)
+            with telling_of_trouble(self.directory.parent):
+                self.directory.mkdir(parents=True, exist_ok=True)
+                sync_directory(self.directory.parent)
 
     @contextmanager
     def guard(self, *, alone_within: float | None = None) -> Iterator[None]:
@@ -189,20 +191,17 @@ class TemporaryBlobStore(BlobStore):
     """Blobs in a temporary directory, which goes with the store: for ledgers that end with their handle."""
 
     def __init__(self) -> None:
-        super().__init__(Path("/nonexistent/ledger-blobs"))
+        super().__init__(Path(os.devnull, "blobs"))  # where nothing can be, until there is a directory
         self._end: Callable[[], object] = lambda: None
+        self._mutex = threading.Lock()
 
-    @contextmanager
-    def saving(self) -> Iterator[Saving]:
-        """Begin a save; the first one makes the directory."""
-        if not self.directory.exists():
-            import tempfile
+    def _make(self) -> None:
+        with self._mutex:
+            if not self.directory.exists():
+                import tempfile
 
-            made = Path(tempfile.mkdtemp(prefix="ledger-blobs-"))
-            self._end = weakref.finalize(self, _remove_own, made, os.getpid())
-            self.directory = made / "blobs"
-        with super().saving() as saving:
-            yield saving
+                self.directory = Path(tempfile.mkdtemp(prefix="ledger-blobs-"))
+                self._end = weakref.finalize(self, _remove_own, self.directory, os.getpid())
 
     def close(self) -> None:
         """Remove the directory."""
@@ -220,7 +219,7 @@ class Saving:
     """A save under way: blobs that are written, and have no place in the store yet. One thread at a time."""
 
     def __init__(self, store: BlobStore, partial: Path) -> None:
-        self._store = store
+        self.store = store
         self._partial = partial
 
     @contextmanager
@@ -240,7 +239,7 @@ class Saving:
             path.unlink(missing_ok=True)
 
     def _keep(self, writer: BlobWriter, path: Path) -> None:
-        known = self._store.place(writer.digest, is_compressed=writer.is_compressed)
+        known = self.store.place(writer.digest, is_compressed=writer.is_compressed)
         kept = self._partial / known.name
         if kept.exists():
             return
@@ -277,7 +276,7 @@ class Saving:
         """Give every blob its place, on disk when it returns; who calls holds the store's guard."""
         folders, is_new = set(), False
         for entry in os.scandir(self._partial):
-            target = self._store.directory / entry.name[:2] / entry.name
+            target = self.store.directory / entry.name[:2] / entry.name
             if not target.parent.exists():
                 target.parent.mkdir(exist_ok=True)
                 is_new = True
@@ -287,7 +286,7 @@ class Saving:
         for folder in folders:  # of those that were there, too: who put them there may not have come so far
             sync_directory(folder)
         if is_new:
-            sync_directory(self._store.directory)
+            sync_directory(self.store.directory)
 
 
 def _lock_alone(fd: int, directory: Path, seconds: float) -> None:

@@ -86,6 +86,9 @@ def save_directory(saving: Saving, path: Path, progress: Progress | None) -> Con
     Symbolic links are kept as links; InvalidValue for one that leads out of the directory, and for pipes and the like.
     """
     top = Path(os.path.realpath(path))
+    place = Path(os.path.realpath(saving.store.directory))
+    if place.is_relative_to(top):
+        raise InvalidValue(f"{path} has the ledger itself in it ({place.parent}). Save a directory without it.")
     total = sum(each.stat().st_size for _, each in _walk(top, "") if each.is_file(follow_symlinks=False))
     counter = Counter(progress, total)
     size = files = 0

@@ -186,6 +186,16 @@ def test_a_directory_with_what_cannot_be_kept_is_refused(trial: ledger.Trial, tm
     assert list(trial.experiment.book.log.backend.blobs.blobs()) == []
 
 
+def test_a_directory_with_the_ledger_in_it_is_refused(book: ledger.Ledger, tmp_path: Path) -> None:
+    """It would have to hold itself."""
+    exp = book.experiment("e")
+    (tmp_path / "link").symlink_to(tmp_path)
+    for path in (tmp_path, Path(book.path), tmp_path / "link"):
+        with pytest.raises(ledger.InvalidValue, match="has the ledger itself in it"):
+            exp.log_artifact(path)
+    assert not exp.artifacts
+
+
 def test_a_file_is_what_its_path_is_and_a_text_is_a_text(trial: ledger.Trial, tmp_path: Path) -> None:
     """A pathlib path stands for the file; a str is its own content, and one that looks like a path asks for a name."""
     (tmp_path / "table.csv").write_text("a,b")
@@ -794,4 +804,4 @@ def test_a_ledger_in_memory_leaves_no_files() -> None:
     os.waitpid(pid, 0)
     assert artifact.read_bytes() == b"x"
     book.close()
-    assert not store.directory.parent.exists()
+    assert not store.directory.exists()

@@ -47,6 +47,8 @@ CONTENT: dict[type[Event], dict[str, Any]] = {
     ev.NoteAdded: {"text": ""},
     ev.NoteAmended: {"text": ""},
     ev.EnvironmentCaptured: {"environment": {}},
+    ev.CaptureStored: {"content": {}},
+    ev.EnvironmentChanged: {"changes": []},
 }
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import threading
 import warnings
 import weakref
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from typing import TYPE_CHECKING, Any
 from uuid import UUID
 
@@ -13,7 +13,9 @@ from ledger import commands, corrections
 from ledger import events as ev
 from ledger.annotations import Annotated
 from ledger.bulk import point_batches
-from ledger.errors import LeaseLost, UnknownTrial
+from ledger.capture.handle import Capturing, collect_for
+from ledger.capture.options import CaptureOptions
+from ledger.errors import LeaseLost, ResultOutOfBounds, UnknownTrial
 from ledger.identity import default_actor
 from ledger.jobs import Lease
 from ledger.records import Record
@@ -32,11 +34,7 @@ LEASE_SECONDS = 60.0
 _HIDDEN = "LeaseRenewed"
 
 
-class ResultOutOfBounds(UserWarning):
-    """A trial was completed with a result outside of its objective's bounds, and is FAILED for it."""
-
-
-class Trial(Annotated):
+class Trial(Annotated, Capturing):
     """One trial of an experiment. Made by ``Experiment.new_trial``, ``claim``, ``trial`` and ``trials``.
 
     **Guarantees.** Every method that records returns when its events are on disk; metrics are buffered (``log``).
@@ -111,6 +109,11 @@ class Trial(Annotated):
         return self._attempt
 
     @property
+    def is_done(self) -> bool:
+        """Whether this handle has ended its attempt, or handed it back."""
+        return self._is_done
+
+    @property
     def is_lost(self) -> bool:
         """Whether the lease was found lost; a long computation may look here and stop."""
         return self._lease is not None and self._lease.is_lost
@@ -127,16 +130,18 @@ class Trial(Annotated):
 
     # --------------------------------------------------------------------------------------------------- run
 
-    def run(self, *, lease_seconds: float = LEASE_SECONDS) -> Run:
+    def run(self, *, lease_seconds: float = LEASE_SECONDS, capture: CaptureOptions | bool | None = None) -> Run:
         """Run the trial: RUNNING inside the block, then SUCCEEDED, or FAILED with the exception, which goes on.
 
         A trial that was not claimed is claimed first, by this process. Its lease is renewed while the block runs. What
         this handle sets inside (``complete``, ``fail``, ``prune``, ``cancel``, ``release`` ...) stays as it is.
         KeyboardInterrupt and SystemExit are recorded too.
 
+        ``capture`` records what it runs with, in the same step as its start; by default as the experiment's handle was told.
+
         Raises InvalidTransition when the trial is not waiting, LeaseLost when it was taken away.
         """
-        return Run(self, lease_seconds)
+        return Run(self, lease_seconds, self.experiment.capture if capture is None else capture)
 
     def _hold(self, attempt: int, lease_seconds: float, worker: str, actor: str | None) -> None:
         self._attempt, self._worker, self._actor, self._is_done = attempt, worker, actor, False
@@ -145,16 +150,24 @@ class Trial(Annotated):
             actor or self._book.log.actor, weakref.ref(self),
         )  # fmt: skip
 
-    def start(self, *, lease_seconds: float = LEASE_SECONDS) -> None:
-        """Start work on the trial without a block; end it with ``complete``, ``fail``, ``prune`` or ``release``."""
+    def start(
+        self, *, lease_seconds: float = LEASE_SECONDS, capture: CaptureOptions | bool = False,
+        function: Callable[..., Any] | None = None,
+    ) -> None:  # fmt: skip
+        """Start work on the trial without a block; end it with ``complete``, ``fail``, ``prune`` or ``release``.
+
+        ``capture`` and ``function`` are as for ``run`` and ``capture``.
+        """
         seconds = commands.check_lease(lease_seconds)
+        captures = collect_for(capture, function)
         held = None if self._is_done else self._attempt  # an attempt that was handed back is not held any more
         command = commands.start(self.experiment.id, self.id, held, self._worker, seconds)
-        appended = self._execute(command)
+        appended = self._execute(self._with_captures(captures, command))
         self._is_done = False
         for _, event in appended.events:
             if isinstance(event, ev.TrialClaimed):
                 self._hold(event.attempt, event.lease_seconds, self._worker, self._actor)
+        self._warn_of_changes(appended)
 
     def complete(self, results: Mapping[str, Any] | None = None) -> None:
         """End the trial as SUCCEEDED with its results; metrics are flushed first.

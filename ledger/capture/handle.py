@@ -85,9 +85,10 @@ class Capturing(ABC):
     def _warn_of_changes(self, appended: Appended) -> None:
         for _, event in appended.events:
             if isinstance(event, ev.EnvironmentChanged) and event.before:
+                which = f"trial {self.id} of {self.experiment.name!r}"
                 changes = ", ".join(event.changes)
                 warnings.warn(
-                    EnvironmentDiffers(f"{self.stream} runs with something else than the trial captured before: {changes}."),
+                    EnvironmentDiffers(f"{which} runs with something else than the trial captured before it: {changes}."),
                     stacklevel=4,
                 )
 

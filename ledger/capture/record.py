@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Mapping
 from typing import TYPE_CHECKING, Any
 from uuid import UUID
 
 from ledger import events as ev
 from ledger.backends.base import Command, Staged, View
 from ledger.commands import experiment_of, trial_of
+from ledger.difference import flat
 from ledger.streams import capture_stream, experiment_stream, trial_stream
 
 if TYPE_CHECKING:
@@ -76,7 +77,7 @@ def describe_changes(kind: str, before: Mapping[str, Any], after: Mapping[str, A
     if kind in ("script", "function"):
         names = [str(each.get("name", "")) for each in (before, after)]
         return [f"{kind} {names[0]} -> {names[1]}" if names[0] != names[1] else f"{kind} {names[0]} changed"]
-    one, other = (dict(flattened(each)) for each in (before, after))
+    one, other = (dict(flat(each)) for each in (before, after))
     said = []
     for name in [*one, *(name for name in other if name not in one)]:
         old, new = one.get(name, _ABSENT), other.get(name, _ABSENT)
@@ -103,16 +104,3 @@ def _change(label: str, old: Any, new: Any) -> str:
 def _short(value: Any) -> str:
     text = " ".join(str(value).split())
     return text if len(text) <= _MOST_CHARACTERS else f"{text[: _MOST_CHARACTERS - 1]}…"
-
-
-def flattened(values: Mapping[str, Any], prefix: str = "") -> Iterator[tuple[str, Any]]:
-    """Iterate over the values of nested dicts, with their names joined by dots.
-
-    >>> dict(flattened({"cpu": {"cores": 2}, "gpus": []}))
-    {'cpu.cores': 2, 'gpus': []}
-    """
-    for name, value in values.items():
-        if isinstance(value, dict) and value:
-            yield from flattened(value, f"{prefix}{name}.")
-        else:
-            yield f"{prefix}{name}", value

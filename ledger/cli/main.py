@@ -6,13 +6,14 @@ import sys
 import warnings
 from typing import Any
 
-from ledger.cli import audit, care, corrections, demo, diff, history, info, records, tables, transfer, upkeep
+from ledger.cli import audit, capture, care, corrections, demo, diff, history, info, records, tables, transfer, upkeep
 from ledger.cli.app import app, program_name
 from ledger.cli.output import printable
 
 __all__ = [
     "app",
     "audit",
+    "capture",
     "care",
     "corrections",
     "demo",

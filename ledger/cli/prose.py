@@ -14,6 +14,7 @@ import msgspec
 
 from ledger import events as ev
 from ledger.cli.output import plain, printable, shown, shown_time
+from ledger.cli.prose_captures import capture_stored, environment_changed, trial_captured
 from ledger.registry import Event, UnknownEvent
 from ledger.status import ExperimentState, TrialState
 from ledger.telemetry import point_rows
@@ -356,6 +357,9 @@ SENTENCES: dict[type[Event], Callable[[Any, Setting], str]] = {
     ev.NoteAmended: _note_amended,
     ev.EnvironmentCaptured: _environment_captured,
     ev.ParentsSet: _parents_set,
+    ev.CaptureStored: capture_stored,
+    ev.TrialCaptured: trial_captured,
+    ev.EnvironmentChanged: environment_changed,
     ev.ExperimentCreated: _experiment_created,
     ev.ExperimentRenamed: _experiment_renamed,
     ev.ExperimentDescribed: _experiment_described,

@@ -201,8 +201,10 @@ def _captured(captured: Mapping[str, dict[str, Any]]) -> dict[str, dict[str, Any
 
 def code_text(content: Mapping[str, Any]) -> str:
     """Return the source that was captured; of a function without one, what stands for it."""
-    text = content.get("text")
-    return str(text) if text is not None else f"({content.get('problem', 'no source')}) {content.get('bytecode', '')}".rstrip()
+    if "text" in content:
+        return str(content["text"])
+    why = content.get("problem") or content.get("note") or "no source"
+    return f"({why}) {content.get('bytecode', '')}".rstrip()
 
 
 def unified_diff(left: str, right: str, titles: tuple[str, str]) -> list[str]:

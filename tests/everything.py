@@ -14,8 +14,10 @@ import msgspec
 
 import ledger
 from ledger import events as ev
-from ledger.streams import experiment_stream, trial_stream
+from ledger.streams import capture_digest, capture_stream, experiment_stream, trial_stream
 from ledger.testing.values import VALUES
+
+_GIT = capture_stream("git", capture_digest({"commit": "1a2b", "patch": "+ü"}))
 
 
 class PhotoTaken(ledger.Event):
@@ -80,7 +82,7 @@ def _log_trials(book: ledger.Ledger, exp: ledger.Experiment) -> None:
         [claim(1), ev.TrialTimedOut({}, 1), ev.TrialDeleted(), ev.LateResultReceived(1, "SUCCEEDED", {"b": b"\0"}, error)],
         [ev.TrialCanceled(), ev.StatusForced("SUCCEEDED", {"z": 2**80}), ev.TrialDeleted(), ev.TrialRestored()],
         [claim(1), ev.TrialLost(1, "w1", 2**62), ev.TrialAbandoned(), ev.TagsChanged(["t"]), ev.AttributesSet({"k": (1,)}, "ns")],
-        [ev.TrialConfigured({"dropout": 0.1}), ev.EnvironmentCaptured({"python": "3"})],
+        [ev.TrialConfigured({"dropout": 0.1}), ev.EnvironmentCaptured({"python": "3"}), ev.TrialCaptured(_captured(book), 1)],
     ]  # fmt: skip
     for number, life in enumerate(lives, start=1):
         stream = trial_stream(main, number)
@@ -93,6 +95,17 @@ def _log_trials(book: ledger.Ledger, exp: ledger.Experiment) -> None:
     book.log.append_many([*pairs, ("diary", ev.NoteAdded("six hundred"))])  # several subjects, several blocks
 
 
+def _captured(book: ledger.Ledger) -> dict[str, str]:
+    """Store captures, one of which is redacted later; return their digests by kind."""
+    digests = {}
+    for kind, content in {"git": {"commit": "1a2b", "patch": "+ü"}, "packages": {"distributions": {"numpy": "2.1"}}}.items():
+        digests[kind] = digest = capture_digest(content)
+        stream = capture_stream(kind, digest)
+        if not book.log.version(stream):
+            book.log.append([ev.CaptureStored(kind, digest, content)], stream=stream)
+    return digests
+
+
 def _log_experiments(book: ledger.Ledger) -> None:
     exp = book.experiment("größe 🚀", objectives={"loss": "min"}, description="d")
     exp.note("n")
@@ -101,6 +114,7 @@ def _log_experiments(book: ledger.Ledger) -> None:
     exp.capture_environment({"cpus": 2})
     exp.describe("e")
     exp.set_objectives({"loss": "max"})
+    book.log.append([ev.EnvironmentChanged(1, _captured(book), {"git": "0" * 32}, ["git commit 1 -> 2"])], stream=exp.stream)
     _log_trials(book, exp)
     again = book.experiment("gone")
     again.new_trial({"lr": 1})
@@ -118,7 +132,7 @@ def _log_experiments(book: ledger.Ledger) -> None:
 def _redact(book: ledger.Ledger) -> None:
     """Redact in single appends and in the middle of batches, of the package's types and others."""
     found = {record.position: record for record in book.log.read()}
-    wanted = {("camera", 2), ("diary", 2), ("long", 700), ("mars", 1), ("tagged " + "ü" * 100, 2)}
+    wanted = {("camera", 2), ("diary", 2), ("long", 700), ("mars", 1), (_GIT, 1), ("tagged " + "ü" * 100, 2)}
     positions = [position for position, record in found.items() if (record.stream, record.version) in wanted]
     types = {"TrialFailed", "ExperimentRenamed", "EnvironmentCaptured", "TrialConfigured", "MetricsLogged"}
     positions += [position for position, record in found.items() if record.type in types and record.version > 1]

@@ -21,7 +21,7 @@ from typing import Any, NamedTuple
 from ledger.capture import environment, git, packages, source
 from ledger.capture.masking import clean, secret_values
 from ledger.capture.options import CaptureOptions
-from ledger.errors import CaptureIncomplete
+from ledger.errors import CaptureIncomplete, LedgerWarning
 from ledger.streams import capture_digest
 from ledger.values import encode_value
 
@@ -49,6 +49,16 @@ def collect(options: CaptureOptions, function: Callable[..., Any] | None = None,
 
     Warns of CaptureIncomplete, once, when something could not be found out.
     """
+    try:
+        return _collect(options, function, refresh)
+    except LedgerWarning:
+        raise  # made an error by whoever runs this
+    except Exception as error:  # noqa: BLE001 - what is wrong with capturing must not end a trial
+        warnings.warn(CaptureIncomplete(f"nothing was captured: {type(error).__name__}: {error}."), stacklevel=4)
+        return {}
+
+
+def _collect(options: CaptureOptions, function: Callable[..., Any] | None, refresh: bool) -> dict[str, Capture]:
     known = {} if refresh else _known.get(options, {})
     wanted = {} if known else _collectors(options)
     wanted |= {name: _build_of(name) for name in LIBRARIES if name not in known and environment.is_loaded(name)}
@@ -78,23 +88,15 @@ def make_capture(kind: str, content: Mapping[str, Any], secrets: Iterable[str] =
 
 def _collectors(options: CaptureOptions) -> dict[str, Collector]:
     seconds = options.seconds * _SHARE_OF_PROGRAMS
-    places = [place for place in (source.script_directory(), _directory()) if place]
     return {
         "environment": lambda: environment.capture_environment(options.variables),
         "gpus": lambda: environment.capture_gpus(seconds),
         "packages": packages.capture_packages,
         "conda": environment.capture_conda,
-        "git": lambda: git.capture_git(places, seconds, options.patch_bytes),
+        "git": lambda: git.capture_git(source.places(), seconds, options.patch_bytes),
         "script": source.capture_script,
         "command": source.capture_command,
     }
-
-
-def _directory() -> str | None:
-    try:
-        return os.getcwd()
-    except OSError:  # it was removed
-        return None
 
 
 def _build_of(name: str) -> Collector:
@@ -150,4 +152,4 @@ def _warn(found: Mapping[str, Capture]) -> None:
     for kind, capture in found.items():
         problem = capture.content.get("problem")
         if problem:
-            warnings.warn(CaptureIncomplete(f"{kind}: {problem}."), stacklevel=4)
+            warnings.warn(CaptureIncomplete(f"{kind}: {problem}."), stacklevel=5)

@@ -20,7 +20,8 @@ VARIABLES = (
     "LANG", "LC_ALL", "TZ", "PYTHONHASHSEED", "PYTHONPATH", "PYTHONOPTIMIZE", "PYTHONMALLOC", "PYTHON_GIL", "VIRTUAL_ENV",
     "CONDA_DEFAULT_ENV", "OMP_*", "MKL_*", "OPENBLAS_*", "BLIS_*", "GOTO_NUM_THREADS", "KMP_*", "NUMEXPR_*", "NUMBA_*",
     "VECLIB_MAXIMUM_THREADS", "MALLOC_*", "LD_PRELOAD", "LD_LIBRARY_PATH", "CUDA_HOME", "CUDA_LAUNCH_BLOCKING", "CUBLAS_*",
-    "CUDNN_*", "NCCL_*", "NVIDIA_TF32_OVERRIDE", "HIP_*", "ROCM_*", "TORCH_*", "PYTORCH_*", "TF_CPP_*", "TF_CUDNN_*", "TF_DETERMINISTIC_*", "TF_ENABLE_*",
+    "CUDNN_*", "NCCL_*", "NVIDIA_TF32_OVERRIDE", "HIP_*", "ROCM_*", "TORCH_*", "PYTORCH_*",
+    "TF_CPP_*", "TF_CUDNN_*", "TF_DETERMINISTIC_*", "TF_ENABLE_*",
     "TF_FORCE_*", "TF_GPU_*", "TF_NUM_*", "TF_XLA_FLAGS", "XLA_*", "JAX_*",
     "TOKENIZERS_PARALLELISM", "RAY_*", "DASK_*",
 )  # fmt: skip
@@ -115,16 +116,16 @@ def capture_python() -> dict[str, Any]:
 
 
 def python_mode() -> str:
-    """Say how Python runs: a notebook, IPython, interactive, a module, code of the command line, or a script."""
+    """Say how Python runs: a notebook, IPython, interactive, a module, code of the command line or standard input, a script."""
     shell = getattr(sys.modules.get("IPython"), "get_ipython", lambda: None)()
     if shell is not None:
         return "notebook" if type(shell).__name__ == "ZMQInteractiveShell" else "ipython"
     main = sys.modules.get("__main__")
     if getattr(main, "__spec__", None) is not None:
         return "module"
-    if getattr(main, "__file__", None):
-        return "script"
-    return "command" if sys.argv[:1] == ["-c"] else "interactive"
+    if sys.argv[:1] in (["-c"], ["-"]):
+        return "command" if sys.argv[0] == "-c" else "standard input"
+    return "script" if getattr(main, "__file__", None) else "interactive"
 
 
 def select_variables(names: Iterable[str]) -> dict[str, str]:

@@ -71,7 +71,7 @@ class _Repository:
 
     def _capture(self, found: dict[str, Any]) -> None:
         is_bare = self._ask("rev-parse", "--is-bare-repository") == "true"
-        commit = self._ask("rev-parse", "--verify", "--quiet", "HEAD^{commit}", may_fail=True)
+        commit = self._ask("rev-parse", "--verify", "--quiet", "HEAD", may_fail=True)
         branch = self._ask("symbolic-ref", "--quiet", "--short", "HEAD", may_fail=True)
         found["commit"] = commit or None  # None before the first one
         found["branch"] = branch or None  # None when HEAD is detached

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import time
 from typing import Any
 
 import msgspec
 
 from ledger.errors import InvalidValue
 
+LOADED_AT = time.time()  # when this process loaded the package: its script is older
 MOST_PATCH_BYTES = 384 * 1024  # so that a record, which ends at 512 KiB, holds it with the rest
 
 

@@ -9,10 +9,12 @@ import os
 import sys
 import types
 from collections.abc import Callable
+from contextlib import suppress
 from typing import Any
 
 from ledger.capture.environment import python_mode, select_variables
 from ledger.capture.masking import mask_arguments
+from ledger.capture.options import LOADED_AT
 
 MOST_SOURCE_BYTES = 256 * 1024
 _MOST_ARGUMENTS = 1_000
@@ -47,10 +49,15 @@ def capture_command() -> dict[str, Any]:
     return found | ({"variables": variables} if variables else {})
 
 
-def script_directory() -> str | None:
-    """Return the directory of the running script, or None."""
+def places() -> list[str]:
+    """Return the directories whose repository may hold the code: the script's, then the one that it is run in."""
+    found = []
     path = getattr(sys.modules.get("__main__"), "__file__", None)
-    return os.path.dirname(os.path.abspath(path)) if path else None
+    if path and os.path.exists(path):
+        found.append(os.path.dirname(os.path.abspath(path)))
+    with suppress(OSError):  # it was removed
+        found.append(os.getcwd())
+    return found
 
 
 def capture_script() -> dict[str, Any] | None:
@@ -81,12 +88,9 @@ def _cut(text: str) -> str:
 
 
 def _staleness(path: str) -> dict[str, str]:
-    """Say when a file was changed after this process started: what runs may be what it held before."""
-    try:
-        started, changed = os.stat("/proc/self").st_ctime, os.stat(path).st_mtime
-    except OSError:
-        return {}
-    return {"note": "the file was changed after this process had started"} if changed > started else {}
+    """Say when a file was changed after this process had begun: what runs may be what it held before."""
+    is_stale = os.path.exists(path) and os.path.getmtime(path) > LOADED_AT
+    return {"note": "the file was changed after this process had begun"} if is_stale else {}
 
 
 def code_of(function: Callable[..., Any]) -> Any:
@@ -126,7 +130,7 @@ def capture_function(function: Callable[..., Any]) -> dict[str, Any]:
         found["text"] = _cut(inspect.getsource(code))
         found |= _staleness(inspect.getfile(code))
     except (OSError, TypeError):
-        found["problem"] = "its source cannot be had"
+        found["note"] = "it has no source that could be read"
         bytecode = getattr(code, "__code__", None)
         if bytecode is not None:
             found["bytecode"] = hashlib.sha256(_fingerprint(bytecode)).hexdigest()[:32]

@@ -40,11 +40,23 @@ except ImportError as error:
 pytest.register_assert_rewrite(
     *(
         f"{__name__}.{part}"
-        for part in ("appends", "corrections", "evolution", "groups", "leases", "reads", "retries", "trials", "values")
+        for part in (
+            "appends",
+            "captures",
+            "corrections",
+            "evolution",
+            "groups",
+            "leases",
+            "reads",
+            "retries",
+            "trials",
+            "values",
+        )
     )
 )
 
 from ledger.testing.appends import AppendContract  # noqa: E402 - their asserts are to be rewritten
+from ledger.testing.captures import CaptureContract  # noqa: E402
 from ledger.testing.clock import FakeClock  # noqa: E402
 from ledger.testing.corrections import CorrectionContract  # noqa: E402
 from ledger.testing.evolution import EvolutionContract  # noqa: E402
@@ -60,6 +72,6 @@ __all__ = ["BackendConformance", "FakeClock"]
 
 class BackendConformance(
     AppendContract, GroupContract, RetryContract, ReadContract, ValueContract, EvolutionContract, TrialContract, LeaseContract,
-    CorrectionContract,
+    CorrectionContract, CaptureContract,
 ):  # fmt: skip
     """All tests of the contract; derive from it and define ``open_backend``, and ``reopen`` if the log can be."""

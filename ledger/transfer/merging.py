@@ -33,8 +33,9 @@ _NAMING = (ev.ExperimentCreated, ev.ExperimentRenamed, ev.ExperimentRestored)
 
 
 class MergeReport(NamedTuple):
-    """What a merge copied: ``copied`` records of ``experiments`` (captures are not counted), from the ledger ``source_id`` as ``size`` and ``root`` say.
+    """What a merge copied: ``copied`` records of ``experiments``, from the ledger ``source_id`` as ``size`` and ``root`` say.
 
+    Captures that came with them are not counted.
     ``position`` is that of the ExperimentsMerged event, None when nothing was new. ``renamed`` are the names that were
     replaced in what was copied.
     """

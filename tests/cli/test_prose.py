@@ -34,6 +34,19 @@ EXAMPLES: dict[str, tuple[Any, str]] = {
         'amended the note of version 4 (position 40) on trial 3 from "old" to "fan was on"',
     ),
     "EnvironmentCaptured": (ledger.EnvironmentCaptured({"python": "3.13"}), "recorded what trial 3 ran in: python=3.13"),
+    "CaptureStored": (
+        ledger.CaptureStored("git", "0f" * 16, {"commit": "abc"}),
+        "kept what trials run with: git 0f0f0f0f0f0f",
+    ),
+    "TrialCaptured": (
+        ledger.TrialCaptured({"git": "0f" * 16, "command": "aa" * 16}),
+        "recorded what trial 3 runs with (command, git)",
+    ),
+    "EnvironmentChanged": (
+        ledger.EnvironmentChanged(3, {"git": "0f" * 16}, {"git": "aa" * 16}, ["git commit 1a -> 2b", "numpy 2.1 -> 2.2"]),
+        "found that trial 3 of trial 3 runs with something else than the trial captured before: git commit 1a -> 2b, "
+        "numpy 2.1 -> 2.2",
+    ),
     "ParentsSet": (ledger.ParentsSet([TRIAL]), f"recorded that trial 3 came from <{TRIAL}>"),
     "ExperimentCreated": (
         ledger.ExperimentCreated("tuning", {"ms": "min"}, "WAL?", {"ms": ledger.Bounds(0, 10)}, ["experiment/x"]),

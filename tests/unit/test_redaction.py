@@ -43,6 +43,11 @@ OWN_FIELDS = {
     "root": "a hash",
     "experiments": "streams",
     "type": "a record's type, checked",
+    "kind": "a word of 40 letters at most, checked",
+    "digest": "a hash",
+    "captures": "hashes by kind, checked",
+    "after": "hashes by kind, checked",
+    "before": "hashes by kind, checked",
     "remainder": "made and checked by ledger.redaction",
 }
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import traceback
 from collections.abc import Callable
 from contextvars import ContextVar
@@ -45,9 +46,11 @@ class Run:
         self._lease_seconds = lease_seconds
         self._capture, self._function = capture, function
         self._before: Trial | None = None
+        self._pid = os.getpid()
 
     def __enter__(self) -> Trial:
         trial = self._trial
+        self._pid = os.getpid()
         try:
             trial.start(lease_seconds=self._lease_seconds, capture=self._capture, function=self._function)
         except LedgerWarning as warning:  # made an error by whoever runs this; the trial has started
@@ -60,6 +63,10 @@ class Run:
     def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, tb: TracebackType | None) -> None:
         trial = self._trial
         _current.set(self._before)
+        if os.getpid() != self._pid:  # a child that the block forked: the trial, and every lock of its handle, is the parent's
+            if error is None:
+                trial.experiment.book.log.backend.check_usable()
+            return
         try:
             if trial._is_done:  # set inside the block: it stays
                 trial.flush()

@@ -82,15 +82,14 @@ class Tracked(Generic[P, R]):
         except ValueError:  # of a built-in one nothing is known
             return dict(kwargs), False
         parameters = signature.parameters
-        wants_trial = "trial" in parameters and "trial" not in kwargs
-        bound = signature.bind_partial(*args, **kwargs) if wants_trial else signature.bind(*args, **kwargs)
-        wants_trial = wants_trial and "trial" not in bound.arguments
+        wants_trial = "trial" in parameters and "trial" not in signature.bind_partial(*args, **kwargs).arguments
+        bound = signature.bind(*args, **{**kwargs, "trial": None} if wants_trial else kwargs)
         bound.apply_defaults()
         config: dict[str, Any] = {}
         for name, value in bound.arguments.items():
             if parameters[name].kind is inspect.Parameter.VAR_KEYWORD:
                 config |= value
-            elif name != "trial" and not (name == "self" and next(iter(parameters)) == "self"):
+            elif not (name == "trial" and wants_trial) and not (name == "self" and next(iter(parameters)) == "self"):
                 config[name] = value
         return config, wants_trial
 

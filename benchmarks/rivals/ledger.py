@@ -8,7 +8,7 @@ from typing import Any
 
 import ledger
 from benchmarks.payload import Observation, Sample
-from benchmarks.rivals.contract import EventStore, TrialStore, config_of, results_of
+from benchmarks.rivals.contract import Caller, EventStore, TrialStore, config_of, results_of
 from benchmarks.rivals.contract import Tracker as TrackerContract
 
 NAME = "runs.ledger"
@@ -79,3 +79,23 @@ class Lives(TrialStore):
 
     def close(self) -> None:
         self.book.close()
+
+
+class Calls(Caller):
+    """A tracked function; the variant ``off`` is without capture."""
+
+    def __init__(self, directory: Path, variant: str = "") -> None:
+        self.book = ledger.open(directory / NAME)
+        experiment = self.book.experiment("calls", objectives={"value": "min"})
+        self._function = experiment.track(capture=variant != "off")(trivial)
+
+    def call(self, number: int) -> None:
+        self._function(number)
+
+    def close(self) -> None:
+        self.book.close()
+
+
+def trivial(number: int) -> int:
+    """Do nothing that takes time."""
+    return number + 1

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from benchmarks.row import Row
 from benchmarks.rows.append import AppendHundred, AppendOne, AppendThousand, AppendThreads
+from benchmarks.rows.capture import Capture
 from benchmarks.rows.claim import Claim
 from benchmarks.rows.growth import ClaimGrowth, Growth, Verify
 from benchmarks.rows.imports import Imports
@@ -17,7 +18,7 @@ from benchmarks.rows.read import History, ReadAll
 from benchmarks.rows.shares import Shares
 
 _CLASSES: tuple[type[Row], ...] = (
-    AppendOne, AppendThreads, AppendHundred, AppendThousand, ReadAll, History, Opening, Processes, Claim, Life, LifeBytes,
+    AppendOne, AppendThreads, AppendHundred, AppendThousand, ReadAll, History, Opening, Processes, Claim, Life, LifeBytes, Capture,
     Metrics, Latency, Missed, Imports, Shares, Memory, Verify, Growth, ClaimGrowth,
 )  # fmt: skip
 

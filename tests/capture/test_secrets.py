@@ -15,12 +15,21 @@ from ledger.capture.masking import MASK, is_secret_name, mask_arguments, mask_te
 
 #: Forms that are known by themselves. They are put together here so that no scanner takes this file for a leak.
 KEYS = {
-    "AWS": "AKIA" + "IOSFODNN7EXAMPLE", "GitHub": "ghp_" + "a1B2" * 9, "GitHub, fine": "github_pat_" + "a1B2" * 8,
-    "GitLab": "glpat-" + "a1B2" * 5, "Slack": "xoxb-" + "1234567890-abcdef", "OpenAI": "sk-proj-" + "a1B2" * 8,
-    "Stripe": "sk_live_" + "a1B2" * 5, "Google": "AIza" + "a1B2c" * 7, "Hugging Face": "hf_" + "a1B2" * 8,
-    "npm": "npm_" + "a1B2" * 9, "PyPI": "pypi-" + "a1B2" * 12, "JWT": "eyJhbGciOiJIUzI1NiJ9." + "eyJzdWIiOiIxIn0.c2lnbmF0dXJl",
-    "Databricks": "dapi" + "0a1b2c3d" * 4, "private key": "-----BEGIN RSA PRIVATE KEY-----\nMIIEow\n-----END RSA PRIVATE KEY-----",
-}  # fmt: skip
+    "AWS": "AKIA" + "IOSFODNN7EXAMPLE",
+    "GitHub": "ghp_" + "a1B2" * 9,
+    "GitHub, fine": "github_pat_" + "a1B2" * 8,
+    "GitLab": "glpat-" + "a1B2" * 5,
+    "Slack": "xoxb-" + "1234567890-abcdef",
+    "OpenAI": "sk-proj-" + "a1B2" * 8,
+    "Stripe": "sk_live_" + "a1B2" * 5,
+    "Google": "AIza" + "a1B2c" * 7,
+    "Hugging Face": "hf_" + "a1B2" * 8,
+    "npm": "npm_" + "a1B2" * 9,
+    "PyPI": "pypi-" + "a1B2" * 12,
+    "JWT": "eyJhbGciOiJIUzI1NiJ9." + "eyJzdWIiOiIxIn0.c2lnbmF0dXJl",
+    "Databricks": "dapi" + "0a1b2c3d" * 4,
+    "private key": "-----BEGIN RSA PRIVATE KEY-----\nMIIEow\n-----END RSA PRIVATE KEY-----",
+}
 
 
 @pytest.mark.parametrize("name", KEYS)
@@ -36,13 +45,18 @@ def test_keys_are_known_by_their_form(name: str, around: str) -> None:
 @pytest.mark.parametrize(
     ("text", "masked"),
     [
-        ('password = "hunter22"', 'password = "[masked]"'), ("'api_key': 'abcd1234'", "'api_key': '[masked]'"),
-        ('+DB_PASSWORD=hunter22', "+DB_PASSWORD=[masked]"), ("export API_TOKEN=abcdef99", "export API_TOKEN=[masked]"),
-        ("  secret: hunter22", "  secret: [masked]"), ("https://x.org/?access_token=abcd1234&y=1", "https://x.org/?access_token=[masked]&y=1"),
-        ("postgres://ada:pw@db/x", "postgres://[masked]@db/x"), ("Authorization: Bearer abcdef123456789", "Authorization: Bearer [masked]"),
-        ("-----BEGIN PRIVATE KEY-----\nMIIEow\n(cut)", "[masked]"), ('os.environ["API_KEY"] = "abcd1234"', 'os.environ["API_KEY"] = "[masked]"'),
+        ('password = "hunter22"', 'password = "[masked]"'),
+        ("'api_key': 'abcd1234'", "'api_key': '[masked]'"),
+        ("+DB_PASSWORD=hunter22", "+DB_PASSWORD=[masked]"),
+        ("export API_TOKEN=abcdef99", "export API_TOKEN=[masked]"),
+        ("  secret: hunter22", "  secret: [masked]"),
+        ("https://x.org/?access_token=abcd1234&y=1", "https://x.org/?access_token=[masked]&y=1"),
+        ("postgres://ada:pw@db/x", "postgres://[masked]@db/x"),
+        ("Authorization: Bearer abcdef123456789", "Authorization: Bearer [masked]"),
+        ("-----BEGIN PRIVATE KEY-----\nMIIEow\n(cut)", "[masked]"),
+        ('os.environ["API_KEY"] = "abcd1234"', 'os.environ["API_KEY"] = "[masked]"'),
     ],
-)  # fmt: skip
+)
 def test_settings_and_addresses_are_known_by_their_names(text: str, masked: str) -> None:
     """Quoted in code, bare in files of settings, as parameters and user parts of addresses."""
     assert mask_text(text) == masked
@@ -51,21 +65,49 @@ def test_settings_and_addresses_are_known_by_their_names(text: str, masked: str)
 @pytest.mark.parametrize(
     "text",
     [
-        "token = get_token()", "max_tokens = 512", 'api_key = os.environ["API_KEY"]', "tokens: list[str]", "ada@example.org",
-        "git@github.com:ada/x.git", "ssh://git@github.com/x.git", "https://example.org/@ada", "commit 4a42b7b98d468ba513ae52bf57495baaa3",
-        "sk-learn==1.4", "def secret(self) -> bytes:", "key = 3", "--lr=0.1", "/home/ada/secret.txt", "import secrets",
+        "token = get_token()",
+        "max_tokens = 512",
+        'api_key = os.environ["API_KEY"]',
+        "tokens: list[str]",
+        "ada@example.org",
+        "git@github.com:ada/x.git",
+        "ssh://git@github.com/x.git",
+        "https://example.org/@ada",
+        "commit 4a42b7b98d468ba513ae52bf57495baaa3",
+        "sk-learn==1.4",
+        "def secret(self) -> bytes:",
+        "key = 3",
+        "--lr=0.1",
+        "/home/ada/secret.txt",
+        "import secrets",
         "password: str | None = None",
     ],
-)  # fmt: skip
+)
 def test_what_is_no_secret_stays(text: str) -> None:
     """Code that only speaks of secrets, addresses without them, hashes."""
     assert mask_text(text) == text
 
 
 @pytest.mark.parametrize(
-    "name", ["API_KEY", "apiKey", "MY_SECRET", "DB_PASSWORD", "PGPASSWORD", "db-pass", "GITHUB_TOKEN", "AWS_ACCESS_KEY_ID", "SENTRY_DSN",
-             "GOOGLE_APPLICATION_CREDENTIALS", "SSH_PRIVATE", "COOKIE", "AZURE_CONNECTION_STRING", "TOKENS", "client.secret"],
-)  # fmt: skip
+    "name",
+    [
+        "API_KEY",
+        "apiKey",
+        "MY_SECRET",
+        "DB_PASSWORD",
+        "PGPASSWORD",
+        "db-pass",
+        "GITHUB_TOKEN",
+        "AWS_ACCESS_KEY_ID",
+        "SENTRY_DSN",
+        "GOOGLE_APPLICATION_CREDENTIALS",
+        "SSH_PRIVATE",
+        "COOKIE",
+        "AZURE_CONNECTION_STRING",
+        "TOKENS",
+        "client.secret",
+    ],
+)
 def test_names_of_secrets(name: str) -> None:
     """In capitals, in parts, with hyphens."""
     assert is_secret_name(name, "abcdefgh")

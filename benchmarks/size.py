@@ -49,8 +49,8 @@ SMALL = Size(
 FULL = Size(
     "full", rounds=7, singles=2_000, hundreds=200, thousands=50, threads=64, each_thread=100, each_process=1_000,
     events=1_000_000, trial_events=1_000_000, few_trial_events=10_000, few_to_open=1_000, lookups=500, openings=20,
-    pending=1_000_000, few_pending=100, claims=300, lives=300, kept_lives=20_000, captured=10_000, steps=50_000, paced=1_000, burst=100_000,
-    imports=5, growth=(10_000, 100_000, 1_000_000, 10_000_000),
+    pending=1_000_000, few_pending=100, claims=300, lives=300, kept_lives=20_000, captured=10_000, steps=50_000, paced=1_000,
+    burst=100_000, imports=5, growth=(10_000, 100_000, 1_000_000, 10_000_000),
 )  # fmt: skip
 
 SIZES = {size.name: size for size in (TINY, SMALL, FULL)}

@@ -9,6 +9,8 @@ from typing import Any, Self
 
 from benchmarks.payload import Sample
 
+METRIC_POINTS = 10  # of each call of a function
+
 
 class EventStore(ABC):
     """An open store of events, driven as its documentation says.
@@ -105,7 +107,7 @@ def results_of(number: int) -> dict[str, float]:
 
 
 class Caller(ABC):
-    """A trivial function whose calls are recorded as trials, with what they ran with."""
+    """A trivial function that logs a metric; its calls are recorded as trials, with what they ran with."""
 
     @abstractmethod
     def __init__(self, directory: Path, variant: str = "") -> None:

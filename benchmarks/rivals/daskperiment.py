@@ -2,25 +2,29 @@
 
 from __future__ import annotations
 
+import sys
 from pathlib import Path
+from unittest import mock
 
 import daskperiment
 
-from benchmarks.rivals.contract import Caller
+from benchmarks.rivals.contract import METRIC_POINTS, Caller
 
 
 class Calls(Caller):
     """Its local backend, as its documentation shows."""
 
     def __init__(self, directory: Path, variant: str = "") -> None:
-        self._experiment = daskperiment.Experiment("calls", backend=directory / "daskperiment")
-        number = self._experiment.parameter("number")
+        self._experiment = daskperiment.Experiment(f"calls_{directory.name}", backend=directory)
+        self._number = self._experiment.parameter("number")
+        words = [*sys.argv[:1], "number=0"]  # in a script it takes the command line for parameters, and computes at once
+        with mock.patch.object(sys, "argv", words):
+            self._result = self._experiment.result(self._trivial)(self._number)
 
-        @self._experiment.result
-        def trivial(number: int) -> int:
-            return number + 1
-
-        self._result = trivial(number)
+    def _trivial(self, number: int) -> int:
+        for step in range(METRIC_POINTS):
+            self._experiment.save_metric("loss", epoch=step, value=1.5 * step)
+        return number + 1
 
     def call(self, number: int) -> None:
         self._experiment.set_parameters(number=number)

@@ -8,7 +8,7 @@ from typing import Any
 
 import ledger
 from benchmarks.payload import Observation, Sample
-from benchmarks.rivals.contract import Caller, EventStore, TrialStore, config_of, results_of
+from benchmarks.rivals.contract import METRIC_POINTS, Caller, EventStore, TrialStore, config_of, results_of
 from benchmarks.rivals.contract import Tracker as TrackerContract
 
 NAME = "runs.ledger"
@@ -97,5 +97,8 @@ class Calls(Caller):
 
 
 def trivial(number: int) -> int:
-    """Do nothing that takes time."""
+    """Log a few values, and do nothing that takes time."""
+    trial = ledger.current_trial()
+    for step in range(METRIC_POINTS):
+        trial.log(step=step, loss=1.5 * step)
     return number + 1

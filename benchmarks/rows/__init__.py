@@ -18,8 +18,8 @@ from benchmarks.rows.read import History, ReadAll
 from benchmarks.rows.shares import Shares
 
 _CLASSES: tuple[type[Row], ...] = (
-    AppendOne, AppendThreads, AppendHundred, AppendThousand, ReadAll, History, Opening, Processes, Claim, Life, LifeBytes, Capture,
-    Metrics, Latency, Missed, Imports, Shares, Memory, Verify, Growth, ClaimGrowth,
+    AppendOne, AppendThreads, AppendHundred, AppendThousand, ReadAll, History, Opening, Processes, Claim, Life, LifeBytes,
+    Capture, Metrics, Latency, Missed, Imports, Shares, Memory, Verify, Growth, ClaimGrowth,
 )  # fmt: skip
 
 ROWS: dict[str, Row] = {cls.name: cls() for cls in _CLASSES}

@@ -207,8 +207,9 @@ class Experiment(Annotated):
         """Make each call of a function a trial: its arguments the config, what it returns the results, with capture.
 
         A parameter called ``trial`` is given the handle, to log metrics (with a default of None for type checkers);
-        ``current_trial()`` finds it, too. An exception fails the trial and goes on. ``deterministic`` says that the same inputs and the same code give the same result: when they do
-        not, ResultDiffers is warned of. Every call is a trial of its own, also one inside of another.
+        ``current_trial()`` finds it, too. An exception fails the trial and goes on. ``deterministic`` says that the same inputs
+        and the same code give the same result: when they do not, ResultDiffers is warned of. Every call is a trial of its own,
+        also one inside of another.
 
         >>> import ledger
         >>> exp = ledger.open("memory:").experiment("demo", objectives={"loss": "min"})

@@ -20,8 +20,8 @@ class Capture(Row):
     title = "a trial of a trivial function, with capture"
     work = (
         "A decorated function that logs ten values and adds one is called: each call is a trial, recorded with environment, "
-        "packages, git state, source and command line. Calls in a store that has so many trials (10,000; daskperiment 1,000) take "
-        "turns with calls in a new one, in one process, so that both meet the same disk; and the first call by itself."
+        "packages, git state, source and command line. Calls in a store of many trials (10,000; daskperiment 1,000) take turns "
+        "with calls in a new one, in one process, so that both meet the same disk; and the first call by itself."
     )
     lines = (
         Line("late_ms", "in a store of many, median", "ms", "less", [Bound(1 / 5, "daskperiment")]),

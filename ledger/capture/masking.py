@@ -34,24 +34,27 @@ _KEYS = re.compile(
     | \bAIza[\w-]{35} | \bya29\.[\w-]{20,}                                     # Google
     | \bhf_[A-Za-z0-9]{20,} | \bnpm_[A-Za-z0-9]{30,} | \bpypi-[\w-]{40,}       # Hugging Face, npm, PyPI
     | \bSG\.[\w-]{16,}\.[\w-]{16,} | \bdop_v1_[0-9a-f]{32,} | \bdapi[0-9a-f]{32}\b   # SendGrid, DigitalOcean, Databricks
-    | \beyJ[\w-]{6,}\.[\w-]{6,}\.[\w-]*                                        # JSON web tokens
+    | \beyJ[\w-]{6,300}\.[\w-]{6,4000}\.[\w-]*                                 # JSON web tokens
     | (?<=[Bb]earer\ )[\w.~+/=-]{12,} | (?<=[Bb]asic\ )[A-Za-z0-9+/=]{16,}     # HTTP headers
     """,
     re.VERBOSE,
 )
 _PRIVATE_KEY = re.compile(
-    r"-----BEGIN [A-Z0-9 ]*PRIVATE KEY[A-Z ]*-----.*?(?:-----END [A-Z0-9 ]*PRIVATE KEY[A-Z ]*-----|\Z)", re.DOTALL
+    r"-----BEGIN [A-Z0-9 ]{0,40}PRIVATE KEY[A-Z ]{0,20}-----.*?(?:-----END [A-Z0-9 ]{0,40}PRIVATE KEY[A-Z ]{0,20}-----|\Z)",
+    re.DOTALL,
 )
 _ADDRESS = re.compile(r"\b([a-z][a-z0-9+.-]{1,20}://)([^/\s@'\"<>]{1,256})@", re.IGNORECASE)
 _WORD = r"(?:passw(?:or)?d|passphrase|secret|token|api[_-]?key|access[_-]?key|private[_-]?key|auth[_-]?key|account[_-]?key)"
+# Parts that could be long are bounded: else a text that is one long word takes time by the square of its length.
 #: A quoted text that is given such a name: in code, JSON, YAML, TOML.
-_QUOTED = re.compile(rf"""(\b[\w.-]*{_WORD}[\w-]*["']?\]?\s*[:=]\s*[rbu]?)(["'])([^"'\n]{{4,}})\2""", re.IGNORECASE)
+_QUOTED = re.compile(rf"""({_WORD}[\w-]{{0,64}}["']?\]?\s{{0,8}}[:=]\s{{0,8}}[rbu]?)(["'])([^"'\n]{{4,}})\2""", re.IGNORECASE)
 #: A line of a file of settings: NAME_TOKEN=..., password: ...
 _SETTING = re.compile(
-    rf"^([-+ ]?\s*(?:export\s+)?[\w.-]*{_WORD}[\w-]*\s*(?:=|:\s)\s*)([^\s\"'(){{}}\[\]<>,$]{{6,}})\s*$",
+    rf"^([-+ ]?[ \t]*(?:export[ \t]+)?[\w.-]{{0,64}}{_WORD}[\w-]{{0,64}}[ \t]*(?:=|:[ \t])[ \t]*)"
+    r"([^\s\"'(){}\[\]<>,$]{6,})[ \t]*$",
     re.IGNORECASE | re.MULTILINE,
 )
-_PARAMETER = re.compile(rf"([?&;][\w.-]*(?:{_WORD}|signature|sig)[\w-]*=)([^&\s\"']{{4,}})", re.IGNORECASE)
+_PARAMETER = re.compile(rf"([?&;][\w.-]{{0,64}}(?:{_WORD}|signature|sig)[\w-]{{0,64}}=)([^&\s\"']{{4,}})", re.IGNORECASE)
 
 
 def is_secret_name(name: str, value: str = "") -> bool:

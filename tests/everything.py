@@ -132,13 +132,14 @@ def _log_experiments(book: ledger.Ledger) -> None:
 def _redact(book: ledger.Ledger) -> None:
     """Redact in single appends and in the middle of batches, of the package's types and others."""
     found = {record.position: record for record in book.log.read()}
-    wanted = {("camera", 2), ("diary", 2), ("long", 700), ("mars", 1), (_GIT, 1), ("tagged " + "ü" * 100, 2)}
+    wanted = {("camera", 2), ("diary", 2), ("long", 700), ("mars", 1), ("tagged " + "ü" * 100, 2)}
     positions = [position for position, record in found.items() if (record.stream, record.version) in wanted]
     types = {"TrialFailed", "ExperimentRenamed", "EnvironmentCaptured", "TrialConfigured", "MetricsLogged"}
     positions += [position for position, record in found.items() if record.type in types and record.version > 1]
     positions += [position for position, record in found.items() if record.stream.endswith("/300")]
     assert len(positions) >= 11
     book.redact(*positions, reason="a secret")
+    book.redact(*(record.position for record in found.values() if record.stream == _GIT), reason="a secret")
 
 
 def write(path: str) -> None:

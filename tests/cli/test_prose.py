@@ -43,8 +43,8 @@ EXAMPLES: dict[str, tuple[Any, str]] = {
         "recorded what trial 3 runs with (command, git)",
     ),
     "EnvironmentChanged": (
-        ledger.EnvironmentChanged(3, {"git": "0f" * 16}, {"git": "aa" * 16}, ["git commit 1a -> 2b", "numpy 2.1 -> 2.2"]),
-        "found that trial 3 of trial 3 runs with something else than the trial captured before: git commit 1a -> 2b, "
+        ledger.EnvironmentChanged(4, {"git": "0f" * 16}, {"git": "aa" * 16}, ["git commit 1a -> 2b", "numpy 2.1 -> 2.2"]),
+        "found that trial 4 of trial 3 runs with something else than the trial captured before: git commit 1a -> 2b, "
         "numpy 2.1 -> 2.2",
     ),
     "ParentsSet": (ledger.ParentsSet([TRIAL]), f"recorded that trial 3 came from <{TRIAL}>"),

@@ -28,6 +28,7 @@ class Size(msgspec.Struct, frozen=True):
     queued: int  # trials that eight processes claim
     lives: int
     kept_lives: int  # for the bytes on disk
+    captured: int  # trials of a function, with capture
     steps: int  # of metrics, four values each
     paced: int  # appends whose way to a reader is timed
     burst: int  # events of which none may be missed
@@ -39,18 +40,21 @@ class Size(msgspec.Struct, frozen=True):
 TINY = Size(
     "tiny", rounds=1, singles=10, hundreds=2, thousands=1, threads=4, each_thread=3, each_process=3, events=600,
     trial_events=400, few_trial_events=100, few_to_open=100, lookups=5, openings=2, pending=60, few_pending=10, claims=3,
-    queued=16, lives=3, kept_lives=5, steps=50, paced=5, burst=200, imports=1, artifact_bytes=3 << 20, growth=(100, 400),
+    queued=16, lives=3, kept_lives=5, captured=5,
+    steps=50, paced=5, burst=200, imports=1, artifact_bytes=3 << 20, growth=(100, 400),
 )  # fmt: skip
 SMALL = Size(
     "small", rounds=3, singles=500, hundreds=50, thousands=10, threads=64, each_thread=20, each_process=200, events=100_000,
     trial_events=100_000, few_trial_events=10_000, few_to_open=1_000, lookups=200, openings=10, pending=50_000,
-    few_pending=100, claims=100, queued=800, lives=50, kept_lives=1_000, steps=5_000, paced=200, burst=10_000, imports=3,
+    few_pending=100, claims=100, queued=800, lives=50, kept_lives=1_000, captured=1_000,
+    steps=5_000, paced=200, burst=10_000, imports=3,
     artifact_bytes=256 << 20, growth=(10_000, 100_000),
 )  # fmt: skip
 FULL = Size(
     "full", rounds=7, singles=2_000, hundreds=200, thousands=50, threads=64, each_thread=100, each_process=1_000,
     events=1_000_000, trial_events=1_000_000, few_trial_events=10_000, few_to_open=1_000, lookups=500, openings=20,
-    pending=1_000_000, few_pending=100, claims=300, queued=2_000, lives=300, kept_lives=20_000, steps=50_000, paced=1_000,
+    pending=1_000_000, few_pending=100, claims=300, queued=2_000, lives=300, kept_lives=20_000, captured=10_000,
+    steps=50_000, paced=1_000,
     burst=100_000, imports=5, artifact_bytes=1 << 30, growth=(10_000, 100_000, 1_000_000, 10_000_000),
 )  # fmt: skip
 

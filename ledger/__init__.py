@@ -15,6 +15,7 @@ from ledger.artifacts.artifact import Artifact
 from ledger.artifacts.content import ArtifactChanged
 from ledger.artifacts.savers import register_saver
 from ledger.backends.base import Appended, Backend, Command, View
+from ledger.capture.options import CaptureOptions
 from ledger.checkpoint import Checkpoint, read_checkpoints
 from ledger.errors import *  # noqa: F403 - the tree of errors is public as a whole; its names are listed there
 from ledger.events import *  # noqa: F403 - so is the vocabulary
@@ -24,19 +25,20 @@ from ledger.log import ANY, NO_STREAM, EventLog
 from ledger.objectives import Objective
 from ledger.records import Record
 from ledger.registry import Event, UnknownEvent, event
-from ledger.session import ExperimentChanged, Ledger, open
+from ledger.run import current_trial
+from ledger.session import Ledger, open
 from ledger.state import ExperimentState, Status, TrialState
 from ledger.tail import Subscription
 from ledger.telemetry import point_rows
-from ledger.trial import ResultOutOfBounds, Trial
+from ledger.trial import Trial
 from ledger.upcasters import upcaster
 
 __version__ = "0.1.0"
 
 __all__ = [
-    "ANY", "NO_STREAM", "Appended", "Artifact", "ArtifactChanged", "Backend", "Checkpoint", "Command", "Event", "EventLog",
-    "Experiment", "ExperimentChanged", "ExperimentState", "Ledger", "Note", "Objective", "Record", "ResultOutOfBounds",
-    "Status", "Subscription", "Trial", "TrialState", "UnknownEvent", "View", "event", "new_uuid7", "open", "point_rows",
-    "read_checkpoints", "register_saver", "upcaster",
+    "ANY", "Appended", "Artifact", "ArtifactChanged", "Backend", "CaptureOptions", "Checkpoint", "Command", "Event", "EventLog",
+    "Experiment", "ExperimentState", "Ledger", "NO_STREAM", "Note", "Objective", "Record",
+    "Status", "Subscription", "Trial", "TrialState", "UnknownEvent", "View", "current_trial", "event",
+    "new_uuid7", "open", "point_rows", "read_checkpoints", "register_saver", "upcaster",
     *errors.__all__, *events.__all__,
 ]  # fmt: skip

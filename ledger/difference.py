@@ -6,6 +6,7 @@ descriptions side by side. Values are equal when their recorded bytes are: 1 and
 
 from __future__ import annotations
 
+import difflib
 from collections import Counter
 from collections.abc import Iterable, Mapping
 from typing import Any
@@ -22,9 +23,24 @@ from ledger.telemetry import point_rows
 from ledger.values import encode_value
 
 #: The parts of a comparison, in the order in which they are shown.
-SECTIONS = ("status", "times", "config", "environment", "results", "labels", "notes", "metrics", "events")
+SECTIONS = (
+    "status",
+    "times",
+    "config",
+    "environment",
+    "packages",
+    "git",
+    "code",
+    "command",
+    "results",
+    "labels",
+    "notes",
+    "metrics",
+    "events",
+)
 
 _STATUS = ("status", "attempt", "lost", "worker", "priority", "max_attempts", "is_amended")
+_OWN_SECTIONS = ("packages", "git", "script", "function", "command")  # of what is captured; the other kinds are environment
 _TIMES = ("created_at", "scheduled_at", "started_at", "ended_at", "deadline", "deleted_at")
 
 
@@ -44,6 +60,7 @@ class Description(msgspec.Struct, frozen=True):
     notes: dict[int, str]
     metrics: dict[str, LastPoint]
     events: dict[str, int]
+    captured: dict[str, dict[str, Any]] = {}
 
 
 class Change(msgspec.Struct, frozen=True, omit_defaults=True):
@@ -67,10 +84,13 @@ class Change(msgspec.Struct, frozen=True, omit_defaults=True):
 Comparison = dict[str, dict[str, Change]]
 
 
-def describe(records: Iterable[Record], of_experiment: Iterable[Record] = ()) -> Description:
+def describe(
+    records: Iterable[Record], of_experiment: Iterable[Record] = (), captured: Mapping[str, dict[str, Any]] | None = None
+) -> Description:
     """Return what the records of one trial's stream, from its first on, say of it.
 
     ``of_experiment`` are records of its experiment: their newest environment counts when the trial has none of its own.
+    ``captured`` is what was captured of the trial, by kind; what was said of its environment counts beside it.
     Raises UnknownTrial when there are no records.
 
     >>> import ledger
@@ -100,7 +120,7 @@ def describe(records: Iterable[Record], of_experiment: Iterable[Record] = ()) ->
     if environment is None:
         for record in of_experiment:
             environment = _environment(record.event, environment)
-    return Description(state, environment or {}, notes, metrics, dict(sorted(events.items())))
+    return Description(state, environment or {}, notes, metrics, dict(sorted(events.items())), dict(captured or {}))
 
 
 def _environment(event: Event, before: dict[str, Any] | None) -> dict[str, Any] | None:
@@ -151,13 +171,49 @@ def _sections(description: Description) -> dict[str, dict[str, Any]]:
         "status": _given({**status, "status": str(state.status)}) | error,
         "times": _given({name: getattr(state, name) for name in _TIMES} | {"run_seconds": _run_seconds(state)}),
         "config": dict(state.config) | arms,
-        "environment": dict(_flat(description.environment)),
+        "environment": _environment_of(description),
+        **_captured(description.captured),
         "results": dict(state.results),
         "labels": _labels(state),
         "notes": dict(Counter(description.notes.values())),
         "metrics": {name: msgspec.structs.asdict(point) for name, point in description.metrics.items()},
         "events": dict(description.events),
     }
+
+
+def _environment_of(description: Description) -> dict[str, Any]:
+    """Return what was captured and what was said of the environment, libraries under their names."""
+    captured = description.captured
+    libraries = {kind: content for kind, content in captured.items() if kind not in ("environment", *_OWN_SECTIONS)}
+    return dict(flat({**captured.get("environment", {}), **libraries, **description.environment}))
+
+
+def _captured(captured: Mapping[str, dict[str, Any]]) -> dict[str, dict[str, Any]]:
+    packages = captured.get("packages", {})
+    code = {kind: captured[kind] for kind in ("script", "function") if kind in captured}
+    return {
+        "packages": {**packages.get("distributions", {}), **{k: v for k, v in packages.items() if k != "distributions"}},
+        "git": dict(flat(captured.get("git", {}))),
+        "code": {f"{kind} {each.get('name', '')}".rstrip(): code_text(each) for kind, each in code.items()},
+        "command": dict(flat(captured.get("command", {}))),
+    }
+
+
+def code_text(content: Mapping[str, Any]) -> str:
+    """Return the source that was captured; of a function without one, what stands for it."""
+    if "text" in content:
+        return str(content["text"])
+    why = content.get("problem") or content.get("note") or "no source"
+    return f"({why}) {content.get('bytecode', '')}".rstrip()
+
+
+def unified_diff(left: str, right: str, titles: tuple[str, str]) -> list[str]:
+    """Return the lines in which two texts differ, as ``diff -u`` writes them.
+
+    >>> unified_diff("a\\nb\\n", "a\\nc\\n", ("1", "2"))
+    ['--- 1', '+++ 2', '@@ -1,2 +1,2 @@', ' a', '-b', '+c']
+    """
+    return list(difflib.unified_diff(left.splitlines(), right.splitlines(), *titles, lineterm=""))
 
 
 def _given(values: Mapping[str, Any]) -> dict[str, Any]:
@@ -180,9 +236,14 @@ def _labels(state: TrialState) -> dict[str, Any]:
     return labels
 
 
-def _flat(values: Mapping[Any, Any], prefix: str = "") -> Iterable[tuple[str, Any]]:
+def flat(values: Mapping[Any, Any], prefix: str = "") -> Iterable[tuple[str, Any]]:
+    """Iterate over the values of nested dicts, with their names joined by dots.
+
+    >>> dict(flat({"cpu": {"cores": 2}, "gpus": []}))
+    {'cpu.cores': 2, 'gpus': []}
+    """
     for name, value in values.items():
         if type(value) is dict and value:
-            yield from _flat(value, f"{prefix}{name}.")
+            yield from flat(value, f"{prefix}{name}.")
         else:
             yield f"{prefix}{name}", value

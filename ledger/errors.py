@@ -1,4 +1,4 @@
-"""Every error of the package, in one tree.
+"""Every error of the package, in one tree, and the warnings of what is recorded in another.
 
 ::
 
@@ -36,6 +36,14 @@
     │   └── PickleRefused               it is a pickle, which runs code; ask for it
     └── Corrupted                       stored bytes fail their check
 
+    LedgerWarning                       recorded, and worth a look      (UserWarning)
+    ├── ExperimentChanged               resumed with other objectives
+    ├── ResultOutOfBounds               the trial is FAILED for it
+    ├── EnvironmentDiffers              a trial runs with something else than the one before it
+    ├── CaptureIncomplete               something a trial runs with could not be found out
+    ├── ResultDiffers                   the same inputs and the same code gave another result
+    └── ResultNotRecorded               a tracked function returned what no record can hold
+
 Every message names the thing, the value and the cure; the values are attributes too.
 """
 
@@ -49,11 +57,12 @@ if TYPE_CHECKING:
     from ledger.status import ExperimentState, TrialState
 
 __all__ = [
-    "AppendError", "AppendIdReused", "CommandRefused", "CommitFailed", "Corrupted", "DiskFull", "ExperimentExists",
-    "ExperimentReadOnly", "ForkedHandle", "HandleError", "InvalidTransition", "InvalidValue", "LeaseLost", "LedgerBusy",
-    "LedgerClosed",
-    "LedgerError", "LedgerNotFound", "LedgerPoisoned", "LoadError", "LockTimeout", "NetworkFileSystem", "NotALedger",
-    "OpenError", "OptionsConflict", "PickleRefused", "ReadOnlyLedger", "RecordTooLarge", "TrialExists", "UnknownArtifact",
+    "AppendError", "AppendIdReused", "CaptureIncomplete", "CommandRefused", "CommitFailed", "Corrupted", "DiskFull",
+    "EnvironmentDiffers", "ExperimentChanged", "ExperimentExists", "ExperimentReadOnly", "ForkedHandle", "HandleError",
+    "InvalidTransition", "InvalidValue", "LeaseLost", "LedgerBusy", "LedgerClosed", "LedgerError", "LedgerNotFound",
+    "LedgerPoisoned", "LedgerWarning", "LoadError", "LockTimeout", "NetworkFileSystem", "NotALedger", "OpenError",
+    "OptionsConflict", "PickleRefused", "ReadOnlyLedger", "RecordTooLarge", "ResultDiffers", "ResultNotRecorded",
+    "ResultOutOfBounds", "TrialExists", "UnknownArtifact",
     "UnknownExperiment", "UnknownTrial", "UnsupportedFormat", "WrongExpectedVersion",
 ]  # fmt: skip
 
@@ -274,3 +283,31 @@ class Corrupted(LedgerError):
         super().__init__(f"{message} Run `ledger verify` for the extent; restore a backup to repair it.")
         self.position = position
         self.problem = message
+
+
+class LedgerWarning(UserWarning):
+    """Base of every warning by this package: what was asked was done, and something about it is worth a look."""
+
+
+class ExperimentChanged(LedgerWarning):
+    """An experiment was resumed with other objectives or another description; the change is an event."""
+
+
+class ResultOutOfBounds(LedgerWarning):
+    """A trial was completed with a result outside of its objective's bounds, and is FAILED for it."""
+
+
+class EnvironmentDiffers(LedgerWarning):
+    """A trial runs with something else than the one captured before it; the change is an EnvironmentChanged event."""
+
+
+class CaptureIncomplete(LedgerWarning):
+    """Something that a trial runs with could not be found out, or not in time; the capture says what."""
+
+
+class ResultDiffers(LedgerWarning):
+    """A function said to be deterministic gave another result for the same inputs and the same code."""
+
+
+class ResultNotRecorded(LedgerWarning):
+    """A tracked function returned what a record cannot hold; its trial has ended without that result."""

@@ -3,14 +3,15 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Iterable, Iterator, Mapping
-from typing import TYPE_CHECKING, Any
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from typing import TYPE_CHECKING, Any, ParamSpec, TypeVar, overload
 from uuid import UUID
 
 from ledger import commands, corrections
 from ledger import events as ev
 from ledger.annotations import streams_of
 from ledger.artifact_owner import ArtifactOwner
+from ledger.capture.options import CaptureOptions, options_of
 from ledger.claims import Where
 from ledger.commands import Course
 from ledger.courses import course_to
@@ -22,6 +23,7 @@ from ledger.registry import Event
 from ledger.state import ExperimentState, Status
 from ledger.streams import experiment_stream, subject_of
 from ledger.telemetry import flush_buffers
+from ledger.tracking import Tracked
 from ledger.trial import LEASE_SECONDS, Trial
 from ledger.waiting import deadline_in, take, wait_for_work
 
@@ -32,11 +34,15 @@ if TYPE_CHECKING:
     from ledger.log import EventLog
     from ledger.session import Ledger
 
+P = ParamSpec("P")
+R = TypeVar("R")
+
 
 class Experiment(ArtifactOwner):
     """An experiment of a ledger. Made by ``Ledger.experiment``.
 
-    ``id`` never changes and is what records refer to; ``name`` is an attribute.
+    ``id`` never changes and is what records refer to; ``name`` is an attribute. ``capture`` says whether ``trial.run`` of
+    its trials captures what they run with, unless told otherwise.
 
     >>> import ledger
     >>> book = ledger.open("memory:")
@@ -45,8 +51,11 @@ class Experiment(ArtifactOwner):
     1
     """
 
-    def __init__(self, book: Ledger, experiment_id: UUID, changes: Iterable[Event] = ()) -> None:
-        self.book = book
+    def __init__(
+        self, book: Ledger, experiment_id: UUID, changes: Iterable[Event] = (), capture: CaptureOptions | bool = False
+    ) -> None:
+        options_of(capture)
+        self.book, self.capture = book, capture
         self.id = experiment_id
         self.stream = experiment_stream(experiment_id)
         self.changes = tuple(changes)  # what resuming it with other arguments changed
@@ -266,6 +275,52 @@ class Experiment(ArtifactOwner):
     def is_paused(self) -> bool:
         """Whether claims are given nothing now."""
         return self.state.paused_at is not None
+
+    @overload
+    def track(self, function: Callable[P, R]) -> Tracked[P, R]: ...
+    @overload
+    def track(
+        self, *, capture: CaptureOptions | bool = ..., deterministic: bool = ..., group: str = ...
+    ) -> Callable[[Callable[P, R]], Tracked[P, R]]: ...
+    def track(
+        self, function: Callable[..., Any] | None = None, *, capture: CaptureOptions | bool = True, deterministic: bool = False,
+        group: str = "",
+    ) -> Any:  # fmt: skip
+        """Make each call of a function a trial: its arguments the config, what it returns the results, with capture.
+
+        A parameter called ``trial`` is given the handle, to log metrics (with a default of None for type checkers);
+        ``current_trial()`` finds it, too. An exception fails the trial and goes on. ``deterministic`` says that the same inputs
+        and the same code give the same result: when they do not, ResultDiffers is warned of. Every call is a trial of its own,
+        also one inside of another.
+
+        >>> import ledger
+        >>> exp = ledger.open("memory:").experiment("demo", objectives={"loss": "min"})
+        >>> @exp.track
+        ... def objective(lr, size=3):
+        ...     return lr * size
+        >>> objective(lr=0.5)
+        1.5
+        >>> exp.trial(1).config, exp.trial(1).results
+        ({'lr': 0.5, 'size': 3}, {'loss': 1.5})
+        """
+
+        def made(function: Callable[..., Any]) -> Tracked[..., Any]:
+            return Tracked(self, function, capture=capture, deterministic=deterministic, group=group)
+
+        return made if function is None else made(function)
+
+    def run(
+        self, function: Callable[..., Any], config: Mapping[str, Any] | None = None, *, capture: CaptureOptions | bool = True,
+        group: str = "",
+    ) -> Trial:  # fmt: skip
+        """Call a function with a config as its arguments, as a trial; see ``track``. Return the trial.
+
+        >>> import ledger
+        >>> exp = ledger.open("memory:").experiment("demo")
+        >>> exp.run(lambda lr: {"loss": lr * 2}, {"lr": 0.5}, capture=False).results
+        {'loss': 1.0}
+        """
+        return Tracked(self, function, capture=capture, group=group).call((), dict(config or {}))[0]
 
     # ------------------------------------------------------------------------------------------------ record
 

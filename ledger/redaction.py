@@ -48,6 +48,8 @@ CONTENT: dict[type[Event], dict[str, Any]] = {
     ev.NoteAmended: {"text": ""},
     ev.EnvironmentCaptured: {"environment": {}},
     ev.ArtifactLogged: {"name": "", "digest": "", "size": 0, "saver": "", "module": "", "media_type": "", "files": 0},
+    ev.CaptureStored: {"content": {}},
+    ev.EnvironmentChanged: {"changes": []},
 }
 
 

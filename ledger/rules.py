@@ -6,15 +6,15 @@ Each check raises a CommandRefused or InvalidValue that names the thing, the val
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 from ledger import events as ev
 from ledger.errors import CommandRefused, ExperimentReadOnly, InvalidTransition, InvalidValue, UnknownExperiment, UnknownTrial
 from ledger.records import iso_nanoseconds
-from ledger.registry import Event
+from ledger.registry import Event, UnknownEvent
 from ledger.status import ENDED, ExperimentState, Status, TrialState
-from ledger.streams import Subject, subject_of
+from ledger.streams import Subject, capture_digest, capture_stream, subject_of
 
 MAX_PRIORITY = 2**31 - 1
 MAX_TIME = 2**63 - 1  # ns since 1970 UTC: the year 2262
@@ -23,6 +23,8 @@ ARTIFACT_KINDS = ("file", "directory", "object")
 _DIGEST = re.compile(r"[0-9a-f]{64}")
 
 _REDACTED_NAME = re.compile(r"redacted [0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}")
+_CAPTURE_KIND = re.compile(r"[a-z][a-z0-9_-]{0,39}")
+_CAPTURE_DIGEST = re.compile(r"[0-9a-f]{32}")
 
 #: What a worker reports that did not know: taken whatever has become of the trial.
 _EVIDENCE = ev.LateResultReceived | ev.MetricsLogged | ev.TelemetryLogged | ev.ArtifactLogged
@@ -53,6 +55,8 @@ def check_experiment(state: ExperimentState, subject: Subject, event: Event) -> 
         check_parents(subject, event.parents)
     if isinstance(event, ev.ArtifactLogged):
         check_artifact(event)
+    if isinstance(event, ev.EnvironmentChanged):
+        _check_digests({**event.before, **event.after})
 
 
 def check_name(subject: Subject, name: str) -> None:
@@ -116,6 +120,25 @@ def check_dependencies(subject: Subject, depends_on: Sequence[str]) -> None:
         raise InvalidValue(f"the dependencies {list(depends_on)!r} name one twice; name each once.")
 
 
+def check_capture(stream: str, event: Event) -> None:
+    """Refuse a capture that is not in the stream named by its kind and content, and anything else in such a stream."""
+    if isinstance(event, ev.PayloadRedacted | UnknownEvent):
+        return
+    if not isinstance(event, ev.CaptureStored):
+        raise InvalidValue(f"the stream {stream!r} is kept for a capture: name yours otherwise than with 'capture/'.")
+    _check_digests({event.kind: event.digest})
+    if stream != capture_stream(event.kind, event.digest):
+        raise InvalidValue(f"a capture with this kind and digest belongs in {capture_stream(event.kind, event.digest)!r}.")
+    if event.content and capture_digest(event.content) != event.digest:  # a copy of one that was redacted has none
+        raise InvalidValue(f"the capture's digest is not {event.digest}; ledger.streams.capture_digest makes it.")
+
+
+def _check_digests(captures: Mapping[str, str]) -> None:
+    for kind, digest in captures.items():
+        if not _CAPTURE_KIND.fullmatch(kind) or not _CAPTURE_DIGEST.fullmatch(digest):
+            raise InvalidValue(f"{kind!r}: {digest!r} is no kind of capture with its digest (32 hexadecimal digits).")
+
+
 def _check_claim(state: TrialState, subject: Subject, event: ev.TrialClaimed) -> None:
     if state.assigned_to and event.worker != state.assigned_to:
         raise CommandRefused(
@@ -166,6 +189,7 @@ VALUE_CHECKS: dict[type[Event], Callable[[TrialState, Subject, Any], None]] = {
     ev.TrialRestored: _check_restored,
     ev.ParentsSet: lambda state, subject, event: check_parents(subject, event.parents),
     ev.ArtifactLogged: lambda state, subject, event: check_artifact(event),
+    ev.TrialCaptured: lambda state, subject, event: _check_digests(event.captures),
 }
 
 

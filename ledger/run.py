@@ -2,30 +2,71 @@
 
 from __future__ import annotations
 
+import os
 import traceback
+from collections.abc import Callable
+from contextvars import ContextVar
 from types import TracebackType
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from ledger import events as ev
-from ledger.errors import LedgerError
+from ledger.errors import LedgerError, LedgerWarning
 
 if TYPE_CHECKING:
+    from ledger.capture.options import CaptureOptions
     from ledger.trial import Trial
+
+_current: ContextVar[Trial | None] = ContextVar("ledger_current_trial", default=None)
+
+
+def current_trial() -> Trial:
+    """Return the trial whose run block, or tracked function, this is in.
+
+    It is known to the thread (or task) that entered the block, not to threads that are started inside: hand it to them.
+    Raises LookupError outside of any.
+
+    >>> import ledger
+    >>> with ledger.open("memory:").experiment("demo").new_trial({}).run():
+    ...     current_trial().log(step=1, loss=0.5)
+    """
+    trial = _current.get()
+    if trial is None:
+        raise LookupError("no trial runs here: current_trial() is for inside of `with trial.run():` or a tracked function.")
+    return trial
 
 
 class Run:
     """The block of ``Trial.run``."""
 
-    def __init__(self, trial: Trial, lease_seconds: float) -> None:
+    def __init__(
+        self, trial: Trial, lease_seconds: float, capture: CaptureOptions | bool = False,
+        function: Callable[..., Any] | None = None,
+    ) -> None:  # fmt: skip
         self._trial = trial
         self._lease_seconds = lease_seconds
+        self._capture, self._function = capture, function
+        self._before: Trial | None = None
+        self._pid = os.getpid()
 
     def __enter__(self) -> Trial:
-        self._trial.start(lease_seconds=self._lease_seconds)
-        return self._trial
+        trial = self._trial
+        self._pid = os.getpid()
+        try:
+            trial.start(lease_seconds=self._lease_seconds, capture=self._capture, function=self._function)
+        except LedgerWarning as warning:  # made an error by whoever runs this; the trial has started
+            self.__exit__(type(warning), warning, None)
+            raise
+        self._before = _current.get()
+        _current.set(trial)
+        return trial
 
     def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, tb: TracebackType | None) -> None:
         trial = self._trial
+        _current.set(self._before)
+        if os.getpid() != self._pid:  # a child that the block forked: the trial, and every lock of its handle, is the parent's
+            if error is None:
+                trial.experiment.book.log.backend.check_usable()
+            return
         try:
             if trial._is_done:  # set inside the block: it stays
                 trial.flush()

@@ -16,8 +16,9 @@ from ledger.annotations import streams_of
 from ledger.backends.base import Backend, Entry
 from ledger.backends.lmdb import LmdbBackend
 from ledger.background import Background
+from ledger.capture.options import CaptureOptions
 from ledger.checkpoint import Checkpoint
-from ledger.errors import InvalidValue, UnknownExperiment
+from ledger.errors import ExperimentChanged, InvalidValue, UnknownExperiment
 from ledger.experiment import Experiment
 from ledger.identity import new_uuid7
 from ledger.log import EventLog
@@ -34,10 +35,6 @@ if TYPE_CHECKING:
     from ledger.audit import Report
 
 _open_ledgers: weakref.WeakSet[Ledger] = weakref.WeakSet()
-
-
-class ExperimentChanged(UserWarning):
-    """An experiment was resumed with other objectives or another description; the change is an event."""
 
 
 def open(
@@ -119,7 +116,7 @@ class Ledger:
 
     def experiment(
         self, name: str, *, objectives: Mapping[str, Any] | None = None, description: str | None = None,
-        parents: Iterable[Experiment | str] | None = None,
+        parents: Iterable[Experiment | str] | None = None, capture: CaptureOptions | bool = False,
     ) -> Experiment:  # fmt: skip
         """Create the experiment of that name, or resume it.
 
@@ -127,22 +124,26 @@ class Ledger:
         that it came from. Resuming with others, or with another ``description``, records the change and warns
         (ExperimentChanged); leaving them out changes nothing. Two processes that create the same name at once get the same
         experiment.
+
+        ``capture``: whether ``trial.run`` of the handle's trials records what they run with (environment, packages, git state,
+        source), unless told otherwise. It is not by default: the first one in a process costs some 0.1 s, which workers that
+        only record should not wait for.
         """
         wanted, given = _wanted(name, objectives, description, parents)
         with self.log.backend.view() as view:
             known = view.experiment_named(name)
             state = None if known is None else view.experiment(known)
         if state is not None and not commands.experiment_changes(state, wanted, given):
-            return Experiment(self, state.id)
+            return Experiment(self, state.id, capture=capture)
         new_id = new_uuid7()
         appended = self.log.execute(commands.create_or_change_experiment(new_id, wanted, given))
         if not appended.events:  # another process made the same change in between
-            return self.experiment(name)
+            return self.experiment(name, capture=capture)
         subject = subject_of(appended.events[0][0])
         assert subject is not None
         if appended.events[0][0] == experiment_stream(new_id):
-            return Experiment(self, new_id)
-        experiment = Experiment(self, subject.experiment_id, [event for _, event in appended.events])
+            return Experiment(self, new_id, capture=capture)
+        experiment = Experiment(self, subject.experiment_id, [event for _, event in appended.events], capture)
         what = ", ".join(type(event).__name__ for event in experiment.changes)
         warnings.warn(ExperimentChanged(f"experiment {name!r} was resumed with changes, now recorded: {what}."), stacklevel=2)
         return experiment

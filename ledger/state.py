@@ -38,6 +38,7 @@ from ledger.registry import Event, UnknownEvent
 from ledger.rules import (
     MAX_TIME,
     VALUE_CHECKS,
+    check_capture,
     check_created,
     check_deleted,
     check_experiment,
@@ -46,7 +47,7 @@ from ledger.rules import (
     check_parents,
 )
 from ledger.status import ENDED, HELD, UNFINISHED, ExperimentState, Status, TrialState
-from ledger.streams import Subject, subject_of, trial_stream
+from ledger.streams import CAPTURES, Subject, subject_of, trial_stream
 
 __all__ = [
     "MAX_TIME", "TRANSITIONS", "ExperimentState", "Status", "TrialState", "allowed_events", "check_stream", "claim_order",
@@ -163,6 +164,7 @@ _EXPERIMENT_CHANGES: dict[type[Event], Callable[[ExperimentState, Any, int], dic
     ev.ExperimentUnsealed: lambda state, event, at: {"sealed_at": None},
     ev.ExperimentDeleted: lambda state, event, at: {"deleted_at": at},
     ev.ExperimentRestored: lambda state, event, at: {"deleted_at": None, "name": event.name or state.name},
+    ev.EnvironmentChanged: lambda state, event, at: {"captures": {**state.captures, **event.after}},
 }
 
 
@@ -337,6 +339,7 @@ _TRIAL_CHANGES: dict[type[Event], Callable[[TrialState, Any, int], dict[str, Any
     ev.LateResultReceived: _nothing,
     ev.MetricsLogged: _nothing,
     ev.TelemetryLogged: _nothing,
+    ev.TrialCaptured: _nothing,
     ev.TrialGrouped: lambda state, event, at: {"group": event.group},
     ev.TrialAmended: _amended,
     ev.TrialDeleted: _deleted,
@@ -356,4 +359,6 @@ def check_stream(stream: str, event: Event) -> Subject | None:
             f"{type(event).__name__} belongs in the stream of an experiment or a trial, not in {stream!r}. "
             "Record it through the experiment or trial handle."
         )
+    if isinstance(event, ev.CaptureStored) or stream.startswith(CAPTURES):
+        check_capture(stream, event)
     return subject

@@ -55,6 +55,7 @@ class ExperimentState(msgspec.Struct, frozen=True, omit_defaults=True):
     sealed_at: int | None = None
     deleted_at: int | None = None
     paused_at: int | None = None
+    captures: dict[str, str] = {}  # kind -> digest, of what its trials ran with last
 
     @property
     def stream(self) -> str:

@@ -3,12 +3,16 @@
 from __future__ import annotations
 
 import functools
-from typing import NamedTuple
+import hashlib
+from collections.abc import Mapping
+from typing import Any, NamedTuple
 from uuid import UUID
 
 from ledger.errors import InvalidValue
+from ledger.values import encode_value
 
 MAX_TRIAL_ID = 2**62
+CAPTURES = "capture/"  # what the names of the streams of captures begin with
 
 
 class Subject(NamedTuple):
@@ -26,6 +30,16 @@ def experiment_stream(experiment_id: UUID) -> str:
 def trial_stream(experiment_id: UUID, trial_id: int) -> str:
     """Return the name of a trial's stream."""
     return f"trial/{experiment_id.hex}/{trial_id}"
+
+
+def capture_stream(kind: str, digest: str) -> str:
+    """Return the name of the stream that holds one capture."""
+    return f"{CAPTURES}{kind}/{digest}"
+
+
+def capture_digest(content: Mapping[str, Any]) -> str:
+    """Return the digest of a capture's content: the first 128 bits of the SHA-256 of its encoding, as hexadecimal."""
+    return hashlib.sha256(encode_value(content, "the capture")).hexdigest()[:32]
 
 
 @functools.lru_cache(maxsize=4096)

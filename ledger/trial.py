@@ -2,47 +2,38 @@
 
 from __future__ import annotations
 
-import contextlib
-import threading
 import warnings
 import weakref
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from typing import TYPE_CHECKING, Any
-from uuid import UUID
 
 from ledger import commands
 from ledger import events as ev
 from ledger.artifact_owner import ArtifactOwner
-from ledger.bulk import point_batches
+from ledger.capture.handle import Capturing, collect_for
+from ledger.capture.options import CaptureOptions
 from ledger.corrected import CorrectedTrial
 from ledger.dependencies import unmet_dependencies
-from ledger.errors import LeaseLost, UnknownTrial
+from ledger.errors import LeaseLost, ResultOutOfBounds, UnknownTrial
 from ledger.identity import default_actor
 from ledger.jobs import Lease
-from ledger.log import answers_of
+from ledger.metric_owner import MetricOwner
 from ledger.records import Record
 from ledger.registry import Event
-from ledger.rules import check_open
 from ledger.run import Run, error_info
 from ledger.state import Status, TrialState
 from ledger.streams import trial_stream
-from ledger.telemetry import Batch, PointBuffer
 
 if TYPE_CHECKING:
     from ledger.backends.base import Appended, Command
     from ledger.experiment import Experiment
     from ledger.log import EventLog
 
-_Points = type[ev.MetricsLogged | ev.TelemetryLogged]
 LEASE_SECONDS = 60.0
 _HIDDEN = "LeaseRenewed"
 
 
-class ResultOutOfBounds(UserWarning):
-    """A trial was completed with a result outside of its objective's bounds, and is FAILED for it."""
-
-
-class Trial(CorrectedTrial, ArtifactOwner):
+class Trial(CorrectedTrial, ArtifactOwner, MetricOwner, Capturing):
     """One trial of an experiment. Made by ``Experiment.new_trial``, ``claim``, ``trial`` and ``trials``.
 
     **Guarantees.** Every method that records returns when its events are on disk; metrics are buffered (``log``).
@@ -72,8 +63,7 @@ class Trial(CorrectedTrial, ArtifactOwner):
         self._is_done = False  # this handle has ended that attempt, or handed it back
         self._worker = default_actor()
         self._actor: str | None = None
-        self._buffers: dict[_Points, PointBuffer] = {}
-        self._mutex = threading.Lock()
+        self._buffers = {}
 
     def __repr__(self) -> str:
         return f"<Trial {self.id} of {self.experiment.name!r}>"
@@ -131,6 +121,11 @@ class Trial(CorrectedTrial, ArtifactOwner):
         return self._attempt
 
     @property
+    def is_done(self) -> bool:
+        """Whether this handle has ended its attempt, or handed it back."""
+        return self._is_done
+
+    @property
     def is_lost(self) -> bool:
         """Whether the lease was found lost; a long computation may look here and stop."""
         return self._lease is not None and self._lease.is_lost
@@ -147,16 +142,18 @@ class Trial(CorrectedTrial, ArtifactOwner):
 
     # --------------------------------------------------------------------------------------------------- run
 
-    def run(self, *, lease_seconds: float = LEASE_SECONDS) -> Run:
+    def run(self, *, lease_seconds: float = LEASE_SECONDS, capture: CaptureOptions | bool | None = None) -> Run:
         """Run the trial: RUNNING inside the block, then SUCCEEDED, or FAILED with the exception, which goes on.
 
         A trial that was not claimed is claimed first, by this process. Its lease is renewed while the block runs. What
         this handle sets inside (``complete``, ``fail``, ``prune``, ``cancel``, ``release`` ...) stays as it is.
         KeyboardInterrupt and SystemExit are recorded too.
 
+        ``capture`` records what it runs with, in the same step as its start; by default as the experiment's handle was told.
+
         Raises InvalidTransition when the trial is not waiting, LeaseLost when it was taken away.
         """
-        return Run(self, lease_seconds)
+        return Run(self, lease_seconds, self.experiment.capture if capture is None else capture)
 
     def _hold(self, attempt: int, lease_seconds: float, worker: str, actor: str | None) -> None:
         self._attempt, self._worker, self._actor, self._is_done = attempt, worker, actor, False
@@ -165,16 +162,24 @@ class Trial(CorrectedTrial, ArtifactOwner):
             actor or self._book.log.actor, weakref.ref(self),
         )  # fmt: skip
 
-    def start(self, *, lease_seconds: float = LEASE_SECONDS) -> None:
-        """Start work on the trial without a block; end it with ``complete``, ``fail``, ``prune`` or ``release``."""
+    def start(
+        self, *, lease_seconds: float = LEASE_SECONDS, capture: CaptureOptions | bool = False,
+        function: Callable[..., Any] | None = None,
+    ) -> None:  # fmt: skip
+        """Start work on the trial without a block; end it with ``complete``, ``fail``, ``prune`` or ``release``.
+
+        ``capture`` and ``function`` are as for ``run`` and ``capture``.
+        """
         seconds = commands.check_lease(lease_seconds)
+        captures = collect_for(capture, function)
         held = None if self._is_done else self._attempt  # an attempt that was handed back is not held any more
         command = commands.start(self.experiment.id, self.id, held, self._worker, seconds)
-        appended = self._ask(command)
+        appended = self._ask(self._with_captures(captures, command))
         self._is_done = False
         for _, event in appended.events:
             if isinstance(event, ev.TrialClaimed):
                 self._hold(event.attempt, event.lease_seconds, self._worker, self._actor)
+        self._warn_of_changes(appended)
 
     def complete(self, results: Mapping[str, Any] | None = None, *, expected_version: int | None = None) -> None:
         """End the trial as SUCCEEDED with its results; metrics are flushed first.
@@ -255,95 +260,6 @@ class Trial(CorrectedTrial, ArtifactOwner):
             self._lease.stop()
 
     # ------------------------------------------------------------------------------------------------ record
-
-    def log(self, *, step: float | None = None, at: int | None = None, **values: Any) -> None:
-        """Log metrics: values by name, at a step; buffered for a second or 4096 values (see ``flush``).
-
-        ``at`` is the time in ns since 1970 UTC, now by default. ``log_metrics`` takes names that are no identifiers.
-        Raises LeaseLost once the trial is known to be no longer this handle's.
-        """
-        self.log_metrics(values, step=step, at=at)
-
-    def log_metrics(self, values: Mapping[str, Any], *, step: float | None = None, at: int | None = None) -> None:
-        """Log metrics, by name in a dict; as ``log``."""
-        self._book.log.backend.check_usable()
-        if self._lease is not None:
-            self._lease.check()
-        self._buffer(ev.MetricsLogged).add(step, values, at)
-
-    def log_telemetry(self, values: Mapping[str, Any], *, step: float | None = None, at: int | None = None) -> None:
-        """Log telemetry: values about the run itself, buffered like metrics."""
-        self._book.log.backend.check_usable()
-        self._buffer(ev.TelemetryLogged).add(step, values, at)
-
-    def log_many(self, values: Any, *, steps: Any = None, at: Any = None) -> None:
-        """Log many points of metrics at once; they are on disk when it returns, all of them or none.
-
-        ``values`` is a dict from names to columns (lists, numpy arrays, pandas Series) or a data frame; ``steps`` and ``at``
-        (datetimes with a zone, datetime64, which is UTC without one, or ns since 1970 UTC; now by default) are columns of the
-        same length, or names of columns of the frame.
-
-        Raises InvalidValue, naming column and row, for what is no point.
-
-        >>> import ledger
-        >>> trial = ledger.open("memory:").experiment("demo").new_trial({})
-        >>> trial.log_many({"loss": [0.5, 0.4]}, steps=[1, 2])
-        """
-        self._record_points(ev.MetricsLogged, values, steps, at)
-
-    def log_telemetry_many(self, values: Any, *, steps: Any = None, at: Any = None) -> None:
-        """Log many points of telemetry at once, as ``log_many``."""
-        self._record_points(ev.TelemetryLogged, values, steps, at)
-
-    def _record_points(self, kind: Any, values: Any, steps: Any, at: Any) -> None:
-        events = [kind([points], self._attempt or 0) for points in point_batches(values, steps, at)]
-        self.flush()  # what was logged before comes first
-        if events:
-            self._ask(commands.record_on_trial(self.experiment.id, self.id, *events))
-
-    def flush(self) -> None:
-        """Return when every metric logged so far is on disk."""
-        for buffer in list(self._buffers.values()):
-            buffer.flush()
-
-    def _flush_and_let_go(self, command: Command, reason: str | None = None, *, is_first: bool = False) -> Appended:
-        """Flush what is buffered and run the command that ends this handle's hold, in one commit.
-
-        The points come first in the log, unless the command expects a version, which they would raise.
-        """
-        with contextlib.ExitStack() as stack:
-            handed = [(event, stack.enter_context(buffer.flushing())) for event, buffer in list(self._buffers.items())]
-            requests: list[tuple[Command, UUID | None]] = []
-            for event, batches in handed:
-                requests += self._recordings(event, batches)
-            place = 0 if is_first else len(requests)
-            requests.insert(place, (command, None))
-            answers = self._book.log.execute_all(requests, actor=self._actor, reason=reason)
-            (appended,) = answers_of([answers.pop(place)])
-            self._let_go(done=True)
-            answers_of(answers)
-        return appended
-
-    def _recordings(self, event: _Points, batches: list[Batch]) -> list[tuple[Command, UUID]]:
-        attempt = self._attempt or 0
-        ids = self.experiment.id, self.id
-        return [(commands.record_on_trial(*ids, event(batch.points, attempt)), batch.append_id) for batch in batches]
-
-    def _buffer(self, event: _Points) -> PointBuffer:
-        buffer = self._buffers.get(event)
-        if buffer is None:
-            with self._mutex:
-
-                def append(batches: list[Batch]) -> None:
-                    answers_of(self._book.log.execute_all(self._recordings(event, batches), actor=self._actor))
-
-                buffer = self._buffers.setdefault(event, PointBuffer(append, self._book.background, self._check_open))
-        return buffer
-
-    def _check_open(self) -> None:
-        """Raise at the call what would else be raised when the points are flushed."""
-        with self._book.log.backend.view() as view:
-            check_open(commands.experiment_of(view, self.experiment.id), ev.MetricsLogged([]))
 
     def configure(self, parameters: Mapping[str, Any], *, expected_version: int | None = None) -> None:
         """Add parameters to the config before the trial's end (define-by-run); each is set once.

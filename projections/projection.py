@@ -16,8 +16,8 @@ from ledger.registry import Event
 STATE_EVENTS = frozenset(
     name for name in events.__all__ if isinstance(kind := getattr(events, name), type) and issubclass(kind, Event)
 ) - {
-    "ClockSkewed", "EnvironmentCaptured", "ExperimentsMerged", "MetricsLogged", "NoteAdded", "NoteAmended", "PayloadRedacted",
-    "TelemetryLogged",
+    "CaptureStored", "ClockSkewed", "EnvironmentCaptured", "EnvironmentChanged", "ExperimentsMerged", "MetricsLogged",
+    "NoteAdded", "NoteAmended", "PayloadRedacted", "TelemetryLogged", "TrialCaptured",
 }  # fmt: skip
 
 

@@ -16,8 +16,10 @@ import msgspec
 
 import ledger
 from ledger import events as ev
-from ledger.streams import experiment_stream, trial_stream
+from ledger.streams import capture_digest, capture_stream, experiment_stream, trial_stream
 from ledger.testing.values import VALUES
+
+_GIT = capture_stream("git", capture_digest({"commit": "1a2b", "patch": "+ü"}))
 
 
 class PhotoTaken(ledger.Event):
@@ -82,7 +84,7 @@ def _log_trials(book: ledger.Ledger, exp: ledger.Experiment) -> None:
         [claim(1), ev.TrialTimedOut({}, 1), ev.TrialDeleted(), ev.LateResultReceived(1, "SUCCEEDED", {"b": b"\0"}, error)],
         [ev.TrialCanceled(), ev.StatusForced("SUCCEEDED", {"z": 2**80}), ev.TrialDeleted(), ev.TrialRestored()],
         [claim(1), ev.TrialLost(1, "w1", 2**62), ev.TrialAbandoned(), ev.TagsChanged(["t"]), ev.AttributesSet({"k": (1,)}, "ns")],
-        [ev.TrialConfigured({"dropout": 0.1}), ev.EnvironmentCaptured({"python": "3"})],
+        [ev.TrialConfigured({"dropout": 0.1}), ev.EnvironmentCaptured({"python": "3"}), ev.TrialCaptured(_captured(book), 1)],
     ]  # fmt: skip
     for number, life in enumerate(lives, start=1):
         stream = trial_stream(main, number)
@@ -108,6 +110,17 @@ def _log_artifacts(exp: ledger.Experiment) -> None:
         exp.log_artifact(place)
 
 
+def _captured(book: ledger.Ledger) -> dict[str, str]:
+    """Store captures, one of which is redacted later; return their digests by kind."""
+    digests = {}
+    for kind, content in {"git": {"commit": "1a2b", "patch": "+ü"}, "packages": {"distributions": {"numpy": "2.1"}}}.items():
+        digests[kind] = digest = capture_digest(content)
+        stream = capture_stream(kind, digest)
+        if not book.log.version(stream):
+            book.log.append([ev.CaptureStored(kind, digest, content)], stream=stream)
+    return digests
+
+
 def _log_experiments(book: ledger.Ledger) -> None:
     exp = book.experiment("größe 🚀", objectives={"loss": "min"}, description="d")
     exp.note("n")
@@ -116,6 +129,7 @@ def _log_experiments(book: ledger.Ledger) -> None:
     exp.capture_environment({"cpus": 2})
     exp.describe("e")
     exp.set_objectives({"loss": "max"})
+    book.log.append([ev.EnvironmentChanged(1, _captured(book), {"git": "0" * 32}, ["git commit 1 -> 2"])], stream=exp.stream)
     _log_trials(book, exp)
     _log_artifacts(exp)
     again = book.experiment("gone")
@@ -145,6 +159,7 @@ def _redact(book: ledger.Ledger) -> None:
     positions += [position for position, record in found.items() if record.stream.endswith("/300")]
     assert len(positions) >= 11
     book.redact(*positions, reason="a secret")
+    book.redact(*(record.position for record in found.values() if record.stream == _GIT), reason="a secret")
 
 
 def write(path: str) -> None:

@@ -63,6 +63,11 @@ _ALL = (
         "its connections, which it does not offer itself and which is **not durable**: a power cut takes the last commits.",
     ),
     Rival(
+        "daskperiment", "daskperiment", "daskperiment", "daskperiment",
+        "`LocalBackend` as it ships: a pickle of the whole history and some ten files a trial, none of them flushed (**not "
+        "durable**). It needs pandas before 2 and setuptools before 82, so it is installed by itself.",
+    ),
+    Rival(
         "wandb", "W&B offline", "wandb", "wandb",
         "`mode=\"offline\"`, console capture and system metrics off. Until `finish()` has returned; it does not flush to the "
         "disk (**not durable**).",

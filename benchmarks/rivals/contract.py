@@ -9,6 +9,8 @@ from typing import Any, Self
 
 from benchmarks.payload import Sample
 
+METRIC_POINTS = 10  # of each call of a function
+
 
 class EventStore(ABC):
     """An open store of events, driven as its documentation says.
@@ -102,3 +104,19 @@ def config_of(number: int) -> dict[str, Any]:
 def results_of(number: int) -> dict[str, float]:
     """Return the metrics that a trial ends with."""
     return {f"m{i}": number * 0.1 + i for i in range(5)}
+
+
+class Caller(ABC):
+    """A trivial function that logs a metric; its calls are recorded as trials, with what they ran with."""
+
+    @abstractmethod
+    def __init__(self, directory: Path, variant: str = "") -> None:
+        """Open the store in the directory, and the function with it."""
+
+    @abstractmethod
+    def call(self, number: int) -> None:
+        """Call the function once, as a trial."""
+
+    @abstractmethod
+    def close(self) -> None:
+        """Give everything back."""

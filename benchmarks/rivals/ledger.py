@@ -8,7 +8,7 @@ from typing import Any
 
 import ledger
 from benchmarks.payload import Observation, Sample
-from benchmarks.rivals.contract import EventStore, TrialStore, config_of, results_of
+from benchmarks.rivals.contract import METRIC_POINTS, Caller, EventStore, TrialStore, config_of, results_of
 from benchmarks.rivals.contract import Tracker as TrackerContract
 
 NAME = "runs.ledger"
@@ -79,3 +79,26 @@ class Lives(TrialStore):
 
     def close(self) -> None:
         self.book.close()
+
+
+class Calls(Caller):
+    """A tracked function; the variant ``off`` is without capture."""
+
+    def __init__(self, directory: Path, variant: str = "") -> None:
+        self.book = ledger.open(directory / NAME)
+        experiment = self.book.experiment("calls", objectives={"value": "min"})
+        self._function = experiment.track(capture=variant != "off")(trivial)
+
+    def call(self, number: int) -> None:
+        self._function(number)
+
+    def close(self) -> None:
+        self.book.close()
+
+
+def trivial(number: int) -> int:
+    """Log a few values, and do nothing that takes time."""
+    trial = ledger.current_trial()
+    for step in range(METRIC_POINTS):
+        trial.log(step=step, loss=1.5 * step)
+    return number + 1

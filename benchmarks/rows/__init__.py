@@ -5,6 +5,7 @@ from __future__ import annotations
 from benchmarks.row import Row
 from benchmarks.rows.append import AppendHundred, AppendOne, AppendThousand, AppendThreads
 from benchmarks.rows.artifact import Artifact
+from benchmarks.rows.capture import Capture
 from benchmarks.rows.claim import Claim
 from benchmarks.rows.claims import ClaimKilled, ClaimProcesses, ClaimRate
 from benchmarks.rows.growth import ClaimGrowth, Growth, Verify
@@ -20,7 +21,7 @@ from benchmarks.rows.shares import Shares
 
 _CLASSES: tuple[type[Row], ...] = (
     AppendOne, AppendThreads, AppendHundred, AppendThousand, ReadAll, History, Opening, Processes, Claim, ClaimRate,
-    ClaimProcesses, ClaimKilled, Life, LifeBytes,
+    ClaimProcesses, ClaimKilled, Life, LifeBytes, Capture,
     Metrics, Latency, Missed, Imports, Shares, Memory, Artifact, Verify, Growth, ClaimGrowth,
 )  # fmt: skip
 

@@ -2,24 +2,29 @@
 
 from __future__ import annotations
 
-from typing import Annotated, Any
+from collections.abc import Mapping
+from typing import TYPE_CHECKING, Annotated, Any
 
 import msgspec
 import typer
 
+from ledger.capture.read import captured_of, read_captures
 from ledger.cli.app import command
 from ledger.cli.completion import complete_experiments, complete_trials
 from ledger.cli.opening import ExperimentArgument, Names, PathArgument, open_book, recorded_experiment, recorded_trial
 from ledger.cli.output import ObjectFormat, console, print_json_line, print_table, printable, record_json, shown, shown_time
 from ledger.cli.sentences import Sentences
 from ledger.cli.summary import subject_text
-from ledger.difference import Change, Comparison, Description, compare, describe, has_differences
+from ledger.difference import Change, Comparison, Description, compare, describe, has_differences, unified_diff
 from ledger.errors import UnknownTrial
 from ledger.records import Record, iso_nanoseconds
 from ledger.session import Ledger
 from ledger.state import ExperimentState
 from ledger.streams import Subject, experiment_stream, trial_stream
 from ledger.values import to_json
+
+if TYPE_CHECKING:
+    from rich.console import Console
 
 _ABSENT = "-"
 _NARROWEST = 12
@@ -69,7 +74,8 @@ def diff(
 ) -> None:
     """Compare two trials, or one at two positions.
 
-    Status, times, config, environment, results, labels, notes, metrics and events; only what differs.
+    Status, times, config, what they ran with (environment, packages, git, code, command line), results, labels, notes,
+    metrics and events; only what differs. Source and patches are shown as unified diffs.
     """
     _check_usage(other, other_experiment, begin, end)
     with open_book(path) as book:
@@ -122,7 +128,8 @@ class _Side:
             )
         self.version = len(records)
         of_experiment = book.log.read(stream=experiment_stream(experiment.id), as_of=self.position)
-        self.description: Description = describe(records, of_experiment)
+        captured = read_captures(book.log, captured_of(records))
+        self.description: Description = describe(records, of_experiment, captured)
         self._experiment = experiment
 
     def json(self) -> dict[str, Any]:
@@ -140,6 +147,9 @@ def _json(left: _Side, right: _Side, comparison: Comparison, between: list[Recor
     answer: dict[str, Any] = {"left": left.json(), "right": right.json(), "differs": has_differences(comparison)}
     for section, changes in comparison.items():
         answer[section] = {name: _change_json(section, name, change) for name, change in changes.items()}
+        for name, change in changes.items():
+            if lines := _text_diff(section, name, change, left, right):
+                answer[section][name]["diff"] = "\n".join(lines)
     if between is not None:
         answer["records"] = [record_json(record) for record in between]
     return answer
@@ -153,6 +163,26 @@ def _change_json(section: str, name: str, change: Change) -> dict[str, Any]:
     }
 
 
+def _is_text(section: str, name: str) -> bool:
+    """Say whether a value is a text of many lines, which is shown by what differs in it."""
+    return section == "code" or (section, name) == ("git", "patch")
+
+
+def _is_detail(section: str, name: str, changes: Mapping[str, Change]) -> bool:
+    """Say whether a value is of the build of a library that one side only has: its version is enough for people."""
+    version = changes.get(f"{name.partition('.')[0]}.version")
+    one_sided = version is not None and msgspec.UNSET in (version.left, version.right)
+    return section == "environment" and one_sided and not name.endswith(".version")
+
+
+def _text_diff(section: str, name: str, change: Change, left: _Side, right: _Side) -> list[str]:
+    if not _is_text(section, name) or not change.is_difference:
+        return []
+    titles = (f"{left.title} {name}", f"{right.title} {name}")
+    one, other = ("" if each is msgspec.UNSET else str(each) for each in (change.left, change.right))
+    return unified_diff(one, other, titles)
+
+
 # --------------------------------------------------------------------------------------------------------- for people
 
 
@@ -162,6 +192,7 @@ def _print(book: Ledger, left: _Side, right: _Side, comparison: Comparison, betw
         (_row_name(section, name), *(_cell(section, name, value, names) for value in (change.left, change.right)))
         for section, changes in comparison.items()
         for name, change in changes.items()
+        if not _is_text(section, name) and not _is_detail(section, name, changes)
     ]
     out = console()
     if not has_differences(comparison):
@@ -175,11 +206,24 @@ def _print(book: Ledger, left: _Side, right: _Side, comparison: Comparison, betw
         room = max((out.width - width - 4) // 2, _NARROWEST) if out.is_terminal else out.width
         cut = [(name, _cut(one, room), _cut(other, room)) for name, one, other in rows]
         print_table([left.name if between is not None else "", left.title, right.title], cut)
+    for section, changes in comparison.items():
+        for name, change in changes.items():
+            _print_text_diff(out, _text_diff(section, name, change, left, right))
     if between:
         print("\nbetween them:" if rows else "between them:")
         sentences = Sentences(book, left.subject)
         for record in (each for each in between if each.type != "LeaseRenewed"):
             out.print(sentences.line(record), soft_wrap=True)
+
+
+def _print_text_diff(out: Console, lines: list[str]) -> None:
+    from rich.text import Text
+
+    styles = {"+": "green", "-": "red", "@": "cyan"}
+    if lines:
+        print()
+    for line in lines:
+        out.print(Text(printable(line.expandtabs()), style=styles.get(line[:1], "")), soft_wrap=True)
 
 
 def _same(left: _Side, right: _Side) -> str:
@@ -189,7 +233,7 @@ def _same(left: _Side, right: _Side) -> str:
 def _row_name(section: str, name: str) -> str:
     if section in ("status", "times", "labels"):
         return printable(name)
-    kind = section if section == "config" else section.removesuffix("s")
+    kind = section if section in ("config", "git", "command") else section.removesuffix("s")
     return kind if section == "notes" else f"{kind}.{printable(name)}"
 
 

@@ -9,6 +9,7 @@ from typing import Any
 from ledger.cli import (
     artifacts,
     audit,
+    capture,
     care,
     claiming,
     corrections,
@@ -28,6 +29,7 @@ __all__ = [
     "app",
     "artifacts",
     "audit",
+    "capture",
     "care",
     "claiming",
     "corrections",

@@ -30,6 +30,7 @@ from ledger.cli.phrases import (
     version_text,
     with_values,
 )
+from ledger.cli.prose_captures import capture_stored, environment_changed, trial_captured
 from ledger.registry import Event
 from ledger.status import ExperimentState, TrialState
 from ledger.telemetry import point_rows
@@ -280,6 +281,9 @@ SENTENCES: dict[type[Event], Callable[[Any, Setting], str]] = {
     ev.EnvironmentCaptured: _environment_captured,
     ev.ParentsSet: _parents_set,
     ev.ArtifactLogged: _artifact_logged,
+    ev.CaptureStored: capture_stored,
+    ev.TrialCaptured: trial_captured,
+    ev.EnvironmentChanged: environment_changed,
     ev.ExperimentCreated: _experiment_created,
     ev.ExperimentRenamed: _experiment_renamed,
     ev.ExperimentDescribed: _experiment_described,

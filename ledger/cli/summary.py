@@ -24,7 +24,7 @@ _LONGEST = 160
 TYPE_STYLES = {
     "ExperimentCreated": "bold", "LeaseRenewed": "dim", "LateResultReceived": "magenta", "ClockSkewed": "red",
     "PayloadRedacted": "magenta", "TrialDeleted": "yellow", "ExperimentDeleted": "yellow", "TrialAmended": "magenta",
-    "NoteAmended": "magenta",
+    "NoteAmended": "magenta", "EnvironmentChanged": "yellow", "CaptureStored": "dim",
 }  # fmt: skip
 
 
@@ -69,6 +69,7 @@ def summarize(event: Any, call: Callable[[str], str] = printable) -> str:
     """
     said = _summary(event)
     said = _correction(event, call) if said is None else said
+    said = _capture(event) if said is None else said
     text = " ".join((_any_event(event) if said is None else said).split())
     return text if len(text) <= _LONGEST else text[: _LONGEST - 1] + "…"
 
@@ -99,6 +100,20 @@ def _summary(event: Any) -> str | None:
             return f"attempt {attempt}"
         case ev.TrialFailed(error) if error is not None:
             return printable(f"{error.type}: {error.message}".strip(": "))
+        case _:
+            return None
+
+
+def _capture(event: Any) -> str | None:
+    """Return what is said of that which trials run with."""
+    match event:
+        case ev.CaptureStored(kind, digest):
+            return f"{printable(kind)} {printable(digest[:12])}"
+        case ev.TrialCaptured(captures):
+            return ", ".join(map(printable, sorted(captures)))
+        case ev.EnvironmentChanged(trial):
+            changes = printable(", ".join(event.changes))
+            return f"from trial {trial} on{f': {changes}' if changes else ''}"
         case _:
             return None
 

@@ -69,7 +69,7 @@ def export(
             for count, (position, line) in enumerate(export_lines(book.log.backend, after, only), start=1):
                 file.write(line)
                 if progress is not None and count % _REPORT_EVERY == 0:
-                    progress(position - after, max(head, position) - after)
+                    progress(max(position - after, 0), max(head, position) - after)
         _export_artifacts(book, artifacts, after, only)
     if output is not None:
         print(f"Wrote {count:,} records to {printable(output)}.", file=sys.stderr)

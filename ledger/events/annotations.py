@@ -44,7 +44,7 @@ class NoteAdded(Event, omit_defaults=True):
 
 @event
 class EnvironmentCaptured(Event, omit_defaults=True):
-    """What the experiment or trial ran in: platform, versions, hardware.
+    """What somebody said the experiment or trial ran in: platform, versions, hardware.
 
     >>> EnvironmentCaptured({"python": "3.13.0"}).environment
     {'python': '3.13.0'}

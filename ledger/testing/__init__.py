@@ -38,12 +38,14 @@ except ImportError as error:
     ) from error
 
 _PARTS = (
-    "appends", "artifacts", "corrections", "evolution", "groups", "leases", "reads", "retries", "trials", "values", "waits",
+    "appends", "artifacts", "captures", "corrections", "evolution", "groups", "leases", "reads", "retries", "trials", "values",
+    "waits",
 )  # fmt: skip
 pytest.register_assert_rewrite(*(f"{__name__}.{part}" for part in _PARTS))
 
 from ledger.testing.appends import AppendContract  # noqa: E402 - their asserts are to be rewritten
 from ledger.testing.artifacts import ArtifactContract  # noqa: E402
+from ledger.testing.captures import CaptureContract  # noqa: E402
 from ledger.testing.clock import FakeClock  # noqa: E402
 from ledger.testing.corrections import CorrectionContract  # noqa: E402
 from ledger.testing.evolution import EvolutionContract  # noqa: E402
@@ -60,6 +62,6 @@ __all__ = ["BackendConformance", "FakeClock"]
 
 class BackendConformance(
     AppendContract, GroupContract, RetryContract, ReadContract, ValueContract, EvolutionContract, TrialContract, LeaseContract,
-    WaitContract, CorrectionContract, ArtifactContract,
+    WaitContract, CorrectionContract, ArtifactContract, CaptureContract,
 ):  # fmt: skip
     """All tests of the contract; derive from it and define ``open_backend``, and ``reopen`` if the log can be."""

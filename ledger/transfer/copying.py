@@ -39,7 +39,7 @@ from ledger.log import EventLog
 from ledger.records import Context, Envelope
 from ledger.registry import Event, UnknownEvent
 from ledger.state import check_stream
-from ledger.streams import experiment_stream, subject_of
+from ledger.streams import CAPTURES, experiment_stream, subject_of
 from ledger.transfer.artifacts import carrying, exported, references_beside
 from ledger.transfer.importing import LineReader, Numbered
 
@@ -124,7 +124,7 @@ class Copier:
 
     Of experiments and trials a copy has the version that the first one had, so that what refers to versions stays right:
     what the target does not know of, or has beyond what was copied, is refused. Streams of the caller's own naming are
-    appended to, wherever they stand.
+    appended to, wherever they stand. A capture that the target has stored by itself is left as it is.
     """
 
     def __init__(self, target: EventLog, rename: Mapping[str, str] | None = None) -> None:
@@ -136,6 +136,7 @@ class Copier:
         self._batch: list[tuple[Piece, Submission]] = []
         self._step: _Step | None = None
         self._records = self._bytes = 0
+        self._stored: dict[str, bool] = {}  # stream of a capture -> whether the target had it by itself
         self.copied: Counter[str] = Counter()  # subject -> records
         self.known = 0
         self.renamed: dict[str, str] = {}
@@ -143,6 +144,9 @@ class Copier:
     def add(self, piece: Piece) -> None:
         """Take a piece into the batch, unless it was copied before; a full batch is committed."""
         positions = self._positions(piece)
+        if self._is_stored(piece, positions):
+            self.known += len(piece.envelopes)
+            return
         if positions:
             self.known += len(piece.envelopes)
             self._place(piece, positions)
@@ -179,6 +183,14 @@ class Copier:
         return answers[-1]
 
     # -- what is there already
+
+    def _is_stored(self, piece: Piece, positions: Sequence[int]) -> bool:
+        """Say whether the piece is a capture that the target has, but not as a copy: the same content is stored once."""
+        if not piece.subject.startswith(CAPTURES):
+            return False
+        if piece.subject not in self._stored:
+            self._stored[piece.subject] = not positions and self._target.version(piece.subject) > 0
+        return self._stored[piece.subject]
 
     def _positions(self, piece: Piece) -> list[int]:
         """Return where the piece is in the target; empty when it is not."""

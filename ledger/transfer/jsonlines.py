@@ -40,6 +40,7 @@ from ledger.records import Context, Envelope, Record, iso_nanoseconds
 from ledger.redaction import remainder_of
 from ledger.registry import UnknownEvent, find_type
 from ledger.streams import subject_of
+from ledger.transfer.captures import CapturesOf
 from ledger.values import decode_value, from_json, to_json
 
 #: The keys of a record in JSON, in this order.
@@ -361,8 +362,8 @@ def entries_at(backend: Backend, positions: Sequence[int]) -> Iterator[Entry]:
 def export_lines(backend: Backend, after: int = 0, experiment: UUID | None = None) -> Iterator[tuple[int, bytes]]:
     """Iterate over the records after a position as lines, each with its position: to the head as it is found.
 
-    With ``experiment`` only those of it and its trials. A payload that is redacted meanwhile is followed by the record
-    that says so: then the export goes on to the head as it is by then.
+    With ``experiment`` only those of it and its trials, and the captures that they refer to, wherever those are. A payload
+    that is redacted meanwhile is followed by the record that says so: then the export goes on to the head as it is by then.
 
     >>> import ledger
     >>> book = ledger.open("memory:")
@@ -371,11 +372,13 @@ def export_lines(backend: Backend, after: int = 0, experiment: UUID | None = Non
     [2]
     """
     identity: Identity | None = None
+    captures = CapturesOf(backend)
     while True:
         redactions, head = backend.redactions().total, backend.head()
         positions: Sequence[int] = range(after + 1, head + 1)
         if experiment is not None:
             positions = [position for position in backend.experiment_positions(experiment) if after < position <= head]
+            positions = captures.added_to(positions, after, head)
         for position, entry in zip(positions, entries_at(backend, positions), strict=False):
             if position == 1:
                 identity = _identity_of(backend)

@@ -17,8 +17,9 @@ from ledger.errors import CommandRefused, ExperimentExists, InvalidValue, Unknow
 from ledger.log import EventLog
 from ledger.records import Envelope, Record
 from ledger.state import ExperimentState
-from ledger.streams import experiment_stream, subject_of
+from ledger.streams import CAPTURES, experiment_stream, subject_of
 from ledger.transfer.artifacts import carrying, references_in
+from ledger.transfer.captures import redacted_captures, referred_to_by
 from ledger.transfer.copying import Copier, copied_append_id, divergence, pieces
 from ledger.transfer.importing import Progress
 from ledger.transfer.jsonlines import entries_at
@@ -35,6 +36,7 @@ _NAMING = (ev.ExperimentCreated, ev.ExperimentRenamed, ev.ExperimentRestored)
 class MergeReport(NamedTuple):
     """What a merge copied: ``copied`` records of ``experiments``, from the ledger ``source_id`` as ``size`` and ``root`` say.
 
+    Captures that came with them are not counted.
     ``position`` is that of the ExperimentsMerged event, None when nothing was new. ``renamed`` are the names that were
     replaced in what was copied.
     """
@@ -56,8 +58,9 @@ def merge(
 
     The experiments keep their ids, their records the order, versions, events, actors, reasons and times (as
     ``occurred_at``); an ExperimentsMerged event in the stream ``ledger`` says where they are from. What artifacts hold is
-    copied before the records. Other streams stay behind. What was merged before is not copied again; when the source has
-    grown, what is new is. A merge that was killed half-way is simply repeated. ``rename`` maps names of experiments to the
+    copied before the records. The captures that trials refer to come along, unless the target has them, and so do redactions
+    of captures that were copied before. Other streams stay behind. What was merged before is not copied again; when the source
+    has grown, what is new is. A merge that was killed half-way is simply repeated. ``rename`` maps names of experiments to the
     names that they get in the target.
 
     Raises Corrupted, before anything is written, for an artifact that is missing or damaged in the source; CommandRefused,
@@ -77,25 +80,45 @@ def merge(
     names = _check_rename(source, chosen, rename or {})
     plan = {state.id: found for state in chosen if (found := _new_positions(source, target, state, size))}
     _check_names(source, target, {state.id for state in chosen}, plan, names)
-    if not plan:
-        return MergeReport(source.id, size, root, 0, (), {}, None)
     copier = Copier(target.log, names)
+    captures = _Captures(source, target, copier)
+    captures.add(redacted_captures(source.log.backend), only_known=True)
+    if not plan:
+        copier.flush()
+        return MergeReport(source.id, size, root, 0, (), {}, None)
     total, done = sum(map(len, plan.values())), 0
     needed = [reference for identity in plan for reference in references_in(source, experiment=identity)]
     with carrying(needed, source.log.backend.blobs, target.log.backend.blobs):
         for piece in pieces(_read(source.log, list(merge_sorted(*plan.values())))):
+            captures.add(referred_to_by(piece.envelopes))
             copier.add(piece)
             done += len(piece.envelopes)
             if progress is not None:
                 progress(done, total)
         answer = copier.flush(lambda: _merged_events(source.id, size, root, copier))
-    return MergeReport(
-        source.id, size, root, copier.copied.total(), tuple(plan), copier.renamed, None if answer is None else answer.position
-    )
+    copied = sum(count for stream, count in copier.copied.items() if not stream.startswith(CAPTURES))
+    return MergeReport(source.id, size, root, copied, tuple(plan), copier.renamed, None if answer is None else answer.position)
+
+
+class _Captures:
+    """Copy captures, each once, before what refers to them."""
+
+    def __init__(self, source: Ledger, target: Ledger, copier: Copier) -> None:
+        self._source, self._target, self._copier = source.log, target.log, copier
+        self._seen: set[str] = set()
+
+    def add(self, streams: Iterable[str], *, only_known: bool = False) -> None:
+        """Copy those that were not seen yet; ``only_known`` leaves out what the target does not have."""
+        for stream in streams:
+            if stream in self._seen or (only_known and self._target.version(stream) == 0):
+                continue
+            self._seen.add(stream)
+            for piece in pieces(_read(self._source, self._source.backend.stream_positions(stream))):
+                self._copier.add(piece)
 
 
 def _merged_events(source_id: UUID, size: int, root: bytes, copier: Copier) -> Sequence[Staged]:
-    streams = list(copier.copied)
+    streams = [stream for stream in copier.copied if not stream.startswith(CAPTURES)]
     events = []
     for start in range(0, len(streams), _NAMED_PER_EVENT):
         some = streams[start : start + _NAMED_PER_EVENT]

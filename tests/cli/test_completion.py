@@ -68,7 +68,7 @@ def test_types_and_statuses(complete):
     """Event types and statuses are completed."""
     assert complete("tail", "PATH", "--type", "TrialF") == ["TrialFailed"]
     assert complete("history", "PATH", "--type", "TrialC") == [
-        "TrialCanceled", "TrialClaimed", "TrialCompleted", "TrialConfigured", "TrialCreated",
+        "TrialCanceled", "TrialCaptured", "TrialClaimed", "TrialCompleted", "TrialConfigured", "TrialCreated",
     ]  # fmt: skip
     assert complete("trials", "PATH", "sqlite-tuning", "--status", "FA") == ["FAILED"]
 

@@ -12,7 +12,7 @@ import typer
 from ledger.cli.main import app
 
 COMMANDS = [
-    "demo", "init", "info", "experiments", "trials", "show", "history", "diff", "tail", "artifacts",
+    "demo", "init", "info", "experiments", "trials", "show", "history", "diff", "capture", "tail", "artifacts",
     "claim", "finish", "release", "requeue", "cancel", "pause",
     "note", "tag", "amend", "delete", "seal", "redact", "verify", "checkpoint",
     "export", "import", "merge", "backup", "restore", "compact", "gc", "doctor",

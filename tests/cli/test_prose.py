@@ -39,6 +39,19 @@ EXAMPLES: dict[str, tuple[Any, str]] = {
         ledger.ArtifactLogged("model", "ab" * 32, 2048, "directory", files=2),
         'kept the directory "model" of 2 files of trial 3 (2,048 bytes)',
     ),
+    "CaptureStored": (
+        ledger.CaptureStored("git", "0f" * 16, {"commit": "abc"}),
+        "kept what trials run with: git 0f0f0f0f0f0f",
+    ),
+    "TrialCaptured": (
+        ledger.TrialCaptured({"git": "0f" * 16, "command": "aa" * 16}),
+        "recorded what trial 3 runs with (command, git)",
+    ),
+    "EnvironmentChanged": (
+        ledger.EnvironmentChanged(4, {"git": "0f" * 16}, {"git": "aa" * 16}, ["git commit 1a -> 2b", "numpy 2.1 -> 2.2"]),
+        "found that trial 4 of trial 3 runs with something else than the trial captured before: git commit 1a -> 2b, "
+        "numpy 2.1 -> 2.2",
+    ),
     "ParentsSet": (ledger.ParentsSet([TRIAL]), f"recorded that trial 3 came from <{TRIAL}>"),
     "ExperimentCreated": (
         ledger.ExperimentCreated("tuning", {"ms": "min"}, "WAL?", {"ms": ledger.Bounds(0, 10)}, ["experiment/x"]),

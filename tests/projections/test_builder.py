@@ -132,6 +132,7 @@ def test_other_events_do_not_change_a_trial(book):
     state = exp.new_trial({"lr": 0.1}).state
     others = [
         ledger.MetricsLogged([]), ledger.TelemetryLogged([]), ledger.NoteAdded("x"), ledger.EnvironmentCaptured({"a": 1}),
+        ledger.TrialCaptured({"git": "0f" * 16}),
     ]  # fmt: skip
     for event in others:
         assert type(event).__name__ not in STATE_EVENTS

@@ -138,6 +138,8 @@ some_events: st.SearchStrategy[Event] = st.one_of(
     st.builds(events.TagsChanged, st.lists(texts, max_size=3), st.lists(texts, max_size=3)),
     st.builds(events.MetricsLogged, st.lists(points, max_size=2), attempts),
     st.builds(events.EnvironmentCaptured, configs),
+    st.builds(events.CaptureStored, texts, texts, configs),
+    st.builds(events.TrialCaptured, st.dictionaries(texts, texts, max_size=3), attempts),
     st.builds(UnknownEvent, st.just("OfAnotherProgram"), st.integers(1, 9), configs),
 )
 contexts = st.none() | st.builds(

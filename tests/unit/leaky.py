@@ -7,7 +7,7 @@ from uuid import UUID
 import ledger
 from ledger import Arm, Bounds, ErrorInfo, Points
 from ledger.events import VOCABULARY
-from ledger.streams import experiment_stream, trial_stream
+from ledger.streams import capture_digest, capture_stream, experiment_stream, trial_stream
 
 SECRET = "hunter2-Ω"
 EXPERIMENT = UUID("01890000-0000-7000-8000-00000000e0e0")
@@ -15,6 +15,7 @@ STREAM = experiment_stream(EXPERIMENT)
 FAR = 2**62
 
 _open = {SECRET: SECRET}
+_digest = capture_digest(_open)
 _error = ErrorInfo(SECRET, SECRET, SECRET)
 _points = [Points([SECRET], [1], [1], [[SECRET]])]
 
@@ -43,6 +44,7 @@ def everything() -> list[tuple[str, ledger.Event]]:
         ledger.ExperimentUnsealed(),
         ledger.ExperimentDeleted(),
         ledger.ExperimentRestored(f"{SECRET} 3"),
+        ledger.EnvironmentChanged(1, {"git": _digest}, {"git": "0" * 32}, [SECRET]),
     ]
     created = [
         (_trial(n), ledger.TrialCreated({SECRET: SECRET, "n": n}, [Arm(_open, 0.5, SECRET)], label=SECRET, group=SECRET))
@@ -68,6 +70,7 @@ def everything() -> list[tuple[str, ledger.Event]]:
         ledger.EnvironmentCaptured(_open),
         ledger.ParentsSet([_trial(2)]),
         ledger.ArtifactLogged(SECRET, "ab" * 32, 12, "object", SECRET, SECRET, SECRET),
+        ledger.TrialCaptured({"git": _digest}, 1),
         ledger.TrialDeleted(),
         ledger.TrialRestored(),
         ledger.StatusForced("FAILED", _open),
@@ -83,6 +86,7 @@ def everything() -> list[tuple[str, ledger.Event]]:
         *_held(4, 1, ledger.TrialPruned(_open, 1)),
         *_held(5, 1, ledger.TrialTimedOut(_open, 1)),
         (_trial(6), ledger.TrialCanceled()),
+        (capture_stream("git", _digest), ledger.CaptureStored("git", _digest, _open)),
         ("ledger", ledger.ClockSkewed(1, 1.0)),
         ("ledger", ledger.ExperimentsMerged(str(EXPERIMENT), 1, bytes(32), 1, [STREAM], {STREAM: SECRET})),
     ]

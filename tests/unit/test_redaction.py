@@ -45,7 +45,11 @@ OWN_FIELDS = {
     "root": "a hash",
     "experiments": "streams",
     "type": "a record's type, checked",
-    "kind": "one of ledger.rules.ARTIFACT_KINDS, checked",
+    "kind": "one of ledger.rules.ARTIFACT_KINDS, or of a capture a word of 40 letters at most: checked",
+    "digest": "a hash",
+    "captures": "hashes by kind, checked",
+    "after": "hashes by kind, checked",
+    "before": "hashes by kind, checked",
     "remainder": "made and checked by ledger.redaction",
 }
 

@@ -266,6 +266,7 @@ def test_a_sealed_experiment_takes_nothing(exp: ledger.Experiment, trial: ledger
         lambda: exp.set_objectives({"x": "min"}), "ExperimentDescribed": lambda: exp.describe("x"), "TrialRequeued":
         lambda: exp.book.log.append([ledger.TrialRequeued()], stream=trial.stream), "MetricsLogged":
         lambda: trial.log_many({"loss": [1.0]}), "EnvironmentCaptured": lambda: trial.capture_environment({"x": 1}),
+        "TrialCaptured": trial.capture,
         "LateResultReceived": lambda: exp.book.log.append([ledger.LateResultReceived(1, "FAILED")], stream=trial.stream),
     }  # fmt: skip
     head = exp.book.log.head

@@ -12,7 +12,6 @@
 from ledger import errors, events
 from ledger.annotations import Note
 from ledger.artifacts.artifact import Artifact
-from ledger.artifacts.content import ArtifactChanged
 from ledger.artifacts.savers import register_saver
 from ledger.backends.base import Appended, Backend, Command, View
 from ledger.capture.options import CaptureOptions
@@ -36,7 +35,7 @@ from ledger.upcasters import upcaster
 __version__ = "0.1.0"
 
 __all__ = [
-    "ANY", "Appended", "Artifact", "ArtifactChanged", "Backend", "CaptureOptions", "Checkpoint", "Command", "Event", "EventLog",
+    "ANY", "Appended", "Artifact", "Backend", "CaptureOptions", "Checkpoint", "Command", "Event", "EventLog",
     "Experiment", "ExperimentState", "Ledger", "NO_STREAM", "Note", "Objective", "Record",
     "Status", "Subscription", "Trial", "TrialState", "UnknownEvent", "View", "current_trial", "event",
     "new_uuid7", "open", "point_rows", "read_checkpoints", "register_saver", "upcaster",

@@ -39,6 +39,7 @@
     LedgerWarning                       recorded, and worth a look      (UserWarning)
     ├── ExperimentChanged               resumed with other objectives
     ├── ResultOutOfBounds               the trial is FAILED for it
+    ├── ArtifactChanged                 a file was written to while it was saved
     ├── EnvironmentDiffers              a trial runs with something else than the one before it
     ├── CaptureIncomplete               something a trial runs with could not be found out
     ├── ResultDiffers                   the same inputs and the same code gave another result
@@ -57,13 +58,13 @@ if TYPE_CHECKING:
     from ledger.status import ExperimentState, TrialState
 
 __all__ = [
-    "AppendError", "AppendIdReused", "CaptureIncomplete", "CommandRefused", "CommitFailed", "Corrupted", "DiskFull",
-    "EnvironmentDiffers", "ExperimentChanged", "ExperimentExists", "ExperimentReadOnly", "ForkedHandle", "HandleError",
-    "InvalidTransition", "InvalidValue", "LeaseLost", "LedgerBusy", "LedgerClosed", "LedgerError", "LedgerNotFound",
-    "LedgerPoisoned", "LedgerWarning", "LoadError", "LockTimeout", "NetworkFileSystem", "NotALedger", "OpenError",
-    "OptionsConflict", "PickleRefused", "ReadOnlyLedger", "RecordTooLarge", "ResultDiffers", "ResultNotRecorded",
-    "ResultOutOfBounds", "TrialExists", "UnknownArtifact",
-    "UnknownExperiment", "UnknownTrial", "UnsupportedFormat", "WrongExpectedVersion",
+    "AppendError", "AppendIdReused", "ArtifactChanged", "CaptureIncomplete", "CommandRefused", "CommitFailed", "Corrupted",
+    "DiskFull", "EnvironmentDiffers", "ExperimentChanged", "ExperimentExists", "ExperimentReadOnly", "ForkedHandle",
+    "HandleError", "InvalidTransition", "InvalidValue", "LeaseLost", "LedgerBusy", "LedgerClosed", "LedgerError",
+    "LedgerNotFound", "LedgerPoisoned", "LedgerWarning", "LoadError", "LockTimeout", "NetworkFileSystem", "NotALedger",
+    "OpenError", "OptionsConflict", "PickleRefused", "ReadOnlyLedger", "RecordTooLarge", "ResultDiffers", "ResultNotRecorded",
+    "ResultOutOfBounds", "TrialExists", "UnknownArtifact", "UnknownExperiment", "UnknownTrial", "UnsupportedFormat",
+    "WrongExpectedVersion",
 ]  # fmt: skip
 
 
@@ -291,6 +292,10 @@ class LedgerWarning(UserWarning):
 
 class ExperimentChanged(LedgerWarning):
     """An experiment was resumed with other objectives or another description; the change is an event."""
+
+
+class ArtifactChanged(LedgerWarning):
+    """A file was written to while it was saved: the artifact is what was read, which may be neither the old nor the new."""
 
 
 class ResultOutOfBounds(LedgerWarning):

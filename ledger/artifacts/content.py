@@ -15,15 +15,11 @@ from ledger.artifacts.formats import Saver
 from ledger.artifacts.manifest import Entry, entry_line, first_line
 from ledger.artifacts.reading import PIECE_BYTES
 from ledger.artifacts.savers import write_object
-from ledger.errors import InvalidValue
+from ledger.errors import ArtifactChanged, InvalidValue
 
 _SAMPLES, _SAMPLE_BYTES = 8, 64 << 10
 
 Progress = Callable[[int, int], None]
-
-
-class ArtifactChanged(UserWarning):
-    """A file was written to while it was saved: the artifact is what was read, which may be neither the old nor the new."""
 
 
 class Content(NamedTuple):

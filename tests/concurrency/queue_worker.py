@@ -6,6 +6,7 @@ python queue_worker.py PATH NAME THREADS LEASE_SECONDS SEED
 from __future__ import annotations
 
 import contextlib
+import os
 import random
 import sys
 import threading
@@ -41,7 +42,8 @@ def work(experiment: ledger.Experiment, worker: str, lease_seconds: float, rng: 
                 continue
             job.start()
             time.sleep(rng.choice([0.0, 0.01, 0.05, lease_seconds * 0.5]))
-            print(_complete(job, token), job.id, job.attempt, token, flush=True)
+            line = f"{_complete(job, token)} {job.id} {job.attempt} {token}\n"
+            os.write(1, line.encode())  # in one piece: print() of two threads would mix
 
 
 def _complete(job: ledger.Trial, token: str) -> str:

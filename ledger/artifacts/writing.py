@@ -26,7 +26,7 @@ _WORTH_BYTES = 4096  # what is smaller takes one block of a disk whatever is don
 _INLINE_BYTES = 1 << 20
 _BUFFERS = 6  # on their way to the file and to the hash
 BUFFER_BYTES = 256 << 10
-_BEGIN_BYTES = 8 << 20
+_BEGIN_BYTES = 64 << 20
 _FULL = {errno.ENOSPC, errno.EDQUOT, errno.EFBIG}
 
 
@@ -135,7 +135,8 @@ class _File:
             view = view[os.write(self._fd, view) :]
         self._done += len(data)
         if self._done - self._begun >= _BEGIN_BYTES and hasattr(os, "posix_fadvise"):
-            # Pages that are dirty are not dropped by it: they begin to be written.
+            # Pages that are dirty are not dropped by it: they begin to be written. Asked for more often it costs more than it
+            # gains: the kernel then waits for every processor each time.
             os.posix_fadvise(self._fd, self._begun, self._done - self._begun, os.POSIX_FADV_DONTNEED)
             self._begun = self._done
         return len(data)

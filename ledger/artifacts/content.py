@@ -143,9 +143,7 @@ def _save(saving: Saving, path: Path, relative: str, counter: Counter) -> Entry:
         left = before.st_size or (1 << 62)  # what the system makes up while it is read (/proc) has no size
         with saving.writing(_sample(fd, before.st_size)) as writer:
             while left:
-                buffer = writer.take()
-                count = os.readv(fd, [buffer[:left]])
-                writer.put(buffer, count)
+                count = writer.copy_from(fd, left)
                 if not count:
                     break
                 left -= count

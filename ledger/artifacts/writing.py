@@ -8,8 +8,8 @@ import io
 import os
 import queue
 import threading
-from collections.abc import Iterator
-from contextlib import contextmanager
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any, cast
 
@@ -25,8 +25,11 @@ _SAMPLE_BYTES = 512 << 10
 _WORTH_BYTES = 4096  # what is smaller takes one block of a disk whatever is done
 _INLINE_BYTES = 1 << 20
 _BUFFERS = 6  # on their way to the file and to the hash
+_COPY_BYTES = 2 << 20  # copied within the system at a time
+_WAITING = 64  # jobs that the hash may lag behind
 BUFFER_BYTES = 256 << 10
-_BEGIN_BYTES = 64 << 20
+#: What the system says when it cannot copy from this file, or to this one, by itself.
+_NO_COPY = {errno.ENOSYS, errno.EXDEV, errno.EINVAL, errno.EOPNOTSUPP, errno.EBADF, errno.EPERM, errno.ETXTBSY}
 _FULL = {errno.ENOSPC, errno.EDQUOT, errno.EFBIG}
 
 
@@ -37,8 +40,8 @@ class BlobWriter(io.RawIOBase):
     """
 
     def __init__(self, path: Path, sample: bytes = b"") -> None:
-        self._fd = read_only_file(str(path), os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC)
-        self._file = _File(self._fd)
+        self._fd = read_only_file(str(path), os.O_RDWR | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC)
+        self._can_copy = hasattr(os, "copy_file_range")
         self._hasher = _Hasher()
         self._head: list[bytes] | None = []  # what came before it was decided whether to compress
         self._compressed: Any = None
@@ -61,17 +64,35 @@ class BlobWriter(io.RawIOBase):
         view = memoryview(data).cast("B")
         for start in range(0, len(view), BUFFER_BYTES):
             piece = view[start : start + BUFFER_BYTES]
-            buffer = self.take()
+            buffer = self._hasher.take()
             buffer[: len(piece)] = piece
-            self.put(buffer, len(piece))
+            self._put(buffer, len(piece))
         return len(view)
 
-    def take(self) -> memoryview:
-        """Return a buffer to be filled, and given to ``put``; waits until one is free."""
-        return self._hasher.take()
+    def copy_from(self, fd: int, limit: int) -> int:
+        """Write some bytes of an open file, at most ``limit``; return how many, 0 at its end.
 
-    def put(self, buffer: memoryview, count: int) -> None:
-        """Write the first bytes of a buffer, which is no longer the caller's."""
+        The system copies by itself where it can: two to four times as fast as by buffers of this process, and file systems
+        that share blocks need no room. What is hashed is what was written.
+        """
+        if self._can_copy and self._head is None and not self.is_compressed:
+            try:
+                count = os.copy_file_range(fd, self._fd, min(limit, _COPY_BYTES))
+            except OSError as error:
+                if error.errno not in _NO_COPY:
+                    raise
+                count = 0
+            if count:
+                self._hasher.read(self._fd, self.size, count)
+                self.size += count
+                return count
+            self._can_copy = False  # at the end, perhaps: then the next lines find nothing either
+        buffer = self._hasher.take()
+        count = os.readv(fd, [buffer[:limit]])
+        self._put(buffer, count)
+        return count
+
+    def _put(self, buffer: memoryview, count: int) -> None:
         self.size += count
         if self._head is None:
             self._store(buffer[:count])
@@ -86,7 +107,7 @@ class BlobWriter(io.RawIOBase):
             self.is_compressed = True
             options = zstandard.ZstdCompressionParameters.from_level(_LEVEL, threads=_THREADS, job_size=_JOB_BYTES)
             compressor = zstandard.ZstdCompressor(compression_params=options)
-            self._compressed = compressor.stream_writer(cast("Any", self._file), closefd=False)
+            self._compressed = compressor.stream_writer(cast("Any", _Descriptor(self._fd)), closefd=False)
         waiting, self._head = self._head or [], None
         for piece in waiting:
             self._store(piece)
@@ -95,7 +116,7 @@ class BlobWriter(io.RawIOBase):
         if self._compressed is not None:
             self._compressed.write(piece)
         else:
-            self._file.write(piece)
+            write_all(self._fd, piece)
 
     def finish(self) -> None:
         """Write what is left; the digest is known then."""
@@ -103,6 +124,8 @@ class BlobWriter(io.RawIOBase):
             self._decide(b"".join(self._head))
         if self._compressed is not None:
             self._compressed.flush(zstandard.FLUSH_FRAME)
+        if self.size > _INLINE_BYTES:
+            self.sync()  # while the rest is hashed; of what turns out to be there already, in vain
         self.digest = self._hasher.finish()
 
     def sync(self) -> None:
@@ -112,7 +135,8 @@ class BlobWriter(io.RawIOBase):
     def close(self) -> None:
         """Close the file; closing again does nothing."""
         if not self.closed:
-            self._hasher.finish()
+            with suppress(OSError):  # raised by finish already, if anybody wants to know
+                self._hasher.finish()
             os.close(self._fd)
         super().close()
 
@@ -122,24 +146,22 @@ def read_only_file(path: str, flags: int) -> int:
     return os.open(path, flags, 0o444)
 
 
-class _File:
-    """A file that the system begins to put on disk while it is still being written, so that syncing it takes no longer."""
+class _Descriptor:
+    """What the compressor writes to."""
 
     def __init__(self, fd: int) -> None:
         self._fd = fd
-        self._done = self._begun = 0
 
     def write(self, data: Any) -> int:
-        view = memoryview(data)
-        while view:
-            view = view[os.write(self._fd, view) :]
-        self._done += len(data)
-        if self._done - self._begun >= _BEGIN_BYTES and hasattr(os, "posix_fadvise"):
-            # Pages that are dirty are not dropped by it: they begin to be written. Asked for more often it costs more than it
-            # gains: the kernel then waits for every processor each time.
-            os.posix_fadvise(self._fd, self._begun, self._done - self._begun, os.POSIX_FADV_DONTNEED)
-            self._begun = self._done
+        write_all(self._fd, data)
         return len(data)
+
+
+def write_all(fd: int, data: Any) -> None:
+    """Write all bytes to a descriptor, which may take fewer at a time."""
+    view = memoryview(data)
+    while view:
+        view = view[os.write(fd, view) :]
 
 
 class _Hasher:
@@ -151,8 +173,10 @@ class _Hasher:
     def __init__(self) -> None:
         self._hash = hashlib.sha256()
         self._free: queue.SimpleQueue[memoryview] = queue.SimpleQueue()
-        self._full: queue.SimpleQueue[tuple[memoryview, int] | None] = queue.SimpleQueue()
+        self._jobs: queue.Queue[Callable[[], None] | None] = queue.Queue(_WAITING)
         self._thread: threading.Thread | None = None
+        self._error: Exception | None = None
+        self._own: memoryview | None = None
         self._made = self._size = 0
 
     def take(self) -> memoryview:
@@ -162,28 +186,53 @@ class _Hasher:
         return self._free.get()
 
     def put(self, buffer: memoryview, count: int) -> None:
+        """Hash the first bytes of a buffer, and have it back."""
+        self._do(count, lambda: self._hash_buffer(buffer, count))
+
+    def read(self, fd: int, position: int, count: int) -> None:
+        """Hash bytes of a file that have been written to it."""
+        self._do(count, lambda: self._hash_file(fd, position, count))
+
+    def _do(self, count: int, job: Callable[[], None]) -> None:
         self._size += count
         if self._thread is None and self._size <= _INLINE_BYTES:
-            self._hash.update(buffer[:count])
-            self._free.put(buffer)
+            job()
             return
         if self._thread is None:
             self._thread = threading.Thread(target=self._run, name="ledger-hash", daemon=True)
             self._thread.start()
-        self._full.put((buffer, count))
+        self._jobs.put(job)
+
+    def _hash_buffer(self, buffer: memoryview, count: int) -> None:
+        self._hash.update(buffer[:count])
+        self._free.put(buffer)
+
+    def _hash_file(self, fd: int, position: int, count: int) -> None:
+        if self._own is None:  # the others may all be waiting behind this job
+            self._own = memoryview(bytearray(BUFFER_BYTES))
+        while count:
+            done = os.preadv(fd, [self._own[:count]], position)
+            if not done:
+                raise OSError(errno.EIO, "bytes that were written could not be read again")
+            self._hash.update(self._own[:done])
+            position, count = position + done, count - done
 
     def _run(self) -> None:
-        while (item := self._full.get()) is not None:
-            buffer, count = item
-            self._hash.update(buffer[:count])
-            self._free.put(buffer)
+        while (job := self._jobs.get()) is not None:
+            try:
+                if self._error is None:
+                    job()
+            except Exception as error:  # noqa: BLE001 - it is raised by finish, in the thread that can act on it
+                self._error = error
 
     def finish(self) -> str:
         """Wait until everything is hashed, and return the digest."""
         if self._thread is not None:
-            self._full.put(None)
+            self._jobs.put(None)
             self._thread.join()
             self._thread = None
+        if self._error is not None:
+            raise self._error
         return self._hash.hexdigest()
 
 

@@ -98,7 +98,7 @@ def _keep(pid: int, grace: float, waker: int) -> int:
                 kill_at = time.monotonic()
         if kill_at is not None and time.monotonic() >= kill_at:
             _signal(pid, signal.SIGKILL)
-            kill_at = None if not sources[1:] else kill_at + 1.0
+            kill_at = time.monotonic() + _LEFTOVER_SECONDS
     _end_rest(pid, kill_at)
     return status
 

@@ -85,7 +85,7 @@ def _parsed(data: bytes, what: str) -> dict[str, Any]:
         shown = data.decode(errors="backslashreplace")[:_SHOWN]
         raise BadResults(f"{what} is no JSON ({error}): {shown}") from None
     if not isinstance(found, dict):
-        raise BadResults(f"{what} is a JSON {type(found).__name__}; give an object such as {{\"loss\": 0.5}}.")
+        raise BadResults(f'{what} is a JSON {type(found).__name__}; give an object such as {{"loss": 0.5}}.')
     return found
 
 

@@ -106,7 +106,7 @@ class Attempt:
             "trial": str(trial.id), "attempt": str(self.attempt), "experiment": trial.experiment.name,
             "config": str(places.config), "output": str(places.output),
         }  # fmt: skip
-        path = str(trial.experiment.book.log.backend.path)
+        path = os.path.abspath(trial.experiment.book.path)
         variables = variables_for(places, trial.config, path, own["experiment"], trial.id, self.attempt)
         show = self._show or (None, None)
         try:

@@ -8,7 +8,7 @@ from pathlib import Path
 
 from ledger.worker.results import TAIL_BYTES
 
-#: Told of each piece of output as it comes.
+#: Told of each piece of output as it comes, and of its end by an empty one.
 Show = Callable[[bytes], None]
 
 
@@ -57,6 +57,8 @@ class OutputFile:
             _write(self._fd, f"[ledger: {left_out:,} bytes are left out here; --max-output takes more]\n".encode())
         _write(self._fd, bytes(self._end[-TAIL_BYTES:]))
         os.close(self._fd)
+        if self._show is not None:
+            self._show(b"")
 
 
 def _write(fd: int, data: bytes) -> None:

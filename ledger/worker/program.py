@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import selectors
 import signal
@@ -9,7 +10,6 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable, Mapping, Sequence
-from pathlib import Path
 from typing import NamedTuple
 
 from ledger.worker import keeper
@@ -46,6 +46,7 @@ class Program:
     """One program, with its keeper. Used by one thread: ``start``, then ``wait``.
 
     >>> import tempfile
+    >>> from pathlib import Path
     >>> with tempfile.TemporaryDirectory() as place:
     ...     outputs = [OutputFile(Path(place) / name, most_bytes=1_000) for name in ("out", "err")]
     ...     program = Program(["sh", "-c", "echo hello; exit 3"], *outputs, grace=1.0)
@@ -139,10 +140,8 @@ class Program:
 
     def _order(self, order: bytes) -> None:
         assert self._keeper.stdin is not None
-        try:
+        with contextlib.suppress(BrokenPipeError):  # it has just ended
             self._keeper.stdin.write(order)
-        except BrokenPipeError:  # it has just ended
-            pass
 
     def _finish_keeper(self) -> None:
         """Close the keeper's hold, which ends the program if it should still run, and wait for it."""
@@ -152,10 +151,8 @@ class Program:
         code = self._keeper.wait()
         self._keeper.stdout.close()
         if code < 0 and self.pid:  # somebody killed the keeper: nobody else ends the program
-            try:
+            with contextlib.suppress(ProcessLookupError, PermissionError):
                 os.killpg(self.pid, signal.SIGKILL)
-            except (ProcessLookupError, PermissionError):
-                pass
 
     def _drain(self) -> None:
         """Take what is in the pipes; not for ever: who has left the program's group may still write to them."""

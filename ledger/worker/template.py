@@ -9,7 +9,6 @@ import json
 import re
 import shlex
 from collections.abc import Iterable, Mapping, Sequence
-from decimal import Decimal
 from typing import Any, NamedTuple
 
 from ledger.errors import InvalidValue
@@ -109,6 +108,7 @@ def plain_json(value: Any) -> Any:
 
     Tuples become lists, times and identifiers texts, exact decimals texts, bytes base 64.
 
+    >>> from decimal import Decimal
     >>> plain_json({"shape": (3, 4), "price": Decimal("0.10")})
     {'shape': [3, 4], 'price': '0.10'}
     """

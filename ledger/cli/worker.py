@@ -81,10 +81,11 @@ def worker(
 ) -> None:  # fmt: skip
     """Run a program for each trial that waits.
 
-    {name} in CMD is a parameter, {{ a brace; {trial}, {attempt}, {experiment}, {config} (the config as a JSON file) and
-    {output} (a directory that is kept as an artifact) are the worker's own. The program finds the same in LEDGER_TRIAL,
-    LEDGER_CONFIG and so on, and each parameter in LEDGER_PARAM_NAME. Its results are the last line that it prints with a
-    brace in front, or the file $LEDGER_RESULTS: a JSON object. What it prints is kept, see `ledger logs`.
+    {name} in CMD is a parameter; {{name}} stands for {name}, and other braces for themselves. {trial}, {attempt},
+    {experiment}, {config} (the config as a JSON file) and {output} (a directory that is kept as an artifact) are the
+    worker's own. The program finds the same in LEDGER_TRIAL, LEDGER_CONFIG and so on, and each parameter in
+    LEDGER_PARAM_NAME. Its results are the last line that it prints with a brace in front, or the file $LEDGER_RESULTS: a
+    JSON object. What it prints is kept, see `ledger logs`.
 
     Exit code 0 of the program is SUCCEEDED, any other, or a signal, FAILED. Ends when nothing waits, is scheduled, or runs
     anywhere; with exit code 1 when a trial has not SUCCEEDED. Ctrl-C and SIGTERM end the programs and hand their trials back
@@ -102,7 +103,7 @@ def worker(
             find_experiment(book, experiment), template, settings, said, name=name, jobs=jobs, where=wanted, wait=wait,
             max_trials=max_trials,
         )  # fmt: skip
-        _guarded(found.run)
+        _guarded(found.run, "The trial was handed back.")
         said.conclude(found)
     _exit(found)
 
@@ -152,15 +153,15 @@ def run(
             found = book.experiment(check_text(experiment, "the experiment's name"))
             print(f"note: created the experiment {printable(experiment)}.", file=sys.stderr)
         runner = Worker(found, template, settings, said, name=name)
-        _guarded(lambda: runner.run_new(config))
+        _guarded(lambda: runner.run_new(config), "The trial is CANCELED.")
     _exit(runner)
 
 
-def _guarded(run: Callable[[], None]) -> None:
+def _guarded(run: Callable[[], None], what_then: str) -> None:
     try:
         run()
     except WorkerFault as fault:
-        raise InvalidValue(f"{fault} The trial was handed back.") from fault
+        raise InvalidValue(f"{fault} {what_then}") from fault
 
 
 def _exit(worker: Worker) -> None:

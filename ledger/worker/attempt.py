@@ -151,7 +151,7 @@ class Attempt:
             "exit_code": None, "signal": None, "seconds": None,
         }  # fmt: skip
         trial = self.trial
-        note = self._if_held(ev.AttributesSet(attributes, NAMESPACE))
+        note = self._set_if_held(attributes)
         if self._machine is None:
             trial._ask(note)
             return
@@ -160,13 +160,17 @@ class Attempt:
         captures = {**self._machine, **collect_command(arguments, self._settings.workplace, CaptureOptions())}
         trial._warn_of_changes(trial._ask(with_captures(trial.experiment.id, trial.id, captures, self.attempt, note)))
 
-    def _if_held(self, event: ev.AttributesSet) -> Callable[[View], list[Staged]]:
-        """Return the command that records the event, unless the trial is somebody else's by then."""
+    def _set_if_held(self, attributes: dict[str, Any]) -> Callable[[View], list[Staged]]:
+        """Return the command that sets the attributes, unless the trial is somebody else's by then."""
         trial = self.trial
 
         def command(view: View) -> list[Staged]:
             state = view.trial(trial.experiment.id, trial.id)
-            return [(trial.stream, event)] if state is not None and self._is_held(state) else []
+            if state is None or not self._is_held(state):
+                return []
+            known = state.attributes.get(NAMESPACE, {})
+            changes = {name: value for name, value in attributes.items() if value is not None or name in known}
+            return [(trial.stream, ev.AttributesSet(changes, NAMESPACE))]
 
         return command
 
@@ -183,7 +187,7 @@ class Attempt:
         attributes = {
             "exit_code": ended.code, "signal": ended.signal, "seconds": round(ended.seconds, 3), "directory": None, "pid": None,
         }  # fmt: skip
-        self.trial._ask(self._if_held(ev.AttributesSet(attributes, NAMESPACE)))
+        self.trial._ask(self._set_if_held(attributes))
         if ended.why.endswith(STOPPED):
             self.trial.release(reason="the worker was stopped")
             return self._outcome(RELEASED, ended)

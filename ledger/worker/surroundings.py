@@ -44,7 +44,8 @@ def variables_for(
         "LEDGER_CONFIG": str(places.config), "LEDGER_RESULTS": str(places.results), "LEDGER_OUTPUT": str(places.output),
     }  # fmt: skip
     inherited = {name: value for name, value in os.environ.items() if not name.startswith("LEDGER_PARAM_")}
-    return {**inherited, **parameter_variables(config), **own}
+    # Else Python writes to a pipe in blocks, and nothing could be seen of it while it runs.
+    return {"PYTHONUNBUFFERED": "1", **inherited, **parameter_variables(config), **own}
 
 
 def parameter_variables(config: Mapping[str, Any]) -> dict[str, str]:

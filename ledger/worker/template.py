@@ -15,7 +15,7 @@ from ledger.errors import InvalidValue
 
 #: Placeholders that are no parameters; a parameter of the same name comes first.
 OWN = ("trial", "attempt", "experiment", "config", "output")
-_PIECE = re.compile(r"\{\{|\}\}|\{([^{}]*)\}|[{}]")
+_PIECE = re.compile(r"\{\{([^\W\d][\w.-]*)\}\}|(?<!\$)\{([^\W\d][\w.-]*)\}")
 
 
 class _Placeholder(NamedTuple):
@@ -23,15 +23,18 @@ class _Placeholder(NamedTuple):
 
 
 class Template:
-    """The words of a command line with placeholders: ``{lr}``, ``{model.depth}`` within a dict; ``{{`` is a brace.
+    """The words of a command line with placeholders: ``{lr}``, ``{model.depth}`` within a dict.
 
-    Each word stays one argument, whatever the value is. With ``shell`` the words are one line for ``/bin/sh``, in which each
-    value is quoted. Raises InvalidValue for braces that do not match.
+    ``{{lr}}`` stands for ``{lr}``, ``${lr}`` is the shell's, and other braces, as those of JSON and awk, stay as they are. Each
+    word stays one argument, whatever the value is. With ``shell`` the words are one line for ``/bin/sh``, in which each value
+    is quoted. Raises InvalidValue for no words.
 
     >>> Template(["train.py", "--lr={lr}", "{name}"]).fill({"lr": 0.1, "name": "a b"})
     ['train.py', '--lr=0.1', 'a b']
     >>> Template(["echo {name} | wc"], shell=True).fill({"name": "a b"})
     ['/bin/sh', '-c', "echo 'a b' | wc"]
+    >>> Template(["jq", "{{lr}} {print $1} ${HOME} {}"]).fill({"lr": 0.1})
+    ['jq', '{lr} {print $1} ${HOME} {}']
     """
 
     def __init__(self, words: Sequence[str], *, shell: bool = False) -> None:
@@ -64,12 +67,9 @@ def _parse(word: str) -> list[str | _Placeholder]:
     pieces: list[str | _Placeholder] = []
     end = 0
     for found in _PIECE.finditer(word):
-        pieces.append(word[end : found.start()])
+        literal, name = found.groups()
+        pieces += [word[end : found.start()], f"{{{literal}}}" if literal else _Placeholder(name)]
         end = found.end()
-        text, name = found.group(), found.group(1)
-        if text in ("{", "}") or (name is not None and not name):
-            raise InvalidValue(f"{word!r} has a brace that stands alone; write {{{{ or }}}} for one, or a name in braces.")
-        pieces.append(text[0] if name is None else _Placeholder(name))
     return [*pieces, word[end:]]
 
 
@@ -88,7 +88,7 @@ def _hint(name: str, config: Iterable[str]) -> str:
     nearest = difflib.get_close_matches(name, [*config, *OWN], n=1, cutoff=0.5)
     there = ", ".join(f"{{{each}}}" for each in config)
     known = f" Its config has: {there}." if there else " Its config is empty."
-    return (f" Did you mean {{{nearest[0]}}}?" if nearest else "") + known + " {{ stands for a brace."
+    return (f" Did you mean {{{nearest[0]}}}?" if nearest else "") + known + f" {{{{{name}}}}} stands for {{{name}}} itself."
 
 
 def text_of(value: Any) -> str:

@@ -19,6 +19,7 @@ from ledger.errors import InvalidValue
 from ledger.experiment import Experiment
 from ledger.identity import default_actor
 from ledger.partial import clear_abandoned, partial_directory
+from ledger.state import Status
 from ledger.streams import MAX_TRIAL_ID
 from ledger.tail import Bell
 from ledger.trial import Trial
@@ -59,7 +60,7 @@ class Worker:
     ) -> None:  # fmt: skip
         self.experiment, self.template, self.settings = experiment, template, settings
         self.name = default_actor() if name is None else commands.check_name(name, "the worker's name")
-        self._actor = default_actor(name) if name else None
+        self._given_name, self._actor = name, default_actor(name) if name else None
         self._listener = listener
         self._jobs, self._where, self._wait, self._max_trials = jobs, where, wait, max_trials
         self.counts: Counter[str] = Counter()
@@ -97,10 +98,13 @@ class Worker:
             raise self._fault
 
     def run_new(self, config: Mapping[str, Any]) -> None:
-        """Add a trial with this config, which no other worker can claim, and run it."""
+        """Add a trial with this config, which no other worker can claim, and run it; CANCELED when it is stopped."""
         self.template.check(config)
         with self._prepared() as place:
-            self._run_one(_new_claimed(self.experiment, config, self.name, self._actor, self.settings.lease_seconds), place)
+            trial = _new_claimed(self.experiment, config, self.name, self._actor, self.settings.lease_seconds)
+            self._run_one(trial, place)
+            if trial.status is Status.PENDING:  # it was for now, and is for no queue
+                trial.cancel(reason="the run was stopped" if self.is_stopped else "the program could not be started")
         if self._fault is not None:
             raise self._fault
 
@@ -161,7 +165,7 @@ class Worker:
                 return None
         elif not self.claimed:
             self.template.check(found[0].config)  # before anything is claimed
-        trial = experiment.claim(worker=self.name, lease_seconds=self.settings.lease_seconds, where=self._where)
+        trial = experiment.claim(worker=self._given_name, lease_seconds=self.settings.lease_seconds, where=self._where)
         if trial is not None:
             self.claimed += 1
         return trial

@@ -17,7 +17,7 @@ from ledger import events as ev
 from ledger.capture.masking import mask_text, secret_values
 from ledger.capture.options import CaptureOptions
 from ledger.capture.record import with_captures
-from ledger.errors import InvalidTransition, InvalidValue, LeaseLost
+from ledger.errors import InvalidTransition, InvalidValue, LeaseLost, LedgerError
 from ledger.state import Status
 from ledger.status import HELD
 from ledger.trial import Trial
@@ -37,6 +37,7 @@ NAMESPACE = "worker"
 LOST, STOPPED = "lost", "stopped"
 RELEASED = "RELEASED"
 _STATE_SECONDS = 0.5  # how soon a trial that was canceled or taken away is noticed
+_MOST_REASON = 500
 _OF_CONFIG = {errno.E2BIG}  # what keeps a program from being started that is the fault of its arguments
 
 
@@ -85,18 +86,14 @@ class Attempt:
                 return self._run(places)
             finally:
                 shutil.rmtree(places.directory, ignore_errors=True)
-        except LeaseLost as loss:
-            return self._outcome(LOST.upper(), None, error=str(loss))
-        except WorkerFault:
-            self._hand_back("the worker could not start the program")
+        except (LeaseLost, InvalidTransition) as problem:
+            if isinstance(problem, InvalidTransition) and self._is_held(self.trial.state):
+                raise
+            return self._outcome(LOST.upper(), None, error=str(problem))  # also one that was canceled in between
+        except BaseException as problem:
+            with suppress(LedgerError):
+                self.trial.release(reason=f"the worker failed: {problem}"[:_MOST_REASON])
             raise
-        except OSError as error:  # no room for its files, no more processes
-            self._hand_back(f"the worker failed: {error}")
-            raise
-
-    def _hand_back(self, reason: str) -> None:
-        with suppress(LeaseLost, InvalidTransition):
-            self.trial.release(reason=reason)
 
     # ------------------------------------------------------------------------------------------------- program
 
@@ -123,7 +120,11 @@ class Attempt:
             raise WorkerFault(f"cannot run {problem} (in {settings.workplace}).") from problem
         except (InvalidValue, ValueError) as problem:
             return self._fail(None, f"the command line cannot be made: {problem}")
-        self._note_start(places, program.pid, arguments)
+        try:
+            self._note_start(places, program.pid, arguments)
+        except BaseException:
+            program.end()
+            raise
         ended = program.wait(settings.timeout, self._why_to_end)
         if ended.why == LOST:
             return self._outcome(LOST.upper(), ended, error="the trial is no longer this worker's")

@@ -24,7 +24,7 @@ class NotStarted(Exception):
     """The program could not be started; ``errno`` says why."""
 
     def __init__(self, errno: int, word: str) -> None:
-        super().__init__(f"{word}: {os.strerror(errno)}")
+        super().__init__(f"{word}: {os.strerror(errno) if errno else 'the process that starts it was killed'}")
         self.errno = errno
 
 
@@ -83,6 +83,8 @@ class Program:
             self._close_outputs()
             raise
         _close(writers)
+        for fd in readers:
+            os.set_blocking(fd, False)
         self._readers = readers
         self._begun = time.monotonic()
         said = self._next_line()
@@ -112,7 +114,6 @@ class Program:
         try:
             with selectors.DefaultSelector() as selector:
                 for fd, output in zip(self._readers, self._outputs, strict=True):
-                    os.set_blocking(fd, False)
                     selector.register(fd, selectors.EVENT_READ, output)
                 selector.register(self._keeper.stdout, selectors.EVENT_READ, None)
                 while status is None:
@@ -133,10 +134,14 @@ class Program:
             seconds = time.monotonic() - self._begun
             return _ended(status, seconds, why)
         finally:
-            self._finish_keeper()
-            self._drain()
-            _close(self._readers)
-            self._close_outputs()
+            self.end()
+
+    def end(self) -> None:
+        """End it if it should still run, and close its outputs."""
+        self._finish_keeper()
+        self._drain()
+        _close(self._readers)
+        self._close_outputs()
 
     def _order(self, order: bytes) -> None:
         assert self._keeper.stdin is not None

@@ -32,6 +32,7 @@ from ledger.worker.template import Template
 if TYPE_CHECKING:
     from ledger.capture.collect import Capture
 
+REQUEUED = "REQUEUED"
 _PREFIX = "ledger-worker-"
 _SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
 
@@ -124,7 +125,8 @@ class Worker:
         if threading.current_thread() is not threading.main_thread():
             yield
             return
-        before = {number: signal.signal(number, self._on_signal) for number in _SIGNALS}
+        heard = [number for number in _SIGNALS if signal.getsignal(number) is not signal.SIG_IGN]  # nohup has SIGHUP ignored
+        before = {number: signal.signal(number, self._on_signal) for number in heard}
         try:
             yield
         finally:
@@ -194,7 +196,7 @@ class Worker:
             outcome = Attempt(
                 trial, self.template, self.settings, directory, self._why_to_stop, self._machine, shown
             ).run()  # fmt: skip
-            self.counts[outcome.status] += 1
+            self.counts[REQUEUED if outcome.is_requeued else outcome.status] += 1
             self._listener.ended(outcome)
         except BaseException as error:  # noqa: BLE001 - it is raised by the main thread, when the other programs have ended
             self._fault = self._fault or error
@@ -204,8 +206,8 @@ class Worker:
 
     @property
     def is_all_well(self) -> bool:
-        """Whether every trial that it ran has SUCCEEDED."""
-        return all(status in ("SUCCEEDED", RELEASED, LOST.upper()) for status in self.counts)
+        """Whether every trial that it ran to its end has SUCCEEDED; those tried again count when they have ended."""
+        return all(status in ("SUCCEEDED", REQUEUED, RELEASED, LOST.upper()) for status in self.counts)
 
 
 def _new_claimed(experiment: Experiment, config: Mapping[str, Any], name: str, actor: str | None, seconds: float) -> Trial:

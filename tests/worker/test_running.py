@@ -151,7 +151,10 @@ def test_failed_trials_are_tried_again_as_often_as_asked(queue, work, states, le
     with ledger.open(ledger_path) as book:
         trial = book.get_experiment("tuning").trial(1)
         reasons = [record.reason for record in trial.history() if record.type == "TrialRequeued"]
-        assert [reason.partition(":")[0] for reason in reasons] == ["retry 1 of 2 after exit code 1", "retry 2 of 2 after exit code 1"]
+        assert [reason.partition(":")[0] for reason in reasons] == [
+            "retry 1 of 2 after exit code 1",
+            "retry 2 of 2 after exit code 1",
+        ]
         assert list(trial.artifacts) == ["stdout.txt", "stdout-2.txt", "stdout-3.txt"]
         assert (trial.status, trial.state.attempt) == ("FAILED", 3)
 

@@ -13,10 +13,10 @@ from typing import Annotated
 import typer
 
 from ledger.artifacts.reading import PIECE_BYTES
-from ledger.cli.app import NO, command
+from ledger.cli.app import command
 from ledger.cli.completion import complete_trials
 from ledger.cli.opening import ExperimentArgument, PathArgument, find_trial, open_book
-from ledger.cli.output import printable, write_bytes
+from ledger.cli.output import write_bytes
 from ledger.errors import UnknownArtifact
 from ledger.status import HELD
 from ledger.trial import Trial
@@ -47,7 +47,7 @@ def logs(
 ) -> None:  # fmt: skip
     """Show what the program of a trial prints.
 
-    While it runs, on the host where `ledger worker` runs it; afterwards what was kept as an artifact. Exit code 1 when there
+    While it runs, on the host where `ledger worker` runs it; afterwards what was kept as an artifact. Exit code 4 when there
     is nothing (yet).
     """
     with open_book(path) as book:
@@ -63,8 +63,7 @@ def logs(
         else:
             is_shown = _show_kept(found, number, stream)
     if not is_shown:
-        print(f"there is no {stream} of attempt {number} of {printable(experiment)}/{trial}.", file=sys.stderr)
-        raise typer.Exit(NO)
+        raise UnknownArtifact(f"there is no {stream} of attempt {number} of {experiment}/{trial}: nothing came, or is kept.")
 
 
 def _is_running(trial: Trial, attempt: int) -> bool:

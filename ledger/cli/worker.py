@@ -50,7 +50,6 @@ Lines = Annotated[LineFormat, typer.Option("--format", help="For people, or a li
 @command(
     "ledger worker runs.ledger -e sqlite-tuning -- ./bench --cache {cache_mb} --journal={journal}",
     "ledger worker runs.ledger -e sqlite-tuning --jobs 4 --timeout 600 --retries 2 -- ./bench {config}",
-    "ledger worker runs.ledger -e sqlite-tuning --wait --shell -- './bench {cache_mb} | tail -1'",
 )
 def worker(
     path: PathArgument,
@@ -110,7 +109,7 @@ def worker(
 
 @command(
     "ledger run runs.ledger sqlite-tuning --param cache_mb=64 --param journal=wal -- ./bench --cache {cache_mb}",
-    "ledger run runs.ledger quick --timeout 60 -- make benchmark",
+    "ledger run runs.ledger quick --timeout 60 -- ./bench",
 )
 def run(
     path: PathArgument,

@@ -160,4 +160,4 @@ def test_output_can_be_followed_while_the_program_runs_and_read_afterwards(queue
         (tmp_path / "go").touch()
         assert follower.stdout.readline() == "two\n"
     eventually(lambda: subprocess.run(command, capture_output=True, text=True, check=False).stdout == "one\ntwo\n")
-    assert subprocess.run([*command, "--stream", "stderr"], capture_output=True, check=False).returncode == 1
+    assert subprocess.run([*command, "--stream", "stderr"], capture_output=True, check=False).returncode == 4

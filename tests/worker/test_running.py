@@ -169,7 +169,7 @@ def test_a_trial_that_succeeds_in_the_end_is_well(queue, work, states):
 def test_large_output_is_kept_within_its_bound_and_the_results_at_its_end_count(queue, work, states, kept):
     """The file has the beginning, a note, and the end."""
     queue({})
-    code = "import sys; sys.stdout.write('x' * 79 + '\\n'); [sys.stdout.write('y' * 1023 + '\\n') for _ in range(5000)]; print('{\"n\": 1}')"
+    code = "print('x' * 79)\nfor _ in range(5000): print('y' * 1023)\nprint('{\"n\": 1}')"
     assert work("--max-output", "1", "--", sys.executable, "-c", code).returncode == 0
     assert states()[0].results == {"n": 1}
     output = kept(1, "stdout.txt")

@@ -254,3 +254,38 @@ def test_standard_input_is_empty(queue, work):
     """A program that reads finds the end, and does not wait for the terminal."""
     queue({})
     assert work("--", "cat", stdin=None).returncode == 0
+
+
+def test_output_is_shown_with_the_trial_that_it_is_of(queue, work):
+    """--show copies lines to standard error, marked, the last one without its end, too; --quiet says nothing else."""
+    queue({})
+    done = work("--show", "--quiet", "--", "sh", "-c", "echo one; sleep 0.3; printf two; echo bad >&2")
+    assert (done.returncode, done.stdout) == (0, "")
+    assert sorted(done.stderr.splitlines()) == ["1 ! bad", "1 | one", "1 | two"]
+
+
+def test_a_paused_experiment_is_not_worked_on(queue, work, states, ledger_path):
+    """The worker ends and says why."""
+    queue({})
+    with ledger.open(ledger_path) as book:
+        book.get_experiment("tuning").pause()
+    done = work("--", "true")
+    assert (done.returncode, done.stdout) == (0, "Nothing to do.\n")
+    assert "is paused" in done.stderr
+    assert states()[0].attempt == 0
+
+
+def test_the_files_of_a_worker_that_was_killed_are_cleared_away(queue, start, work, tmp_path, eventually):
+    """By the next worker of the same machine; those of one that runs are not."""
+    place = tmp_path / "place"
+    queue({"place": str(place)}, {"place": ""}, max_attempts=1)
+    worker = start(
+        "--where", f"place={place}", "--lease-seconds", "1", "--", "sh", "-c", "echo $LEDGER_OUTPUT > {place}; sleep 60"
+    )
+    output = Path(eventually(lambda: place.exists() and place.read_text().strip()))
+    assert work("--where", "place=", "--max-trials", "1", "--", "true").returncode == 0
+    assert output.exists()
+    worker.kill()
+    worker.wait()
+    assert work("--", "true").returncode == 0
+    assert not output.exists()

@@ -65,7 +65,7 @@ def _collect(options: CaptureOptions, function: Callable[..., Any] | None, refre
     if environment.python_mode() in ("notebook", "ipython"):
         wanted["script"] = source.capture_script  # the cell that runs now
     if wanted:
-        found = _run(wanted, options.seconds)
+        found = run_collectors(wanted, options.seconds)
         known = _known[options] = {**known, **found}
         _warn(found)
     if function is None:
@@ -107,15 +107,15 @@ def _captured_function(function: Callable[..., Any], seconds: float, *, refresh:
     try:
         known = None if refresh else _functions.get(function)
     except TypeError:  # what cannot be hashed, or referred to weakly, is looked at each time
-        return _run({"function": lambda: source.capture_function(function)}, seconds)["function"]
+        return run_collectors({"function": lambda: source.capture_function(function)}, seconds)["function"]
     if known is None:
-        known = _run({"function": lambda: source.capture_function(function)}, seconds)["function"]
+        known = run_collectors({"function": lambda: source.capture_function(function)}, seconds)["function"]
         _functions[function] = known
         _warn({"function": known})
     return known
 
 
-def _run(collectors: Mapping[str, Collector], seconds: float) -> dict[str, Capture]:
+def run_collectors(collectors: Mapping[str, Collector], seconds: float) -> dict[str, Capture]:
     """Run collectors side by side, and return what each found; nothing for one that has nothing to say."""
     deadline = time.monotonic() + seconds
     secrets = secret_values(os.environ)

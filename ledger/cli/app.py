@@ -21,13 +21,13 @@ OK, NO, USAGE, NOT_OPENED, REFUSED, CORRUPTED, NOT_WRITTEN, INTERRUPTED = 0, 1, 
 _EXIT_CODES = """\b
 Exit codes:
   0    done (also when the reader of the output stops reading)
-  1    the ledger's answer is no: nothing to claim, verify found damage, doctor a problem, the demo could not finish
+  1    the ledger's answer is no: nothing to claim, verify found damage, doctor a problem, a trial of a worker FAILED
   2    wrong usage, or a value that cannot be
   3    the ledger could not be opened
   4    refused: no such experiment or trial, or its state forbids it
   5    stored bytes fail their check; nothing of them was shown
   6    could not write: disk full, write lock held by another process, output not writable
-  130  interrupted (Ctrl-C)
+  130  interrupted (Ctrl-C; a worker also by SIGTERM)
 
 \b
 Example:
@@ -37,7 +37,7 @@ Example:
 #: The order of the commands in --help: first what a newcomer needs; those not listed come after.
 _ORDER = (
     "demo", "init", "info", "experiments", "trials", "show", "history", "diff", "capture", "tail", "artifacts",
-    "claim", "finish", "release", "requeue", "cancel", "pause",
+    "run", "worker", "logs", "claim", "finish", "release", "requeue", "cancel", "pause",
     "note", "tag", "amend", "delete", "seal", "redact", "verify", "checkpoint",
     "export", "import", "merge", "backup", "restore", "compact", "gc", "doctor",
 )  # fmt: skip

@@ -17,10 +17,12 @@ from ledger.cli import (
     diff,
     history,
     info,
+    logs,
     records,
     tables,
     transfer,
     upkeep,
+    worker,
 )
 from ledger.cli.app import app, program_name
 from ledger.cli.output import printable
@@ -37,11 +39,13 @@ __all__ = [
     "diff",
     "history",
     "info",
+    "logs",
     "main",
     "records",
     "tables",
     "transfer",
     "upkeep",
+    "worker",
 ]
 
 

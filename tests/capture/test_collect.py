@@ -342,7 +342,7 @@ def test_a_function_is_looked_at_once() -> None:
 
 def test_nothing_is_captured_when_capturing_itself_is_broken(exp: ledger.Experiment, monkeypatch: pytest.MonkeyPatch) -> None:
     """Even then the trial runs, with a warning."""
-    monkeypatch.setattr(collect, "_run", lambda *args: 1 / 0)
+    monkeypatch.setattr(collect, "run_collectors", lambda *args: 1 / 0)
     trial = exp.new_trial({})
     with pytest.warns(ledger.CaptureIncomplete, match="nothing was captured: ZeroDivisionError"), trial.run():
         trial.complete({"loss": 1})

@@ -1,0 +1,1 @@
+"""Running any program as a trial: what ``ledger worker`` and ``ledger run`` do."""

@@ -22,7 +22,6 @@ from ledger.errors import ExperimentChanged, InvalidValue, UnknownExperiment
 from ledger.experiment import Experiment
 from ledger.identity import new_uuid7
 from ledger.log import EventLog
-from ledger.maintenance.garbage import GRACE_SECONDS, GarbageReport, collect_garbage
 from ledger.objectives import Targets, check_objectives
 from ledger.records import iso_nanoseconds
 from ledger.redaction import Found, find_text
@@ -33,6 +32,7 @@ from ledger.values import check_text
 
 if TYPE_CHECKING:
     from ledger.audit import Report
+    from ledger.maintenance.garbage import GarbageReport
 
 _open_ledgers: weakref.WeakSet[Ledger] = weakref.WeakSet()
 
@@ -259,11 +259,12 @@ class Ledger:
         return verify(self.path, progress, against=against, artifacts=artifacts)
 
     def collect_garbage(
-        self, *, grace_seconds: float = GRACE_SECONDS, dry_run: bool = False, progress: Callable[[int, int], None] | None = None
+        self, *, grace_seconds: float | None = None, dry_run: bool = False, progress: Callable[[int, int], None] | None = None
     ) -> GarbageReport:
         """Remove what artifacts held that no record refers to any more; see ``ledger.maintenance.garbage``.
 
-        Nothing is ever removed but by this. Others may go on recording.
+        Nothing is ever removed but by this, and nothing younger than ``grace_seconds``, an hour by default. Others may go on
+        recording.
 
         >>> import ledger
         >>> book = ledger.open("memory:")
@@ -272,7 +273,10 @@ class Ledger:
         >>> len(report.removed), report.kept
         (0, 1)
         """
-        return collect_garbage(self.log.backend, grace_seconds=grace_seconds, dry_run=dry_run, progress=progress)
+        from ledger.maintenance.garbage import GRACE_SECONDS, collect_garbage
+
+        grace = GRACE_SECONDS if grace_seconds is None else grace_seconds
+        return collect_garbage(self.log.backend, grace_seconds=grace, dry_run=dry_run, progress=progress)
 
     def subscribe(self, after: int = 0, **filters: Any) -> Subscription:
         """Catch up with the log from a position, then follow it; see ``Subscription``."""

@@ -9,7 +9,6 @@ from uuid import UUID
 from ledger import events as ev
 from ledger.backends.base import Command, Staged, View
 from ledger.commands import experiment_of, trial_of
-from ledger.difference import flat
 from ledger.streams import capture_stream, experiment_stream, trial_stream
 
 if TYPE_CHECKING:
@@ -77,6 +76,8 @@ def describe_changes(kind: str, before: Mapping[str, Any], after: Mapping[str, A
     if kind in ("script", "function"):
         names = [str(each.get("name", "")) for each in (before, after)]
         return [f"{kind} {names[0]} -> {names[1]}" if names[0] != names[1] else f"{kind} {names[0]} changed"]
+    from ledger.difference import flat  # here: `import ledger` need not pay for it
+
     one, other = (dict(flat(each)) for each in (before, after))
     said = []
     for name in [*one, *(name for name in other if name not in one)]:

@@ -43,10 +43,12 @@ os.register_at_fork(after_in_child=_pieces.clear)  # a forked child must not use
 
 
 def random_bytes(count: int) -> bytes:
-    """Return up to 16 random bytes, fit for ids and salts.
+    """Return random bytes, fit for ids and salts.
 
     The system is asked for some thousands at a time: a call of it costs more than all else of an id.
     """
+    if count > _PIECE_BYTES:
+        return os.urandom(count)
     while True:
         try:
             return _pieces.pop()[:count]

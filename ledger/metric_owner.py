@@ -114,7 +114,7 @@ class MetricOwner(ABC):
             place = 0 if is_first else len(requests)
             requests.insert(place, (command, None))
             answers = self._book.log.execute_all(requests, actor=self._actor, reason=reason)
-            (appended,) = answers_of([answers.pop(place)])
+            (appended,) = answers_of([answers.pop(place)])  # refused: the points are kept, and known again by their ids
             self._let_go(done=True)
             answers_of(answers)
         return appended

@@ -16,8 +16,9 @@ from benchmarks.payload import appends
 from benchmarks.rivals import load
 from benchmarks.rivals.contract import config_of
 from benchmarks.rivals.ledger import NAME
-from benchmarks.row import Bound, Figures, Fixture, Line, Row, Task, gaps, quantiles
+from benchmarks.row import Bound, Figures, Fixture, Line, Row, Task, quantiles
 from benchmarks.rows.claim import claim_times
+from benchmarks.rows.processes import prepare
 from benchmarks.size import Size
 from benchmarks.workers import run_processes, span_seconds
 
@@ -84,7 +85,7 @@ class ClaimProcesses(Row):
     def _commits(self, task: Task, count: int) -> Figures:
         with contextlib.closing(load(task.rival, "Store")(task.place)) as store:
             arguments = [(task.rival, store.address, number, count // PROCESSES) for number in range(PROCESSES)]
-            done = run_processes(prepare_commits, arguments, self.limit_seconds)
+            done = run_processes(prepare, arguments, self.limit_seconds)
         return {"rate": sum(len(each.answer) for each in done) / span_seconds(done)}
 
 
@@ -98,21 +99,6 @@ def prepare_claims(path: str, number: int) -> Callable[[], list[int]]:
         while (job := experiment.claim(worker=f"w{number}", lease_seconds=600.0)) is not None:
             jobs.append(job)
         return [job.id for job in jobs]
-
-    return work
-
-
-def prepare_commits(rival: str, address: str, number: int, count: int) -> Callable[[], list[float]]:
-    """Join the store in a worker, and return the work: so many appends of one event, and how long each took."""
-    store = load(rival, "Store").join(address)
-    batches = appends(f"timed-{number}", count, 1)
-
-    def work() -> list[float]:
-        times = [time.perf_counter()]
-        for batch in batches:
-            store.append(batch)
-            times.append(time.perf_counter())
-        return gaps(times)
 
     return work
 

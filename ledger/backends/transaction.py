@@ -178,7 +178,7 @@ class LmdbTransaction(LmdbView):
         if is_dropped:
             for subject in dict.fromkeys(subject for _, subject, _ in redactions if subject is not None):
                 self._fold_again(subject, erasure)
-        self._entries.clear()
+        self._entries.clear()  # the erasure has written others in their place
         self._put_head(
             msgspec.structs.replace(
                 self.head, redactions=self.head.redactions + len(redactions),

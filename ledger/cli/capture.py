@@ -9,8 +9,15 @@ import typer
 
 from ledger.capture.read import captured_of, read_captures
 from ledger.cli.app import command
-from ledger.cli.completion import complete_trials
-from ledger.cli.opening import ExperimentArgument, FormatOption, PathArgument, open_book, recorded_experiment, recorded_trial
+from ledger.cli.opening import (
+    ExperimentArgument,
+    FormatOption,
+    PathArgument,
+    TrialNumber,
+    open_book,
+    recorded_experiment,
+    recorded_trial,
+)
 from ledger.cli.output import ObjectFormat, console, print_fields, print_json_line, printable
 from ledger.difference import code_text, flat
 from ledger.values import to_json
@@ -27,7 +34,7 @@ _SETTINGS = "environment", "gpus", "numpy", "scipy", "pandas", "conda"
 def capture(
     path: PathArgument,
     experiment: ExperimentArgument,
-    trial: Annotated[int, typer.Argument(metavar="TRIAL", min=0, help="The trial's number.", autocompletion=complete_trials)],
+    trial: TrialNumber,
     only: Annotated[
         str | None,
         typer.Option(

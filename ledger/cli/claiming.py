@@ -12,7 +12,7 @@ from ledger import events as ev
 from ledger.backends.base import Appended
 from ledger.cli.app import NO, command
 from ledger.cli.corrections import OptionalReason, Pairs, find_thing, print_appended, split_pairs, value_of
-from ledger.cli.opening import ExperimentArgument, FormatOption, PathArgument, find_experiment, find_trial, open_book
+from ledger.cli.opening import ExperimentArgument, FormatOption, PathArgument, TrialNumber, find_experiment, find_trial, open_book
 from ledger.cli.output import ObjectFormat, flattened, print_fields, print_json_line, printable, shown_time
 from ledger.errors import LeaseLost
 from ledger.identity import default_actor
@@ -27,7 +27,6 @@ _ENDS = {
     "SUCCEEDED": ev.TrialCompleted, "FAILED": ev.TrialFailed, "PRUNED": ev.TrialPruned, "TIMED_OUT": ev.TrialTimedOut,
 }  # fmt: skip
 
-TrialNumber = Annotated[int, typer.Argument(metavar="TRIAL", min=0, help="The trial's number.")]
 AttemptOption = Annotated[
     int | None,
     typer.Option(min=1, help="The attempt that claim granted: one that lost its lease is refused.", show_default=False),

@@ -11,7 +11,15 @@ import typer
 from ledger.capture.read import captured_of, read_captures
 from ledger.cli.app import command
 from ledger.cli.completion import complete_experiments, complete_trials
-from ledger.cli.opening import ExperimentArgument, Names, PathArgument, open_book, recorded_experiment, recorded_trial
+from ledger.cli.opening import (
+    ExperimentArgument,
+    Names,
+    PathArgument,
+    TrialNumber,
+    open_book,
+    recorded_experiment,
+    recorded_trial,
+)
 from ledger.cli.output import ObjectFormat, console, print_json_line, print_table, printable, record_json, shown, shown_time
 from ledger.cli.sentences import Sentences
 from ledger.cli.summary import subject_text
@@ -47,7 +55,7 @@ ToOption = Annotated[
 def diff(
     path: PathArgument,
     experiment: ExperimentArgument,
-    trial: Annotated[int, typer.Argument(metavar="TRIAL", min=0, help="The trial's number.", autocompletion=complete_trials)],
+    trial: TrialNumber,
     other: Annotated[
         int | None,
         typer.Argument(

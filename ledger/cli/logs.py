@@ -14,8 +14,7 @@ import typer
 
 from ledger.artifacts.reading import PIECE_BYTES
 from ledger.cli.app import command
-from ledger.cli.completion import complete_trials
-from ledger.cli.opening import ExperimentArgument, PathArgument, find_trial, open_book
+from ledger.cli.opening import ExperimentArgument, PathArgument, TrialNumber, find_trial, open_book
 from ledger.cli.output import write_bytes
 from ledger.errors import UnknownArtifact
 from ledger.status import HELD
@@ -40,7 +39,7 @@ class Stream(enum.StrEnum):
 def logs(
     path: PathArgument,
     experiment: ExperimentArgument,
-    trial: Annotated[int, typer.Argument(metavar="TRIAL", min=0, help="The trial's number.", autocompletion=complete_trials)],
+    trial: TrialNumber,
     stream: Annotated[Stream, typer.Option(help="Which output.")] = Stream.STDOUT,
     follow: Annotated[bool, typer.Option("--follow", "-f", help="Go on while the program runs.")] = False,
     attempt: Annotated[int | None, typer.Option(min=1, help="The last one if left out.", show_default=False)] = None,

@@ -29,6 +29,7 @@ ExperimentArgument = Annotated[
     str, typer.Argument(metavar="EXPERIMENT", help="The experiment's name or id.", autocompletion=complete_experiments)
 ]
 FormatOption = Annotated[ObjectFormat, typer.Option("--format", help="For people, or for programs.")]
+TrialNumber = Annotated[int, typer.Argument(metavar="TRIAL", min=0, help="The trial's number.", autocompletion=complete_trials)]
 TrialArgument = Annotated[
     int | None,
     typer.Argument(metavar="TRIAL", min=0, help="The trial's number.", show_default=False, autocompletion=complete_trials),

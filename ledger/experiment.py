@@ -225,7 +225,7 @@ class Experiment(ArtifactOwner):
         >>> exp.trial(1).results
         {'loss': 0.2}
         """
-        seconds, name = commands.check_lease(lease_seconds), _worker_name(worker)
+        seconds, name = commands.check_lease(lease_seconds), commands.check_worker(worker)
         actor = default_actor(worker) if worker else None
         end = deadline_in(timeout)
         while (taken := take(self.book.log, self.id, name, seconds, where, actor)) is None:
@@ -252,7 +252,7 @@ class Experiment(ArtifactOwner):
         >>> exp.wait()
         True
         """
-        return wait_for_work(self.book.log, self.id, _worker_name(worker), where, timeout)
+        return wait_for_work(self.book.log, self.id, commands.check_worker(worker), where, timeout)
 
     def pause(self, reason: str | None = None, *, expected_version: int | None = None) -> Appended:
         """Hand out no trial until ``resume``: claims give None, workers that hold one go on.
@@ -395,7 +395,3 @@ class Experiment(ArtifactOwner):
 
     def _records(self, types: Iterable[type[Event]]) -> Iterator[Record]:
         return self.book.log.read(stream=self.stream, types=types)
-
-
-def _worker_name(worker: str | None) -> str:
-    return default_actor() if worker is None else commands.check_name(worker, "the worker's name")

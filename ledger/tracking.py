@@ -59,7 +59,7 @@ class Tracked(Generic[P, R]):
     def call(self, args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> tuple[Trial, R]:
         """Call the function in a trial of its own; return the trial and what it returned."""
         config, wants_trial = self._config(args, kwargs)
-        trial = self._experiment.new_trial(config, group=self._group)
+        trial = self._experiment.new_trial(config, group=self._group, lease_seconds=LEASE_SECONDS)  # else others might claim it
         left_out: list[str] = []
         more = {"trial": trial} if wants_trial else {}
         function: Callable[..., R] = self._function

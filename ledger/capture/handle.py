@@ -74,23 +74,13 @@ class Capturing(ABC):
         Secrets are masked as far as they are known for such; see ``ledger.capture.masking``.
         """
         captures = collect_for(options, function, refresh) or {}
-        self._warn_of_changes(self._ask(with_captures(self.experiment.id, self.id, captures, self.attempt)))
+        warn_of_changes(self, self._ask(with_captures(self.experiment.id, self.id, captures, self.attempt)))
         return {kind: dict(capture.content) for kind, capture in captures.items()}
 
     def _with_captures(self, captures: Mapping[str, Capture] | None, command: Command) -> Command:
         if captures is None:
             return command
         return with_captures(self.experiment.id, self.id, captures, None, command)
-
-    def _warn_of_changes(self, appended: Appended) -> None:
-        for _, event in appended.events:
-            if isinstance(event, ev.EnvironmentChanged) and event.before:
-                which = f"trial {self.id} of {self.experiment.name!r}"
-                changes = ", ".join(event.changes)
-                warnings.warn(
-                    EnvironmentDiffers(f"{which} runs with something else than the trial captured before it: {changes}."),
-                    stacklevel=4,
-                )
 
     @property
     def captured(self) -> dict[str, dict[str, Any]]:
@@ -151,6 +141,18 @@ def collect_for(
     from ledger.capture.collect import collect  # what it needs is loaded by those who capture only
 
     return collect(options, function, refresh=refresh)
+
+
+def warn_of_changes(trial: Capturing, appended: Appended) -> None:
+    """Warn when what was recorded of a trial says that it runs with something else than the one before."""
+    for _, event in appended.events:
+        if isinstance(event, ev.EnvironmentChanged) and event.before:
+            which = f"trial {trial.id} of {trial.experiment.name!r}"
+            changes = ", ".join(event.changes)
+            warnings.warn(
+                EnvironmentDiffers(f"{which} runs with something else than the trial captured before it: {changes}."),
+                stacklevel=4,
+            )
 
 
 def _metrics(records: list[Record]) -> dict[str, list[dict[str, Any]]]:

@@ -12,7 +12,6 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol
 
 from ledger import commands
-from ledger import events as ev
 from ledger.capture.options import CaptureOptions
 from ledger.claims import Where, find_claimable
 from ledger.errors import InvalidValue
@@ -61,7 +60,7 @@ class Worker:
     ) -> None:  # fmt: skip
         self.experiment, self.template, self.settings = experiment, template, settings
         self.name = default_actor() if name is None else commands.check_name(name, "the worker's name")
-        self._given_name, self._actor = name, default_actor(name) if name else None
+        self._given_name = name
         self._listener = listener
         self._jobs, self._where, self._wait, self._max_trials = jobs, where, wait, max_trials
         self.counts: Counter[str] = Counter()
@@ -101,8 +100,10 @@ class Worker:
     def run_new(self, config: Mapping[str, Any]) -> None:
         """Add a trial with this config, which no other worker can claim, and run it; CANCELED when it is stopped."""
         self.template.check(config)
+        if self.experiment.is_paused:
+            raise InvalidValue(f"{self.experiment.name!r} is paused; `ledger pause --undo` resumes it.")
         with self._prepared() as place:
-            trial = _new_claimed(self.experiment, config, self.name, self._actor, self.settings.lease_seconds)
+            trial = self.experiment.new_trial(config, worker=self._given_name, lease_seconds=self.settings.lease_seconds)
             self._run_one(trial, place)
             if trial.status is Status.PENDING:  # it was for now, and is for no queue
                 trial.cancel(reason="the run was stopped" if self.is_stopped else "the program could not be started")
@@ -206,19 +207,5 @@ class Worker:
 
     @property
     def is_all_well(self) -> bool:
-        """Whether every trial that it ran to its end has SUCCEEDED; those tried again count when they have ended."""
-        return all(status in ("SUCCEEDED", REQUEUED, RELEASED, LOST.upper()) for status in self.counts)
-
-
-def _new_claimed(experiment: Experiment, config: Mapping[str, Any], name: str, actor: str | None, seconds: float) -> Trial:
-    """Create a trial that is claimed in the same step, so that no worker takes it from the queue."""
-    created = commands.trial_created(config)
-    if experiment.is_paused:
-        raise InvalidValue(f"{experiment.name!r} is paused; `ledger pause --undo` resumes it.")
-
-    def course(view: Any, stream: str, event: ev.TrialCreated) -> list[Any]:
-        return [commands.claimed(view, name, 1, seconds)]
-
-    (trial,) = experiment._create([created], None, None, course)
-    trial._hold(1, seconds, name, actor)
-    return trial
+        """Whether what it ran to its end has SUCCEEDED or was PRUNED; those tried again count when they have ended."""
+        return all(status in ("SUCCEEDED", "PRUNED", REQUEUED, RELEASED, LOST.upper()) for status in self.counts)

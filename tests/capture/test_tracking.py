@@ -30,6 +30,14 @@ def test_a_call_is_a_trial(exp: ledger.Experiment) -> None:
     assert "return lr * size" in trial.captured["function"]["text"]
 
 
+def test_no_worker_of_the_queue_is_handed_a_tracked_call(exp: ledger.Experiment) -> None:
+    """Its trial is claimed in the step that creates it."""
+    exp.run(lambda: 1.0, capture=False)
+    created, claimed, *_ = exp.trial(1).history()
+    assert (created.type, claimed.type) == ("TrialCreated", "TrialClaimed")
+    assert created.append_id == claimed.append_id
+
+
 @pytest.mark.parametrize(
     ("value", "results"),
     [({"a": 1, "b": "x"}, {"a": 1, "b": "x"}), (2, {"result": 2}), ("text", {"result": "text"}), ((1, 2), {"result": (1, 2)}),

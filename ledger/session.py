@@ -195,8 +195,8 @@ class Ledger:
         Each record keeps its position, id and hash, and every proof stays valid; texts and values are gone from it, from
         the tables and from the states. Returns the positions of the PayloadRedacted events that say who and why. In the
         file the bytes are overwritten by ``ledger compact``; until then ``info`` and ``doctor`` show the erasure as pending.
-        What an artifact held goes then, too, or by ``collect_garbage``, unless another record refers to it. What is outside stays:
-        backups, exports, and what a record carries beside its payload (actor, reason, ids).
+        What an artifact held goes then, too, or by ``collect_garbage``, unless another record refers to it. What is outside
+        stays: backups, exports, and what a record carries beside its payload (actor, reason, ids).
 
         Raises InvalidValue for a position without a record, CommandRefused for a record that is redacted already or holds
         nothing that people put in; then none is redacted.

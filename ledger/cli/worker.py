@@ -84,10 +84,11 @@ def worker(
     {experiment}, {config} (the config as a JSON file) and {output} (a directory that is kept as an artifact) are the
     worker's own. The program finds the same in LEDGER_TRIAL, LEDGER_CONFIG and so on, and each parameter in
     LEDGER_PARAM_NAME. Its results are the last line that it prints with a brace in front, or the file $LEDGER_RESULTS: a
-    JSON object. What it prints is kept, see `ledger logs`.
+    JSON object. "status": "PRUNED" in it ends the trial so, without its objectives; "FAILED" does as well. What the program
+    prints is kept, see `ledger logs`.
 
     Exit code 0 of the program is SUCCEEDED, any other, or a signal, FAILED. Ends when nothing waits, is scheduled, or runs
-    anywhere; with exit code 1 when a trial has not SUCCEEDED. Ctrl-C and SIGTERM end the programs and hand their trials back
+    anywhere; with exit code 1 when a trial has neither SUCCEEDED nor been PRUNED. Ctrl-C and SIGTERM end the programs and hand their trials back
     (a second one at once), with exit code 130. When the worker is killed its programs end, too, and others get the trials.
     """
     template = Template(words, shell=shell)

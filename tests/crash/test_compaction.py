@@ -126,7 +126,7 @@ def test_an_erasure_that_cannot_tell_what_is_needed_removes_nothing(ledger_path:
     manifest.chmod(0o644)
     manifest.write_bytes(b"damaged")
     blobs = sorted((ledger_path / "blobs").rglob("*"))
-    with pytest.raises(ledger.Corrupted, match="nothing was erased.*ledger redact"):
+    with pytest.raises(ledger.Corrupted, match=r"nothing was erased.*ledger redact"):
         compact(ledger_path)
     assert sorted((ledger_path / "blobs").rglob("*")) == blobs
     with ledger.open(ledger_path) as book:

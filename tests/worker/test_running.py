@@ -325,8 +325,9 @@ def test_a_failure_and_its_retry_are_one_commit(queue, work, ledger_path):
         assert [record.reason for record in records[first : first + 2]] == [None, "retry 1 of 1 after exit code 3"]
 
 
-def test_one_trial_that_is_run_at_once_is_in_no_queue(ledger_path, work, states):
+def test_one_trial_that_is_run_at_once_is_in_no_queue(queue, ledger_path, work):
     """`ledger run` creates and claims its trial in one step: no worker that waits can take it before."""
+    queue()
     work("--param", "n=1", "--", "true", command="run")
     with ledger.open(ledger_path) as book:
         created, claimed, *_ = book.get_experiment("tuning").trial(1).history()

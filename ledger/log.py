@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import contextlib
 import threading
-import warnings
 from collections import deque
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from itertools import chain, islice, pairwise
@@ -12,6 +11,7 @@ from typing import Any
 from uuid import UUID
 
 from ledger.backends.base import Appended, Backend, Command, Submission, config_digest
+from ledger.caller import warn_caller
 from ledger.codec import SALT_BYTES
 from ledger.conflicts import add_states
 from ledger.errors import CommandRefused, CommitFailed, Corrupted, InvalidValue, WrongExpectedVersion
@@ -197,7 +197,7 @@ class EventLog:
     def _warn(self) -> None:
         warning = self.backend.take_warning()
         if warning is not None:
-            warnings.warn(warning, stacklevel=4)
+            warn_caller(warning)
 
     def _submission(self, command: Command, append_id: UUID | None, context: dict[str, Any], **more: Any) -> Submission:
         if append_id is not None:

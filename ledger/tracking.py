@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import functools
 import inspect
-import warnings
 from collections.abc import Callable, Mapping
 from typing import TYPE_CHECKING, Any, Generic, ParamSpec, TypeVar, cast
 
 from ledger.backends.base import config_digest
+from ledger.caller import warn_caller
 from ledger.capture.options import CaptureOptions, options_of
 from ledger.capture.read import captured_of
 from ledger.errors import InvalidValue, ResultDiffers, ResultNotRecorded
@@ -70,7 +70,7 @@ class Tracked(Generic[P, R]):
                 trial.complete(results)
         if left_out:
             what = "; ".join(left_out)
-            warnings.warn(ResultNotRecorded(f"{trial.stream}: {what} Keep it as an artifact."), stacklevel=3)
+            warn_caller(ResultNotRecorded(f"{trial.stream}: {what} Keep it as an artifact."))
         if self._deterministic:
             self._compare(trial)
         return trial, value
@@ -123,12 +123,11 @@ class Tracked(Generic[P, R]):
         before = self._known.get(key) or self._look(trial, *key)
         self._known[key] = trial.id, output
         if before is not None and before[1] != output:
-            warnings.warn(
+            warn_caller(
                 ResultDiffers(
                     f"{trial.stream} has another result than trial {before[0]}, which had the same inputs and the same code. "
                     "`ledger diff` of the two shows what was different."
-                ),
-                stacklevel=4,
+                )
             )
 
     def _look(self, trial: Trial, code: str, inputs: bytes) -> tuple[int, bytes] | None:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import warnings
 import weakref
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from typing import TYPE_CHECKING, Any
@@ -10,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 from ledger import commands
 from ledger import events as ev
 from ledger.artifact_owner import ArtifactOwner
+from ledger.caller import warn_caller
 from ledger.capture.handle import Capturing, collect_for, warn_of_changes
 from ledger.capture.options import CaptureOptions
 from ledger.corrected import CorrectedTrial
@@ -200,7 +200,7 @@ class Trial(CorrectedTrial, ArtifactOwner, MetricOwner, Capturing):
         """
         event = self._finish(ev.TrialCompleted(_results(results)), expected_version)
         if isinstance(event, ev.TrialFailed) and event.error is not None:
-            warnings.warn(ResultOutOfBounds(f"{self.stream} is FAILED: {event.error.message}."), stacklevel=2)
+            warn_caller(ResultOutOfBounds(f"{self.stream} is FAILED: {event.error.message}."))
 
     def fail(
         self,

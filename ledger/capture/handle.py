@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import warnings
 from abc import ABC, abstractmethod
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
 from ledger import events as ev
 from ledger.backends.base import config_digest
+from ledger.caller import warn_caller
 from ledger.capture.options import CaptureOptions, options_of
 from ledger.capture.read import captured_of, read_captures
 from ledger.capture.record import with_captures
@@ -149,10 +149,7 @@ def warn_of_changes(trial: Capturing, appended: Appended) -> None:
         if isinstance(event, ev.EnvironmentChanged) and event.before:
             which = f"trial {trial.id} of {trial.experiment.name!r}"
             changes = ", ".join(event.changes)
-            warnings.warn(
-                EnvironmentDiffers(f"{which} runs with something else than the trial captured before it: {changes}."),
-                stacklevel=4,
-            )
+            warn_caller(EnvironmentDiffers(f"{which} runs with something else than the trial captured before it: {changes}."))
 
 
 def _metrics(records: list[Record]) -> dict[str, list[dict[str, Any]]]:

@@ -88,8 +88,9 @@ def worker(
     prints is kept, see `ledger logs`.
 
     Exit code 0 of the program is SUCCEEDED, any other, or a signal, FAILED. Ends when nothing waits, is scheduled, or runs
-    anywhere; with exit code 1 when a trial has neither SUCCEEDED nor been PRUNED. Ctrl-C and SIGTERM end the programs and hand their trials back
-    (a second one at once), with exit code 130. When the worker is killed its programs end, too, and others get the trials.
+    anywhere; with exit code 1 when a trial has neither SUCCEEDED nor been PRUNED. Ctrl-C and SIGTERM end the programs and hand
+    their trials back (a second one at once), with exit code 130. When the worker is killed its programs end, too, and others
+    get the trials.
     """
     template = Template(words, shell=shell)
     settings = Settings(

@@ -113,7 +113,7 @@ class Capturing(ABC):
             "experiment": self.experiment.name,
             "trial_id": self.id,
             "status": str(state.status),
-            "error": None if state.error is None else f"{state.error.type}: {state.error.message}",
+            "error": None if state.error is None else state.error.text,
             "parameters": dict(state.config),
             "results": dict(state.results),
             "persisted": dict(state.attributes.get(PERSISTED, {})),

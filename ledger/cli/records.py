@@ -203,7 +203,7 @@ def _show_trial(book: Ledger, experiment: ExperimentState, state: TrialState, fo
             *flattened("environment", environment),
             ("captured", f"{', '.join(map(printable, captured))} (ledger capture shows them)" if captured else None),
             *_artifacts(trial),
-            ("error", f"{state.error.type}: {state.error.message}" if state.error else None),
+            ("error", state.error.text if state.error else None),
         ]
     )
     if state.error and state.error.traceback:

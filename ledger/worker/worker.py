@@ -6,7 +6,7 @@ import signal
 import tempfile
 import threading
 from collections import Counter
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol
@@ -47,7 +47,9 @@ class Listener(Protocol):
 
 
 class Worker:
-    """Runs a program as the trials of an experiment. Used by the main thread, which waits for the others.
+    """Runs a program as the trials of one or more experiments of a ledger. Used by the main thread, which waits for the others.
+
+    Of several experiments the trials of the first go first.
 
     **Guarantees.** A trial is claimed when there is a slot for it, and every trial claimed is ended, or handed back: also on
     SIGTERM, Ctrl-C and SIGHUP, which end the programs first (a second Ctrl-C at once). When the worker itself is killed, its
@@ -55,10 +57,11 @@ class Worker:
     """
 
     def __init__(
-        self, experiment: Experiment, template: Template, settings: Settings, listener: Listener, *, name: str | None = None,
-        jobs: int = 1, where: Where | None = None, wait: bool = False, max_trials: int | None = None,
+        self, experiments: Sequence[Experiment], template: Template, settings: Settings, listener: Listener, *,
+        name: str | None = None, jobs: int = 1, where: Where | None = None, wait: bool = False, max_trials: int | None = None,
     ) -> None:  # fmt: skip
-        self.experiment, self.template, self.settings = experiment, template, settings
+        self.experiments, self.template, self.settings = experiments, template, settings
+        self._log = experiments[0].book.log
         self.name = default_actor() if name is None else commands.check_name(name, "the worker's name")
         self._given_name = name
         self._listener = listener
@@ -84,7 +87,7 @@ class Worker:
         a program that cannot be started; and what else keeps the worker from working, when its programs have ended.
         """
         with self._prepared() as place:
-            stop_listening = self.experiment.book.log.backend.listen(self._bell.ring)
+            stop_listening = self._log.backend.listen(self._bell.ring)
             try:
                 self._loop(place)
             except BaseException as error:
@@ -100,10 +103,11 @@ class Worker:
     def run_new(self, config: Mapping[str, Any]) -> None:
         """Add a trial with this config, which no other worker can claim, and run it; CANCELED when it is stopped."""
         self.template.check(config)
-        if self.experiment.is_paused:
-            raise InvalidValue(f"{self.experiment.name!r} is paused; `ledger pause --undo` resumes it.")
+        (experiment,) = self.experiments
+        if experiment.is_paused:
+            raise InvalidValue(f"{experiment.name!r} is paused; `ledger pause --undo` resumes it.")
         with self._prepared() as place:
-            trial = self.experiment.new_trial(config, worker=self._given_name, lease_seconds=self.settings.lease_seconds)
+            trial = experiment.new_trial(config, worker=self._given_name, lease_seconds=self.settings.lease_seconds)
             self._run_one(trial, place)
             if trial.status is Status.PENDING:  # it was for now, and is for no queue
                 trial.cancel(reason="the run was stopped" if self.is_stopped else "the program could not be started")
@@ -148,7 +152,7 @@ class Worker:
     def _loop(self, place: Path) -> None:
         while not self._why_to_stop():
             self._bell.clear()  # before looking: what comes after the look rings again
-            while self._may_claim() and (trial := self._next()) is not None:
+            while self._may_claim() and (trial := self._next_of_any()) is not None:
                 self._start(trial, place)
             if not self._running and not self._may_come():
                 return
@@ -158,8 +162,11 @@ class Worker:
         is_enough = self._max_trials is not None and self.claimed >= self._max_trials
         return len(self._running) < self._jobs and not is_enough and not self._why_to_stop()
 
-    def _next(self) -> Trial | None:
-        log, experiment = self.experiment.book.log, self.experiment
+    def _next_of_any(self) -> Trial | None:
+        return next((trial for each in self.experiments if (trial := self._next(each)) is not None), None)
+
+    def _next(self, experiment: Experiment) -> Trial | None:
+        log = self._log
         found = find_claimable(log.backend, experiment.id, self.name, self._where)
         if not found:
             with log.backend.view() as view:
@@ -177,13 +184,16 @@ class Worker:
         """Say whether there may be a trial to claim later: one is scheduled, or a lease may run out."""
         if self._max_trials is not None and self.claimed >= self._max_trials:
             return False
-        self.is_paused = self.experiment.is_paused
-        if self._wait:
-            return True
-        with self.experiment.book.log.backend.view() as view:
-            due = view.next_due(self.experiment.id)
-            found = not self.is_paused and due is not None and due > view.now
-        return found or bool(find_claimable(self.experiment.book.log.backend, self.experiment.id, self.name, self._where))
+        self.is_paused = any(each.is_paused for each in self.experiments)
+        return self._wait or any(map(self._may_come_of, self.experiments))
+
+    def _may_come_of(self, experiment: Experiment) -> bool:
+        with self._log.backend.view() as view:
+            due = view.next_due(experiment.id)
+            found = due is not None and due > view.now
+        return (found and not experiment.is_paused) or bool(
+            find_claimable(self._log.backend, experiment.id, self.name, self._where)
+        )
 
     def _start(self, trial: Trial, place: Path) -> None:
         thread = threading.Thread(target=self._run_one, args=(trial, place), name=f"ledger-worker-{trial.id}")
@@ -193,7 +203,7 @@ class Worker:
     def _run_one(self, trial: Trial, place: Path) -> None:
         try:
             shown = self._listener.began(trial)
-            directory = place / f"trial-{trial.id}-{trial.attempt}"
+            directory = place / f"{trial.experiment.id.hex}-{trial.id}-{trial.attempt}"
             outcome = Attempt(
                 trial, self.template, self.settings, directory, self._why_to_stop, self._machine, shown
             ).run()  # fmt: skip

@@ -333,3 +333,33 @@ def test_one_trial_that_is_run_at_once_is_in_no_queue(queue, ledger_path, work):
         created, claimed, *_ = book.get_experiment("tuning").trial(1).history()
         assert (created.type, claimed.type) == ("TrialCreated", "TrialClaimed")
         assert created.append_id == claimed.append_id
+
+
+def test_one_worker_runs_trials_of_several_experiments(ledger_path, work):
+    """Those of the first that was named first; lines name the experiment; it ends when none of them has anything to come."""
+    with ledger.open(ledger_path) as book:
+        for name in ("tuning", "other"):
+            book.experiment(name).new_trials([{"n": n} for n in range(2)])
+        book.get_experiment("other").pause()
+    done = work("-e", "other", "--", "true")
+    assert done.stdout.splitlines()[-1] == "2 SUCCEEDED."
+    assert "an experiment is paused" in done.stderr
+    with ledger.open(ledger_path) as book:
+        book.get_experiment("other").resume()
+        book.get_experiment("tuning").new_trials([{"n": n} for n in range(2)])
+    done = work("-e", "other", "--", "true")
+    assert [line.partition(":")[0] for line in done.stdout.splitlines() if "began" in line] == [
+        "trial tuning/3 began", "trial tuning/4 began", "trial other/1 began", "trial other/2 began",
+    ]  # fmt: skip
+    assert "trial other/2 SUCCEEDED" in done.stdout
+
+
+def test_trials_of_several_experiments_run_at_once_with_files_of_their_own(ledger_path, work):
+    """Also when they have the same numbers."""
+    with ledger.open(ledger_path) as book:
+        for name in ("tuning", "other"):
+            book.experiment(name).new_trial({"said": name})
+    assert work("-e", "other", "--jobs", "2", "--", "sh", "-c", "sleep 0.5; echo {said}").returncode == 0
+    with ledger.open(ledger_path) as book:
+        for name in ("tuning", "other"):
+            assert book.get_experiment(name).trial(1).artifact("stdout.txt").read_bytes() == f"{name}\n".encode()

@@ -231,16 +231,23 @@ class Experiment(TrialQueue, ArtifactOwner):
 
     def run(
         self, function: Callable[..., Any], config: Mapping[str, Any] | None = None, *, capture: CaptureOptions | bool = True,
-        group: str = "",
+        group: str = "", reuse: bool = False,
     ) -> Trial:  # fmt: skip
         """Call a function with a config as its arguments, as a trial; see ``track``. Return the trial.
+
+        With ``reuse`` it is not called when a trial of the experiment has SUCCEEDED with the same arguments and the same
+        source of this function: that trial is returned. For functions that depend on nothing else, or where that does not
+        matter.
 
         >>> import ledger
         >>> exp = ledger.open("memory:").experiment("demo")
         >>> exp.run(lambda lr: {"loss": lr * 2}, {"lr": 0.5}, capture=False).results
         {'loss': 1.0}
         """
-        return Tracked(self, function, capture=capture, group=group).call((), dict(config or {}))[0]
+        if reuse and options_of(capture) is None:
+            raise InvalidValue("reuse=True looks for trials of the same code, which capture=False leaves unknown.")
+        tracked, arguments = Tracked(self, function, capture=capture, group=group), dict(config or {})
+        return (tracked.find_succeeded(arguments) if reuse else None) or tracked.call((), arguments)[0]
 
     # ------------------------------------------------------------------------------------------------ record
 

@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import functools
 import inspect
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from typing import TYPE_CHECKING, Any, Generic, ParamSpec, TypeVar, cast
 
 from ledger.backends.base import config_digest
 from ledger.caller import warn_caller
+from ledger.capture.handle import collect_for
 from ledger.capture.options import CaptureOptions, options_of
 from ledger.capture.read import captured_of
 from ledger.errors import InvalidValue, ResultDiffers, ResultNotRecorded
@@ -132,15 +133,29 @@ class Tracked(Generic[P, R]):
 
     def _look(self, trial: Trial, code: str, inputs: bytes) -> tuple[int, bytes] | None:
         """Find the newest trial before with these inputs and this code; return it and its output's digest."""
+        earlier = (other for other in self._succeeded(code, inputs) if other.id < trial.id)
+        return next(((other.id, config_digest(other.results)) for other in earlier), None)
+
+    def find_succeeded(self, config: Mapping[str, Any]) -> Trial | None:
+        """Return the newest trial that has SUCCEEDED with these arguments and this code; None when the code is not known."""
+        captures = collect_for(self._capture, self._function) or {}
+        code = captures.get("function")
+        if code is None or not code.content.keys() & {"text", "bytecode"}:
+            return None
+        return next(self._succeeded(code.digest, config_digest(self._config((), config)[0])), None)
+
+    def _succeeded(self, code: str, inputs: bytes) -> Iterator[Trial]:
+        """Iterate over the experiment's trials of these inputs and this code that have SUCCEEDED, the newest first."""
         log, experiment = self._experiment.book.log, self._experiment
         for record in reversed(log.backend.read_positions(log.backend.config_positions(inputs)[-_TRIALS_COMPARED:])):
             subject = subject_of(record.stream)
             if subject is None or subject.trial_id is None or subject.experiment_id != experiment.id:
                 continue
             other = Trial(experiment, subject.trial_id)
-            if other.id < trial.id and other.status is Status.SUCCEEDED and captured_of(other.history()).get("function") == code:
-                return other.id, config_digest(other.results)
-        return None
+            state = other.state
+            is_good = state.status is Status.SUCCEEDED and state.deleted_at is None
+            if is_good and captured_of(other.history()).get("function") == code:
+                yield other
 
 
 def _check_function(function: Any) -> None:

@@ -17,7 +17,6 @@ from ledger import events as ev
 from ledger.backends.base import Appended, Entry, Submission
 from ledger.backends.blocks import Stored, own_salt, write_blocks
 from ledger.backends.erasure import Erasure
-from ledger.backends.jobindex import order_key
 from ledger.backends.jobwriter import JobWriter
 from ledger.backends.postings import ListEntry
 from ledger.backends.staging import Staging, answer_retry, config_of
@@ -104,8 +103,8 @@ class LmdbTransaction(LmdbView):
     def ready(
         self, experiment_id: UUID, worker: str = "", *, after: TrialState | None = None, limit: int = 1
     ) -> list[TrialState]:
-        self._jobs.promote(experiment_id)  # after which none waits for a time that has come
-        return self._first_ready(experiment_id, worker, b"" if after is None else order_key(after), limit, [])
+        self._jobs.promote(experiment_id)
+        return super().ready(experiment_id, worker, after=after, limit=limit)
 
     # -- accepting
 

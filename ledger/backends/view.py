@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Iterator
-from itertools import islice
+from itertools import chain, islice
 from typing import Any
 from uuid import UUID
 
@@ -211,13 +211,9 @@ class LmdbView:
         start = b"" if after is None else order_key(after)
         due = [self.job(experiment_id, trial_of(key)) for key in self.due(experiment_id)]
         waited = [order for state in due if state.assigned_to in ("", worker) and (order := order_key(state)) > start]
-        return self._first_ready(experiment_id, worker, start, limit, waited)
-
-    def _first_ready(self, experiment_id: UUID, worker: str, start: bytes, limit: int, orders: list[bytes]) -> list[TrialState]:
-        """Return the trials that come first after a place: of those that stand in the queues of the ready, and some orders."""
-        for prefix in ready_prefixes(experiment_id, worker):
-            orders += islice(self._orders(prefix, start), limit)  # one, mostly: then this is cheaper than to merge
-        return [self.job(experiment_id, trial_of(order)) for order in sorted(orders)[:limit]]
+        # As many of each as are wanted of all: one, mostly, and then this is cheaper than to merge.
+        queues = [islice(self._orders(prefix, start), limit) for prefix in ready_prefixes(experiment_id, worker)]
+        return [self.job(experiment_id, trial_of(order)) for order in sorted(chain(waited, *queues))[:limit]]
 
     def _orders(self, prefix: bytes, start: bytes) -> Iterator[bytes]:
         """Iterate over what stands in a queue of the ready, after one place."""

@@ -48,7 +48,6 @@ def work(ledger_path: Path) -> Callable[..., subprocess.CompletedProcess[str]]:
 def start(ledger_path: Path) -> Iterator[Callable[..., subprocess.Popen[str]]]:
     """Start a worker on the queue; killed at the end if it still runs."""
     started: list[subprocess.Popen[str]] = []
-    before = signal.signal(signal.SIGINT, signal.default_int_handler)  # `pytest &` has it ignored, and a child would inherit that
 
     def run(*words: Any) -> subprocess.Popen[str]:
         process = subprocess.Popen(
@@ -63,7 +62,6 @@ def start(ledger_path: Path) -> Iterator[Callable[..., subprocess.Popen[str]]]:
             os.kill(process.pid, signal.SIGCONT)
             process.kill()
         process.communicate()
-    signal.signal(signal.SIGINT, before)
 
 
 def _words(command: str, path: Path, words: tuple[Any, ...]) -> list[str]:

@@ -28,6 +28,13 @@ _MEBIBYTE = 1 << 20
 _ERROR_WIDTH = 200
 
 Words = Annotated[list[str], typer.Argument(metavar="CMD...", help="The program and its arguments; {lr} is the parameter lr.")]
+Experiments = Annotated[
+    list[str],
+    typer.Option(
+        "--experiment", "-e", help="Whose trials; repeat for more, of which the first goes first.",
+        autocompletion=complete_experiments,
+    ),
+]  # fmt: skip
 Timeout = Annotated[
     float | None, typer.Option(metavar="SECONDS", help="End a program that takes longer: TIMED_OUT.", show_default=False)
 ]
@@ -54,13 +61,7 @@ Lines = Annotated[LineFormat, typer.Option("--format", help="For people, or a li
 def worker(
     path: PathArgument,
     words: Words,
-    experiments: Annotated[
-        list[str],
-        typer.Option(
-            "--experiment", "-e", help="Whose trials; repeat for more, of which the first goes first.",
-            autocompletion=complete_experiments,
-        ),
-    ],
+    experiments: Experiments,
     jobs: Annotated[int, typer.Option("--jobs", "-j", min=1, max=256, help="Programs at once.")] = 1,
     name: Name = None,
     where: Annotated[

@@ -24,9 +24,11 @@ from typing import Any, ClassVar, Self
 import numpy as np
 import pandas as pd
 
+from ledger.state import Status
 from projections.columns import MISSING, NOT_A_TIME, STATUS_CODES, STATUSES, text_array
 
 _FIRST_CAPACITY = 64
+_STATUSES = list(Status)
 
 
 class Buffer(ABC):
@@ -45,8 +47,16 @@ class Buffer(ABC):
         """Return the cells as arrays."""
 
     @abstractmethod
+    def values(self, rows: Any) -> list[Any]:
+        """Return the cells of rows, given as an array of their numbers."""
+
+    @abstractmethod
     def array(self) -> Any:
         """Return the column as pandas takes it: memory of its own, which nothing that is written later changes."""
+
+    def is_missing(self) -> Any:
+        """Return for each cell whether there is nothing in it, as an array."""
+        return self.arrays()[0] == self.empty[0]
 
     def extend(self, cells: Sequence[Any]) -> None:
         """Add cells at the end."""
@@ -89,11 +99,11 @@ class Buffer(ABC):
         return made
 
     def _take_extras(self, extras: list[Any]) -> None:
-        pass
+        assert not extras  # a buffer that has some takes them
 
-    def copy(self) -> Self:
-        """Return another buffer with the same cells."""
-        return self.restore([array.copy() for array in self.arrays()], list(self.extras()))
+    def take(self, rows: Any) -> Self:
+        """Return another buffer with the cells of some rows: an array of numbers or of yes and no, or a slice."""
+        return self.restore([array[rows].copy() for array in self.arrays()], list(self.extras()))
 
 
 def _larger(array: Any, capacity: int, length: int) -> Any:
@@ -108,22 +118,19 @@ class IdBuffer(Buffer):
     kind, dtypes, empty = "id", ("int64",), (0,)
 
     def _encode(self, cells: Sequence[Any]) -> list[Any]:
-        return [np.asarray(cells, np.int64)]
+        return [np.asarray(cells, self.dtypes[0])]
+
+    def values(self, rows: Any) -> list[Any]:
+        return self.arrays()[0][rows].tolist()  # type: ignore[no-any-return]
 
     def array(self) -> Any:
         return self.arrays()[0].copy()
 
 
-class FlagBuffer(Buffer):
+class FlagBuffer(IdBuffer):
     """Yes or no."""
 
-    kind, dtypes, empty = "flag", ("bool",), (0,)
-
-    def _encode(self, cells: Sequence[Any]) -> list[Any]:
-        return [np.asarray(cells, np.bool_)]
-
-    def array(self) -> Any:
-        return self.arrays()[0].copy()
+    kind, dtypes = "flag", ("bool",)
 
 
 class IntegerBuffer(Buffer):
@@ -133,6 +140,9 @@ class IntegerBuffer(Buffer):
 
     def _encode(self, cells: Sequence[Any]) -> list[Any]:
         return [np.fromiter((NOT_A_TIME if cell is None else cell for cell in cells), np.int64, len(cells))]
+
+    def values(self, rows: Any) -> list[Any]:
+        return [None if cell == NOT_A_TIME else cell for cell in self.arrays()[0][rows].tolist()]
 
     def array(self) -> Any:
         data = self.arrays()[0].copy()
@@ -161,6 +171,9 @@ class StatusBuffer(Buffer):
 
     def _encode(self, cells: Sequence[Any]) -> list[Any]:
         return [np.fromiter(map(STATUS_CODES.__getitem__, cells), np.int8, len(cells))]
+
+    def values(self, rows: Any) -> list[Any]:
+        return [_STATUSES[code] for code in self.arrays()[0][rows].tolist()]
 
     def array(self) -> Any:
         return pd.Categorical.from_codes(self.arrays()[0].copy(), dtype=STATUSES)
@@ -208,6 +221,9 @@ class TextBuffer(Buffer):
         every[np.fromiter((cell is not None for cell in cells), np.bool_, len(cells))] = codes
         return [every]
 
+    def values(self, rows: Any) -> list[Any]:
+        return self._texts.take(self.arrays()[0][rows]).tolist()  # type: ignore[no-any-return]
+
     def write(self, rows: Any, cells: Sequence[Any]) -> None:
         super().write(rows, cells)
         rows = rows[rows < len(self._made)]
@@ -253,6 +269,8 @@ class ValueBuffer(Buffer):
             if kind is bool or kind is int:
                 with contextlib.suppress(OverflowError):
                     return [_TAGS[kind], np.array(cells, np.int64)]
+            if kind is type(MISSING):
+                return [_ABSENT, 0]
         tags = np.fromiter((_TAGS.get(type(cell), _OTHER) for cell in cells), np.uint8, len(cells))
         bits = np.zeros(len(cells), np.int64)
         for row, cell in enumerate(cells):
@@ -303,14 +321,17 @@ class ValueBuffer(Buffer):
             made[row] = self._others[bits[row]]
         return made
 
+    def clear(self, rows: Any) -> None:
+        """Have nothing in the cells of rows."""
+        self._arrays[0][rows] = _ABSENT
+
     def values(self, rows: Any) -> list[Any]:
-        """Return the values of rows, given as an array of their numbers; MISSING where there is none."""
         tags, bits = (array[rows] for array in self.arrays())
         made = self._objects(tags, bits).tolist()
         return [MISSING if tag == _ABSENT else value for tag, value in zip(tags.tolist(), made, strict=True)]
 
     def extras(self) -> list[Any]:
-        return [self._texts.list, self._others]
+        return [self._texts.list, list(self._others)]
 
     def _take_extras(self, extras: list[Any]) -> None:
         texts, self._others = extras

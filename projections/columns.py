@@ -43,7 +43,7 @@ _INT64_MIN, _INT64_MAX = -(2**63), 2**63 - 1
 NOT_A_TIME = _INT64_MIN  # numpy's own mark
 STATUS_CODES = {status: code for code, status in enumerate(Status)}
 STATUSES = pd.CategoricalDtype([status.value for status in Status])
-_TEXT = pd.StringDtype("python", na_value=pd.NA)  # whether pyarrow is installed or not
+TEXT = pd.StringDtype("python", na_value=pd.NA)  # whether pyarrow is installed or not
 
 
 def gather(rows: Sequence[Mapping[str, Any]], prefix: str) -> dict[str, Column]:
@@ -123,7 +123,12 @@ def text_column(values: Sequence[str | None]) -> Column:
 
 def text_array(values: Any) -> Any:
     """Return texts as an array of dtype ``string``; None is missing."""
-    return pd.array(values, dtype=_TEXT)
+    return pd.array(values, dtype=TEXT)
+
+
+def missing_texts(count: int) -> Any:
+    """Return an array of dtype ``string`` in which every text is missing."""
+    return pd.array([pd.NA], dtype=TEXT).take(np.zeros(count, np.intp))
 
 
 def object_column(values: Sequence[Any]) -> Column:

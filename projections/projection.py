@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Mapping
 from typing import Any, ClassVar
 
 import pandas as pd
@@ -81,9 +81,6 @@ class Projection(ABC):
     #: The last position that the instance stands for, and how many payloads had been redacted then; the builder's to set.
     position: int = 0
     redactions: int = 0
-
-    #: Reads the records of a stream up to ``position``; the builder's to set, for an ``apply`` that has to look back.
-    history: Callable[[str], Iterator[Record]]
 
     def __new__(cls, *args: Any, **kwargs: Any) -> Any:
         made = super().__new__(cls)

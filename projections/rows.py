@@ -52,13 +52,21 @@ class Rows:
         """Add rows: for each column that has cells in them as many as for the others."""
         counts = set(map(len, cells.values()))
         if len(counts) != 1:
-            raise InvalidValue(f"the columns {', '.join(cells)} have {', '.join(map(str, sorted(counts)))} cells; give each as many.")
+            raise InvalidValue(
+                f"the columns {', '.join(cells)} have {', '.join(map(str, sorted(counts)))} cells; give each as many."
+            )
         self.length += counts.pop()
         for name, buffer in self.buffers.items():
             if name in cells:
                 buffer.extend(cells[name])
             else:
                 buffer.resize(self.length)
+
+    def resize(self, length: int) -> None:
+        """Have so many rows; the cells of new ones are empty."""
+        self.length = length
+        for buffer in self.buffers.values():
+            buffer.resize(length)
 
     def write(self, rows: Any, cells: Mapping[str, Sequence[Any]]) -> None:
         """Replace cells of rows, which are given as an array of their numbers."""
@@ -67,15 +75,15 @@ class Rows:
 
     def frame(self, names: Iterable[str] | None = None, rows: Any = None) -> pd.DataFrame:
         """Return columns, all by default, of ``rows`` (an array of numbers or of yes and no), all by default, in order."""
-        arrays = {name: self.buffers[name].array() for name in (self.buffers if names is None else names)}
-        if rows is not None:
-            arrays = {name: array[rows] for name, array in arrays.items()}
-        count = self.length if rows is None else len(np.arange(self.length)[rows])
-        return pd.DataFrame(arrays, index=pd.RangeIndex(count), copy=False)
+        chosen = {name: self.buffers[name] for name in (self.buffers if names is None else names)}
+        if rows is None:
+            return pd.DataFrame({name: each.array() for name, each in chosen.items()}, pd.RangeIndex(self.length), copy=False)
+        count = len(np.arange(self.length)[rows])
+        return pd.DataFrame({name: each.take(rows).array() for name, each in chosen.items()}, pd.RangeIndex(count), copy=False)
 
-    def copy(self) -> Rows:
-        """Return other rows with the same cells."""
+    def take(self, rows: Any) -> Rows:
+        """Return other rows: those of an array of numbers or of yes and no, or of a slice."""
         made = Rows({})
-        made.length = self.length
-        made.buffers = {name: buffer.copy() for name, buffer in self.buffers.items()}
+        made.length = len(np.arange(self.length)[rows])
+        made.buffers = {name: buffer.take(rows) for name, buffer in self.buffers.items()}
         return made

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import difflib
-from collections.abc import Iterable, Mapping
-from itertools import accumulate
+from collections.abc import Iterable, Mapping, Sequence
+from itertools import accumulate, pairwise
 from typing import Any, ClassVar, NamedTuple
 from uuid import UUID
 
@@ -62,7 +62,8 @@ class PointTable(AppendedTable):
         self._values, self._moments = Rows({"value": "value"}), Rows({"step": "value", "time": "time"})
         self._value_cells: list[Any] = []
         self._step_cells: list[Any] = []
-        self._time_cells: list[int] = []
+        self._time_cells: list[int] = []  # as recorded: after the first ones the difference from row to row
+        self._firsts: list[int] = []
         self._highest: dict[int, int] = {}  # the attempt reached, of owners with more than one
 
     def apply(self, record: Record) -> None:
@@ -90,8 +91,9 @@ class PointTable(AppendedTable):
         if not count:
             return
         moment = self._moments.length + len(self._step_cells)
-        self._step_cells += points.steps[:count]
-        self._time_cells += accumulate(points.times[:count])
+        self._firsts.append(len(self._time_cells))
+        self._step_cells += points.steps if len(points.steps) == count else points.steps[:count]
+        self._time_cells += points.times if len(points.times) == count else points.times[:count]
         value = self._values.length + len(self._value_cells)
         for name, column in zip(points.names, points.values, strict=False):
             self.waiting.add(owner, name, attempt, rank, value, moment, count, position)
@@ -102,8 +104,8 @@ class PointTable(AppendedTable):
         self.waiting.flush()
         if self._step_cells:
             self._values.extend({"value": self._value_cells})
-            self._moments.extend({"step": self._step_cells, "time": self._time_cells})
-            self._value_cells, self._step_cells, self._time_cells = [], [], []
+            self._moments.extend({"step": self._step_cells, "time": _times(self._time_cells, self._firsts)})
+            self._value_cells, self._step_cells, self._time_cells, self._firsts = [], [], [], []
 
     # -------------------------------------------------------------------------------------------------- select
 
@@ -209,6 +211,16 @@ class PointTable(AppendedTable):
         highest = np.ones(self.owners.rows.length, np.int64)
         np.maximum.at(highest, owners, ranks)
         self._highest = {int(owner): int(highest[owner]) for owner in np.flatnonzero(highest > 1)}
+
+
+def _times(cells: Sequence[int], firsts: Sequence[int]) -> Any:
+    """Return times, of which each first is followed by differences."""
+    bounds = [*firsts, len(cells)]
+    try:
+        total = np.cumsum(np.array(cells, np.int64))  # beyond 64 bits it wraps, and so does what is taken off again
+    except OverflowError:
+        return [time for first, last in pairwise(bounds) for time in accumulate(cells[first:last])]
+    return total - np.repeat(np.concatenate(([0], total))[firsts], np.diff(bounds))
 
 
 def ranked(buffer: Buffer) -> tuple[Any, Any]:

@@ -30,8 +30,8 @@ def experiment_table(experiments: Experiments, *, deleted: bool = False) -> pd.D
 
     Columns, in this order: ``experiment_id`` (string), ``name`` (string), ``description`` (string), ``objectives``
     (string, by name: ``accuracy: max, latency_ms: min``), ``created_at`` and ``updated_at`` (datetime64[ns, UTC]; the
-    latest time of any change of it or of its trials; points that are logged change neither), ``trials`` (Int64), then how
-    many of them are (Int64 each, adding up to ``trials``) ``pending``, ``running`` (READY or RUNNING), ``succeeded``,
+    latest time of any record of it or of its trials), ``trials`` (Int64), then how many of them are (Int64 each, adding up to
+    ``trials``) ``pending``, ``running`` (READY or RUNNING), ``succeeded``,
     ``failed`` (FAILED, TIMED_OUT or LOST), ``stopped`` (PRUNED, CANCELED or ABANDONED) and ``unknown``; ``tags`` (object: a
     tuple of str, sorted), ``is_paused`` and ``is_sealed`` (bool); in a table with the deleted ones also ``deleted_at``
     (datetime64[ns, UTC]). Trials that were deleted are not counted.

@@ -21,6 +21,8 @@ from projections.rows import Rows
 from projections.trial_rows import TrialRows
 from projections.trial_table import trial_table
 
+_HISTORY_ONLY = frozenset(getattr(ev, name) for name in ev.VOCABULARY - STATE_EVENTS)
+
 
 class Experiments(Projection):
     """The experiments of a ledger, and their trials.
@@ -40,7 +42,6 @@ class Experiments(Projection):
 
     name = "experiments"
     schema_version = 4
-    types = STATE_EVENTS
 
     def __init__(self) -> None:
         self.states: dict[UUID, ExperimentState] = {}  # in order of creation
@@ -55,6 +56,10 @@ class Experiments(Projection):
         if subject is None:
             return
         identifier, event, at = subject.experiment_id, record.event, record.happened_at
+        if at > self.updated_at.get(identifier, at - 1):
+            self.updated_at[identifier] = at
+        if type(event) in _HISTORY_ONLY:
+            return
         trials = self.trial_rows.get(identifier)
         if subject.trial_id is None or trials is None:
             self.states[identifier] = evolve_experiment(self.states.get(identifier), subject, event, at)
@@ -68,8 +73,6 @@ class Experiments(Projection):
                     state = trials.state(subject.trial_id)
                     self.originals.setdefault(trials.config_id(subject.trial_id), state.config)
                 trials.apply(subject, event, at)
-        if at > self.updated_at.get(identifier, at - 1):
-            self.updated_at[identifier] = at
 
     # -------------------------------------------------------------------------------------------------- tables
 

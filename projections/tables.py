@@ -191,17 +191,28 @@ class Tables:
     def _find(self, experiment: str | UUID, position: int) -> UUID:
         if not isinstance(experiment, str | UUID):
             raise InvalidValue(f"the experiment is {experiment!r}; give its name (a str) or its id (a UUID).")
-        names = self._at(ExperimentNames, position)
+        if isinstance(experiment, str) and position == self.position():
+            with self.book.log.backend.view() as view:
+                named = view.experiment_named(experiment)
+            if named is not None:
+                return named
+        names = self._names(position)
         found = names.find(experiment)
         if found is None:
             raise self._unknown(experiment, names.names(), position)
         return found
 
+    def _names(self, position: int) -> ExperimentNames:
+        """Fold the names, of which it is not worth telling how far it is."""
+        if ExperimentNames not in self._folds:
+            self._folds[ExperimentNames] = Fold(ExperimentNames, self.book.log, self._store)
+        return self._at(ExperimentNames, position)
+
     def _unknown(self, experiment: str | UUID, names: list[str], position: int) -> UnknownExperiment:
         head = self.position()
         text = str(experiment)
         when = f" as of position {position}" if position < head else ""
-        first = self._at(ExperimentNames, head).first_position(experiment)
+        first = self._names(head).first_position(experiment)
         if first is not None and first > position:
             return UnknownExperiment(
                 f"there was no experiment {text!r} in {self.book.path} yet{when}: "

@@ -113,7 +113,8 @@ def _states(stream: str, history: History, positions: Iterable[int]) -> Iterable
     """Yield the trial and the notes of a stream, as they were before the records at some positions."""
     subject, last = subject_of(stream), max(positions)
     assert subject is not None  # of an experiment or a trial
-    state, notes = None, {}
+    state: TrialState | None = None
+    notes: dict[int, str] = {}
     for record in history(stream):
         if record.position in positions:
             yield record.position, state, notes
@@ -138,5 +139,3 @@ def _value(state: TrialState | None, notes: Mapping[int, str], what: str, name: 
     if what == "config":
         return state.config.get(name or "")
     return state.label if what == "label" else str(state.status)
-
-

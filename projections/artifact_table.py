@@ -37,7 +37,7 @@ class ArtifactTable(AppendedTable):
     ...     _ = trial.log_artifact(losses, name="losses")
     >>> artifacts = projections.build(projections.ArtifactTable(), book.log).table(exp.id)
     >>> artifacts[["trial_id", "name", "size", "is_current"]].values.tolist()
-    [[1, 'losses', 5, False], [1, 'losses', 9, True]]
+    [[1, 'losses', 9, False], [1, 'losses', 15, True]]
     """
 
     name = "artifacts"

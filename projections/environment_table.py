@@ -42,7 +42,13 @@ _FACTS = {
     "function": _Fact("text", "function", ("name",)),
     "command": _Fact("text", "command", ("arguments",)),
 }
-_DTYPES = {"memory_gib": "float64", "git_dirty": "boolean"}  # also where nothing is known
+_CHANGES = {
+    "owner": "id", "trial": "id", "time": "time", "after": "value", "before": "value", "said": "value", "position": "id",
+}  # fmt: skip
+_SHOWN_CHANGES = {
+    "trial_id": "id", "time": "time", "kind": "text", "before": "text", "after": "text", "changes": "value", "position": "id",
+}  # fmt: skip
+_DTYPES: dict[str, Any] = {"memory_gib": "float64", "git_dirty": "boolean"}  # also where nothing is known
 
 
 class EnvironmentTable(AppendedTable):
@@ -78,9 +84,7 @@ class EnvironmentTable(AppendedTable):
         facts = {name: fact.cells for name, fact in _FACTS.items()}
         self._captures = Waiting(Rows({"kind": "text", "digest": "text", **facts}))
         self._said = Waiting(Rows({"owner": "id", "time": "time", "environment": "value"}))
-        self._changes = Waiting(
-            Rows({"owner": "id", "trial": "id", "time": "time", "after": "value", "before": "value", "said": "value", "position": "id"})
-        )
+        self._changes = Waiting(Rows(_CHANGES))
 
     def apply(self, record: Record) -> None:
         """Take in what was captured, or that a trial is hidden."""
@@ -150,9 +154,7 @@ class EnvironmentTable(AppendedTable):
             for trial, at, after, before, said, position in zip(*cells, strict=True)
             for kind, digest in after.items()
         ]
-        made = Rows(
-            {"trial_id": "id", "time": "time", "kind": "text", "before": "text", "after": "text", "changes": "value", "position": "id"}
-        )  # fmt: skip
+        made = Rows(_SHOWN_CHANGES)
         if found:
             made.extend(dict(zip(made.buffers, zip(*found, strict=True), strict=True)))
         return made.frame()
@@ -187,11 +189,10 @@ class EnvironmentTable(AppendedTable):
         facts = {}
         for name, fact in _FACTS.items():
             wanted = found.get(fact.capture, np.full(count, -1))
-            values = [None] * count
-            for place in np.flatnonzero(wanted >= 0):
-                values[place] = captures[name].values(wanted[place : place + 1])[0]
+            known = np.flatnonzero(wanted >= 0)
             made = Rows({name: fact.cells})
-            made.extend({name: values})
+            made.resize(count)
+            made.write(known, {name: captures[name].values(wanted[known])})
             array = pd.Series(made[name].array())
             facts[name] = array.astype(_DTYPES[name]) if name in _DTYPES else array
         texts = Rows(dict.fromkeys(digests, "text"))

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
-from typing import Any, ClassVar, Literal, get_args
+from typing import Any, ClassVar, Literal, cast, get_args
 from uuid import UUID
 
 import numpy as np
@@ -145,7 +145,7 @@ class MetricTable(PointTable):
         step_codes = there % width
         index = pd.MultiIndex(
             levels=[pd.Index(trial_ids), distinct],
-            codes=[there // width, np.where(step_codes == len(distinct), -1, step_codes)],
+            codes=cast("Any", [there // width, np.where(step_codes == len(distinct), -1, step_codes)]),
             names=["trial_id", by],
             verify_integrity=False,
         )

@@ -227,5 +227,3 @@ def ranked(buffer: Buffer) -> tuple[Any, Any]:
     """Return for each cell its number among the distinct ones in order, below 0 for a missing one; and those, as an index."""
     codes, distinct = pd.factorize(buffer.array(), sort=True)
     return codes, pd.Index(distinct)
-
-

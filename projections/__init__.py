@@ -12,10 +12,17 @@
 """
 
 from projections.builder import build
+from projections.columns import MISSING
 from projections.config_table import ConfigTable
 from projections.experiment_table import ExperimentTable
+from projections.frame import Frame, GroupedFrame
 from projections.projection import Projection
+from projections.reader import Reader
+from projections.row import Row
 from projections.tables import Tables
 from projections.trial_table import TrialTable
 
-__all__ = ["ConfigTable", "ExperimentTable", "Projection", "Tables", "TrialTable", "build"]
+__all__ = [
+    "ConfigTable", "ExperimentTable", "Frame", "GroupedFrame", "MISSING", "Projection", "Reader", "Row", "Tables", "TrialTable",
+    "build",
+]  # fmt: skip

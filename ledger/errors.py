@@ -160,6 +160,7 @@ class QuerySyntaxError(InvalidQuery, SyntaxError):
         column = index - (query.rfind("\n", 0, index) + 1)
         shown = "".join(f"\n  {text}" + (f"\n  {' ' * column}^" if i == line else "") for i, text in enumerate(query.split("\n")))
         super().__init__(f"the query cannot be read: {problem}. {cure}{shown}")
+        self.msg = str(self)  # what tracebacks show of a SyntaxError
         self.query, self.index, self.problem = query, index, problem
 
     def __str__(self) -> str:

@@ -74,10 +74,10 @@ class Field:
             field.data[~present] = MISSING
         elif pd.api.types.is_float_dtype(dtype):
             field = cls("float", column.to_numpy(), present)
-        elif pd.api.types.is_bool_dtype(dtype):
-            field = cls("bool", column.to_numpy(dtype=np.bool_, **({} if present.all() else {"na_value": False})), present)
         else:
-            field = cls("int", column.to_numpy(dtype=np.int64, **({} if present.all() else {"na_value": 0})), present)
+            kind = "bool" if pd.api.types.is_bool_dtype(dtype) else "int"
+            filled: Any = column if present.all() else column.fillna(0 if kind == "int" else False)
+            field = cls(kind, filled.to_numpy(dtype=_KINDS[kind][1]), present)
         return field._with_hidden(hidden) if hidden else field
 
     def _with_hidden(self, hidden: Mapping[int, Any]) -> Field:
@@ -155,9 +155,12 @@ class Field:
         compare = _OPERATORS[sign]
         if self.kind == "time":
             at = _nanoseconds(value)
-            return _each(self.values(rows), compare, value, is_strict) if at is None else compare(self.data[rows], at)
+            if at is None:
+                return _each(self.values(rows), compare, value, is_strict)
+            return np.asarray(compare(self.data[rows], at), dtype=np.bool_)
         if isinstance(value, float) and value != value and sign in ("==", "!="):
-            return self._are_nan(rows) == (sign == "==")
+            are_nan = self._are_nan(rows)
+            return are_nan if sign == "==" else ~are_nan
         if self.kind != "object":
             data: npt.NDArray[Any] = self.data[rows]
             if type(value) in (int, bool, float) and _is_exact(self.kind, value):
@@ -166,7 +169,7 @@ class Field:
 
     def _are_nan(self, rows: Rows) -> Mask:
         if self.kind == "float":
-            return np.isnan(self.data[rows])
+            return np.asarray(np.isnan(self.data[rows]), dtype=np.bool_)
         if self.kind != "object":
             return np.zeros(len(rows), dtype=np.bool_)
         return np.fromiter((isinstance(v, float) and v != v for v in self.data[rows]), np.bool_, len(rows))

@@ -249,7 +249,7 @@ class GroupedFrame(Mapping[tuple[Any, ...], Any]):
         frame = Frame(rows).toPandas(lazy=lazy)
         levels = [[None if value is MISSING else value for value in level] for level in zip(*keys, strict=True)]
         levels = levels or [[] for _ in range(len(names) + 1)]
-        arrays = [*map(as_series, levels[:-1]), levels[-1]]
+        arrays = [as_series(level) for level in levels]
         frame.index = pd.MultiIndex.from_arrays(arrays, names=[*names, None])
         return frame
 
@@ -270,7 +270,7 @@ class GroupedFrame(Mapping[tuple[Any, ...], Any]):
     def ungroup(self) -> Frame | GroupedFrame:
         """Return one frame of all groups, in which made rows have the groups' values as columns; of groups of groups, groups."""
         if any(isinstance(group, GroupedFrame) for group in self._groups.values()):
-            return self._apply("ungroup")
+            return GroupedFrame(self.group_keys, {key: group.ungroup() for key, group in self._groups.items()})
         rows = []
         for key, group in self._groups.items():
             named = {name: value for name, value in zip(self.group_keys, key, strict=True) if value is not MISSING}
@@ -286,7 +286,7 @@ class GroupedFrame(Mapping[tuple[Any, ...], Any]):
 
     def groupby(self, group_keys: str | Sequence[str]) -> GroupedFrame:
         """Return the groups with each of them grouped by further columns."""
-        return self._apply("groupby", group_keys)
+        return GroupedFrame(self.group_keys, {key: group.groupby(group_keys) for key, group in self._groups.items()})
 
     def aggregate(self, maps: Maps, ungroup: bool = False) -> Any:
         """Aggregate each group; see ``Frame.aggregate``."""

@@ -122,7 +122,7 @@ limit: _LIMIT NUMBER
       | list
 list: "[" (value ("," value)* ","?)? "]" -> array
 tuple: "(" value ("," value)* ","? ")" -> array
-NAME: /\w[\w\-\/]*(\.[\w\-\/]+)*\.?/
+NAME: /\w[\w.\-\/]*/
 NUMBER: /[+-]?(\d+(\.\d*)?|\.\d+)(e[+-]?\d+)?(?![\w.])/i
 STRING: /'(?:[^'\\]|\\.)*'|"(?:[^"\\]|\\.)*"/s
 WORD.2: /(none|null|true|false|nan|[+-]?inf)(?![\w.])/i

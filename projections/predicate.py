@@ -122,7 +122,7 @@ class _Predicate:
             found = np.zeros(len(rows), dtype=np.bool_)
             for status in MLXP_STATUSES[value]:
                 found |= field.compare("==", status.value, rows, is_strict=self._is_strict)
-            return found == (sign == "==")
+            return found if sign == "==" else ~found
         return field.compare(sign, value, rows, is_strict=self._is_strict)
 
     def _match(self, key: str, field: Field, pattern: str, rows: Rows) -> Mask:

@@ -104,7 +104,9 @@ class TrialFacts(Projection):
 
     def table(self, experiment_id: UUID) -> pd.DataFrame:
         """Return the facts of one experiment's trials, ordered by trial_id."""
-        sources = [facts.get(experiment_id, {}) for facts in (self._attributes, self._tags, self._artifacts, self._hidden)]
+        sources: list[dict[int, Any]] = [
+            facts.get(experiment_id, {}) for facts in (self._attributes, self._tags, self._artifacts, self._hidden)
+        ]
         attributes, tags, artifacts, hidden = sources
         trials = sorted(set().union(*sources))
         return pd.DataFrame(

@@ -45,29 +45,26 @@ class TrialPart:
         self.artifacts: dict[str, dict[int, dict[str, Record]]] = {}
         self.artifact_names: dict[str, set[int]] = {}
         self.makers: dict[str, Maker] = {}
-        rows = np.searchsorted(self.trials, facts["trial_id"].to_numpy())
-        known = [
-            (row, fact) for row, fact in zip(rows.tolist(), facts.itertuples(index=False), strict=True)
-            if row < len(self.trials) and self.trials[row] == fact.trial_id
-        ]  # fmt: skip
-        self._take_columns(frame, _by_column((row, fact.hidden) for row, fact in known))
-        self._take_info([(row, fact.attributes) for row, fact in known])
-        if any(fact.tags for _, fact in known):
-            self.makers["info.tags"] = partial(_of_cells, {row: fact.tags for row, fact in known if fact.tags}, len(self.trials))
-        for row, fact in known:
-            self._take_artifacts(row, fact.artifacts)
+        facts = facts[np.isin(facts["trial_id"].to_numpy(), self.trials)]
+        rows: list[int] = np.searchsorted(self.trials, facts["trial_id"].to_numpy()).tolist()
+        self._take_columns(frame, _by_column(zip(rows, facts["hidden"], strict=True)))
+        self._take_info(zip(rows, facts["attributes"], strict=True))
+        tags = {row: tags for row, tags in zip(rows, facts["tags"], strict=True) if tags}
+        self.makers["info.tags"] = partial(_of_cells, tags, len(self.trials))
+        for row, artifacts in zip(rows, facts["artifacts"], strict=True):
+            self._take_artifacts(row, artifacts)
 
     def _take_columns(self, frame: pd.DataFrame, hidden: Mapping[str, Mapping[int, Any]]) -> None:
         self.makers["info.experiment"] = partial(Field.of_values, [self.name] * len(self.trials))
-        for key, (column, form) in _LIKE_MLXP.items():
-            self.makers[key] = partial(_said_like_mlxp, frame[column], form)
+        for key, (source, form) in _LIKE_MLXP.items():
+            self.makers[key] = partial(_said_like_mlxp, frame[source], form)
         nested: dict[str, dict[int, Any]] = {}
         for name in frame.columns:
             column = frame[name]
             cells = hidden.get(name, {})
             if not name.startswith(_VALUES):
                 self.makers[f"info.{name}"] = partial(Field.of_column, column, cells)
-            elif column.dtype == object and any(type(value) is dict for value in column):
+            elif column.dtype == object and any(isinstance(value, dict) for value in column):
                 for row, value in enumerate(column):
                     for key, leaf in _leaves(name, cells.get(row, MISSING) if value is None else value):
                         nested.setdefault(key, {})[row] = leaf

@@ -131,7 +131,7 @@ class TrialSource:
         present = np.zeros(self.rows, dtype=np.bool_)
         begin = 0
         for part, length in zip(self._parts, self._lengths, strict=True):
-            rows = part.artifacts.get(key) or part.artifact_names.get(key.removeprefix("artifact."), ())
+            rows = set(part.artifacts.get(key, ())) | part.artifact_names.get(key.removeprefix("artifact."), set())
             present[[begin + row for row in rows]] = True
             begin += length
         return Field("bool", present, present)
@@ -162,15 +162,14 @@ class TrialSource:
             field = self.field(name)
             if field is not None:
                 return name, field
-        name = self._metric_key(key)
-        if name is not None:
+        if self._metric_key(key) is not None:
             raise InvalidQuery(
                 f"{key!r} is a metric, of many values a trial. Say which: {', '.join(f'{key}.{how}' for how in REDUCTIONS)}."
             )
         metric, _, how = key.rpartition(".")
-        name = self._metric_key(metric) if how in REDUCTIONS else None
-        if name is not None:
-            return f"{name}.{how}", self.metric(name).reduced(how)
+        reduced = self._metric_key(metric) if how in REDUCTIONS else None
+        if reduced is not None:
+            return f"{reduced}.{how}", self.metric(reduced).reduced(how)
         if key.startswith("artifact.") and self._artifact_field(key).present.any():
             raise InvalidQuery(f"{key!r} is an artifact, which has no value. Ask whether it is there: exists({key!r}).")
         if not self.rows:

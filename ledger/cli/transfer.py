@@ -5,7 +5,6 @@ from __future__ import annotations
 import enum
 import os
 import sys
-import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Annotated, Any, BinaryIO
@@ -19,6 +18,7 @@ from ledger.cli.app import command
 from ledger.cli.opening import FormatOption, PathArgument, open_book, progress_bar, recorded_experiment
 from ledger.cli.output import ObjectFormat, print_json_line, printable
 from ledger.errors import InvalidValue, LedgerNotFound
+from ledger.partial import partial_file
 from ledger.session import Ledger
 from ledger.transfer.artifacts import count_artifacts, export_artifacts
 from ledger.transfer.copying import rewrite_lines
@@ -95,28 +95,8 @@ def _destination(output: str | None) -> Iterator[BinaryIO]:
         yield sys.stdout.buffer
         sys.stdout.buffer.flush()
         return
-    if os.path.exists(output) and not os.path.isfile(output):  # a device or a pipe: nothing to rename over
-        with open(output, "wb") as file:
-            yield file
-        return
-    directory, name = os.path.split(output)
-    descriptor, temporary = tempfile.mkstemp(prefix=f".{name}.", dir=directory or ".")
-    try:
-        with os.fdopen(descriptor, "wb") as file:
-            yield file
-            file.flush()
-            os.fsync(file.fileno())
-        os.chmod(temporary, 0o666 & ~_umask())
-        os.replace(temporary, output)
-    except BaseException:
-        os.unlink(temporary)
-        raise
-
-
-def _umask() -> int:
-    mask = os.umask(0o022)
-    os.umask(mask)
-    return mask
+    with partial_file(output) as file:
+        yield file
 
 
 # ----------------------------------------------------------------------------------------------------------- import

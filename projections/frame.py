@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import difflib
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, KeysView, Mapping, Sequence
 from typing import Any, overload
 
 import numpy as np
@@ -77,12 +77,12 @@ class Frame(Sequence[Row]):
     # ------------------------------------------------------------------------------------------------ columns
 
     def keys(self) -> list[str]:
-        """Return the names of the columns: every key that a row has."""
+        """Return the names of the columns, every key that a row has: those of trials sorted, those that were made as they were."""
         places = self._places()
         if places is not None:
             source, rows = places
             return [key for key in source.keys if source.present(key)[rows].any()]
-        return sorted(dict.fromkeys(key for row in self._rows for key in row))
+        return list(dict.fromkeys(key for row in self._rows for key in row))
 
     def _places(self) -> tuple[TrialSource, Any] | None:
         """Return the source and the rows there when all of this comes from one source, as it is there."""
@@ -236,6 +236,10 @@ class GroupedFrame(Mapping[tuple[Any, ...], Any]):
     def __len__(self) -> int:
         return len(self._groups)
 
+    def keys(self) -> KeysView[tuple[Any, ...]]:
+        """Return the keys of the groups, each a tuple of values."""
+        return self._groups.keys()
+
     def __repr__(self) -> str:
         return str(self.toPandas())
 
@@ -353,5 +357,5 @@ def _deferred(row: Row) -> dict[str, Any]:
 
 
 def _are_same(values: list[Any]) -> bool:
-    first = group_key(values[0]) if values else None
-    return all(group_key(value) == first for value in values)
+    keys = [(group_key(value),) for value in values]  # in tuples, in which a NaN is the same as itself
+    return all(key == keys[0] for key in keys)

@@ -13,6 +13,7 @@ from ledger.errors import InvalidValue
 from projections.builder import check_position
 from projections.columns import text_column
 from projections.conditions import SEARCHABLE
+from projections.experiment_table import ExperimentNames
 from projections.frame import Frame
 from projections.predicate import select
 from projections.query import Dialect, parse
@@ -83,7 +84,7 @@ class Reader:
         return TrialSource(self._tables, self._experiments(position), position, allow_pickle=self._allow_pickle), position
 
     def _experiments(self, position: int) -> list[tuple[UUID, str]]:
-        table = self._tables.experiments(as_of=position)
+        table = self._tables.table(ExperimentNames, as_of=position)
         known = [(UUID(identifier), name) for identifier, name in zip(table["experiment_id"], table["name"], strict=True)]
         if self._experiment is None:
             return known

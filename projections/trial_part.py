@@ -20,6 +20,7 @@ Maker: TypeAlias = Callable[[], Field]
 
 #: The namespace and the attribute in which the importer keeps what MLXP says of a run.
 _MLXP, _MLXP_INFO = "mlxp", "info"
+_HIDDEN: Final = ("mlxp.import",)  # the importer's own notes
 _VALUES: Final = ("config.", "result.")
 #: What MLXP says of a run, and what is said in its place of trials that are none of MLXP's: from a column, in a form.
 _LIKE_MLXP: Final = {
@@ -76,7 +77,7 @@ class TrialPart:
         """Take the attributes: what MLXP says of a run as it says it, those of other namespaces under ``info.attributes``."""
         cells: dict[str, dict[int, Any]] = {}
         for row, spaces in attributes:
-            for space, values in spaces.items():
+            for space, values in ((space, values) for space, values in spaces.items() if space not in _HIDDEN):
                 prefix = f"info.attributes.{space}." if space else "info.attributes."
                 for name, value in values.items():
                     is_info = (space, name) == (_MLXP, _MLXP_INFO)

@@ -77,7 +77,7 @@ class Frame(Sequence[Row]):
     # ------------------------------------------------------------------------------------------------ columns
 
     def keys(self) -> list[str]:
-        """Return the names of the columns, every key that a row has: those of trials sorted, those that were made as they were."""
+        """Return the names of the columns, every key that a row has: sorted, or as they were made."""
         places = self._places()
         if places is not None:
             source, rows = places
@@ -95,9 +95,9 @@ class Frame(Sequence[Row]):
     def _column(self, key: str, *, is_shown: bool = False) -> list[Any]:
         """Return the values of a column, MISSING where there is none; UnknownKey when it is nowhere, unless nothing is."""
         places = self._places()
-        field = None if places is None else places[0].field(key)
-        if places is not None and field is not None:
-            values = field.values(places[1])
+        if places is not None:
+            source, rows = places
+            values = source.shown_values(rows, key) if is_shown else source.values(rows, key)
         else:
             values = [row.find_shown(key) if is_shown else row.find(key) for row in self._rows]
         if self._rows and all(value is MISSING for value in values):

@@ -25,10 +25,11 @@ class Metric:
     ([0.5, 0.4], MISSING, [0.4, MISSING, 9.0])
     """
 
-    __slots__ = ("_data", "_reduced", "_starts", "_steps")
+    __slots__ = ("_data", "_reduced", "_starts", "_steps", "present")
 
     def __init__(self, starts: npt.NDArray[np.intp], steps: npt.NDArray[np.float64], data: npt.NDArray[Any]) -> None:
         self._starts, self._steps, self._data = starts, steps, data
+        self.present = np.diff(starts) > 0  # which rows have a point
         self._reduced: dict[str, Field] = {}
 
     @classmethod
@@ -47,15 +48,16 @@ class Metric:
             data.append(table["value"].to_numpy())
         return cls(np.concatenate(starts), np.concatenate(steps), np.concatenate(data))
 
-    @property
-    def present(self) -> npt.NDArray[np.bool_]:
-        """Which rows have a point."""
-        return np.diff(self._starts) > 0
-
     def values(self, row: int) -> Any:
         """Return the values of a row as they were logged, MISSING when there is none."""
         values: list[Any] = self._data[self._starts[row] : self._starts[row + 1]].tolist()
         return values or MISSING
+
+    def values_of(self, rows: Rows) -> list[Any]:
+        """Return the values of some rows, as ``values`` does."""
+        data = self._data
+        starts, ends = self._starts[rows].tolist(), self._starts[rows + 1].tolist()
+        return [data[start:end].tolist() if start < end else MISSING for start, end in zip(starts, ends, strict=True)]
 
     def series(self, row: int) -> pd.Series[Any]:
         """Return the values of a row by step."""

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from itertools import repeat
+from collections.abc import Sequence
 from typing import Any, NamedTuple
 from uuid import UUID
 
@@ -13,14 +13,16 @@ import pandas as pd
 from ledger import events as ev
 from ledger.records import Record
 from ledger.streams import subject_of
-from projections.columns import object_column, text_column, value_column
+from projections.columns import object_column, text_column
 from projections.projection import Projection
 
 _CHUNK_POINTS = 65_536  # beyond these, Python's objects become arrays
 _EXACT_FLOATS = 2**53
 
 
-class _Chunk(NamedTuple):
+class _Points(NamedTuple):
+    """The points of one metric in the order in which they were logged."""
+
     trials: npt.NDArray[np.int64]
     attempts: npt.NDArray[np.int64]
     steps: npt.NDArray[np.float64]
@@ -28,46 +30,39 @@ class _Chunk(NamedTuple):
 
 
 class _Growing:
-    """The points of one metric, in the order in which they were logged."""
+    """The points of one metric, as they come: those of one event are a run of one trial and attempt."""
 
-    __slots__ = ("attempts", "chunks", "steps", "trials", "values")
+    __slots__ = ("_chunks", "_runs", "_steps", "_values")
 
     def __init__(self) -> None:
-        self.chunks: list[_Chunk] = []
-        self._begin()
-
-    def _begin(self) -> None:
-        self.trials: list[int] = []
-        self.attempts: list[int] = []
-        self.steps: list[int | float | None] = []
-        self.values: list[Any] = []
+        self._runs: list[tuple[int, int, int]] = []  # trial, attempt, number of points
+        self._chunks: list[tuple[npt.NDArray[np.float64], npt.NDArray[Any]]] = []
+        self._steps: list[int | float | None] = []
+        self._values: list[Any] = []
 
     def add(self, trial: int, attempt: int, steps: list[int | float | None], values: list[Any]) -> None:
-        self.trials.extend(repeat(trial, len(values)))
-        self.attempts.extend(repeat(attempt, len(values)))
-        self.steps.extend(steps)
-        self.values.extend(values)
-        if len(self.values) >= _CHUNK_POINTS:
-            self.close_chunk()
+        self._runs.append((trial, attempt, len(values)))
+        self._steps.extend(steps)
+        self._values.extend(values)
+        if len(self._values) >= _CHUNK_POINTS:
+            self._close_chunk()
 
-    def close_chunk(self) -> None:
-        if self.values:
-            trials, attempts = np.array(self.trials, dtype=np.int64), np.array(self.attempts, dtype=np.int64)
-            steps = np.array(self.steps, dtype=np.float64)  # None becomes NaN
-            self.chunks.append(_Chunk(trials, attempts, steps, _as_array(self.values)))
-            self._begin()
+    def _close_chunk(self) -> None:
+        if self._values:
+            self._chunks.append((np.array(self._steps, dtype=np.float64), _as_array(self._values)))  # a step of None is NaN
+            self._steps, self._values = [], []
 
-    def points(self) -> _Chunk:
-        self.close_chunk()
-        if len(self.chunks) > 1:
-            parts = [list(part) for part in zip(*self.chunks, strict=True)]
-            values = _joined(parts[3])
-            self.chunks = [_Chunk(np.concatenate(parts[0]), np.concatenate(parts[1]), np.concatenate(parts[2]), values)]
-        return self.chunks[0]
+    def points(self) -> _Points:
+        self._close_chunk()
+        if len(self._chunks) > 1:
+            steps, values = zip(*self._chunks, strict=True)
+            self._chunks = [(np.concatenate(steps), _joined(values))]
+        runs = np.array(self._runs, dtype=np.int64).T
+        return _Points(np.repeat(runs[0], runs[2]), np.repeat(runs[1], runs[2]), *self._chunks[0])
 
 
 class MetricColumns(Projection):
-    """The metrics of all trials, folded into arrays: 32 bytes a point, and no object for any.
+    """The metrics of all trials, folded into arrays: 16 bytes a point, and no object for any.
 
     >>> import ledger, projections
     >>> book = ledger.open("memory:")
@@ -124,15 +119,18 @@ class MetricColumns(Projection):
 
 
 def _as_array(values: list[Any]) -> npt.NDArray[Any]:
-    column = value_column(values)
-    if column.dtype == np.float64 and None not in values:
-        return column.to_numpy()
-    if column.dtype == "Int64" and None not in values:
-        return column.to_numpy(dtype=np.int64)
+    """Return values as ints or floats of 64 bits when that is exactly what they are, else as objects."""
+    kinds = set(map(type, values))
+    if kinds == {float}:
+        return np.array(values, dtype=np.float64)
+    if kinds == {int} and min(values) >= -(2**63) and max(values) < 2**63:
+        return np.array(values, dtype=np.int64)
+    if kinds == {int, float} and all(type(value) is float or -_EXACT_FLOATS <= value <= _EXACT_FLOATS for value in values):
+        return np.array(values, dtype=np.float64)
     return object_column(values).to_numpy()
 
 
-def _joined(arrays: list[npt.NDArray[Any]]) -> npt.NDArray[Any]:
+def _joined(arrays: Sequence[npt.NDArray[Any]]) -> npt.NDArray[Any]:
     dtypes = {array.dtype for array in arrays}
     if dtypes == {np.dtype(np.int64), np.dtype(np.float64)} and not all(
         array.dtype == np.float64 or (np.abs(array) <= _EXACT_FLOATS).all() for array in arrays

@@ -44,7 +44,7 @@ class Reader:
     recorded meanwhile; ``refresh`` moves the reader on, and leaves earlier results as they are. What it hands out is the
     caller's own.
 
-    **Cost.** Opening reads the log once, ``refresh`` what is new. Metrics are read when one is first looked at, 32 bytes a
+    **Cost.** Opening reads the log once, ``refresh`` what is new. Metrics are read when one is first looked at, 16 bytes a
     point; artifacts when they are loaded.
 
     Raises UnknownExperiment, InvalidValue, and for a path the OpenErrors of ``ledger.open``.

@@ -5,9 +5,11 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping
 from typing import TYPE_CHECKING, Any
 
+import numpy as np
+
 from ledger.errors import InvalidValue
 from projections.columns import MISSING
-from projections.trial_source import ARTIFACT, METRIC, TrialSource
+from projections.trial_source import METRIC, TrialSource
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -52,11 +54,7 @@ class Row(Mapping[str, Any]):
         if self._own is not None and key in self._own:
             value = self._own[key]
             return METRIC if callable(value) else value
-        if self._source is None or not self._source.is_lazy(key):
-            return self.find(key)
-        if not self._source.present(key)[self._index]:
-            return MISSING
-        return METRIC if key in self._source.metric_names else ARTIFACT
+        return MISSING if self._source is None else self._source.shown_values(np.array([self._index]), key)[0]
 
     def __iter__(self) -> Iterator[str]:
         keys = [] if self._source is None else list(self._source.keys_of(self._index))

@@ -2,37 +2,42 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
-from typing import Any
+from collections.abc import Iterable, Mapping
+from typing import Any, Final
 from uuid import UUID
 
-import numpy as np
 import pandas as pd
 
 from ledger import events as ev
 from ledger.records import Record
 from ledger.streams import subject_of
-from projections.columns import object_column
+from projections.columns import object_column, text_column
 from projections.projection import Projection
 
+#: The namespace and the attribute in which the importer keeps what MLXP says of a run, and the importer's own notes.
+_MLXP: Final = ("mlxp", "info")
+_NOTES: Final = "mlxp.import"
 _RESULTS = (
     ev.TrialCompleted, ev.TrialFailed, ev.TrialPruned, ev.TrialTimedOut, ev.StatusForced, ev.ResultsReported, ev.TrialAmended,
 )  # fmt: skip
 
 
 class TrialFacts(Projection):
-    """What the Reader shows of trials that ``TrialTable`` does not, for those trials that there is something to say of.
+    """What the Reader shows of trials that ``TrialTable`` does not, key by key.
 
-    Columns: ``trial_id`` (int64), ``attributes`` (object: a dict of namespaces), ``tags`` (object: a tuple), ``artifacts``
-    (object: a dict from names to records of ArtifactLogged, the latest that counts of each name), ``hidden`` (object: a dict
-    from columns of the trial table to the values there that are None or NaN, which the column shows like missing ones).
+    Columns: ``kind`` and ``key`` (string), ``values`` (object: a dict from trial ids to values). Rows of the kind
+
+    - ``said``: ``info.tags``; what MLXP says of a run (``info.hostname``); attributes, ``info.attributes.NAMESPACE.NAME``; nested
+      ones with dots;
+    - ``hidden``: a column of the trial table, and its values that are None or NaN, which it shows like missing ones;
+    - ``artifacts``: one row, whose values are dicts from names to records of ArtifactLogged, the latest that counts of each.
 
     >>> import ledger, projections
     >>> book = ledger.open("memory:")
     >>> exp = book.experiment("demo")
     >>> exp.new_trial({"warmup": None}).tag("baseline")
-    >>> projections.build(TrialFacts(), book.log).table(exp.id)[["trial_id", "tags", "hidden"]].values.tolist()
-    [[1, ('baseline',), {'config.warmup': None}]]
+    >>> projections.build(TrialFacts(), book.log).table(exp.id).values.tolist()[:2]
+    [['hidden', 'config.warmup', {1: None}], ['said', 'info.tags', {1: ('baseline',)}]]
     """
 
     name = "trial_facts"
@@ -46,75 +51,104 @@ class TrialFacts(Projection):
     )  # fmt: skip
 
     def __init__(self) -> None:
-        self._attributes: dict[UUID, dict[int, dict[str, dict[str, Any]]]] = {}
-        self._tags: dict[UUID, dict[int, frozenset[str]]] = {}
-        self._artifacts: dict[UUID, dict[int, dict[str, Record]]] = {}
-        self._hidden: dict[UUID, dict[int, dict[str, Any]]] = {}
+        self._experiments: dict[UUID, _Facts] = {}
 
     def apply(self, record: Record) -> None:
         """Take in what is said of a trial."""
         subject = subject_of(record.stream)
         if subject is None or subject.trial_id is None:
             return
-        experiment, trial, event = subject.experiment_id, subject.trial_id, record.event
-        if isinstance(event, ev.TrialCreated):
-            self._hide(experiment, trial, "config.", event.config)
-        elif isinstance(event, ev.TrialConfigured):
-            self._hide(experiment, trial, "config.", event.parameters)
-        elif isinstance(event, ev.AttributesSet):
-            spaces = self._attributes.setdefault(experiment, {}).setdefault(trial, {})
-            space = {**spaces.get(event.namespace, {}), **event.attributes}
-            spaces[event.namespace] = {key: value for key, value in space.items() if value is not None}
-        elif isinstance(event, ev.TagsChanged):
-            tags = self._tags.setdefault(experiment, {})
-            tags[trial] = (tags.get(trial, frozenset()) | set(event.added)) - set(event.removed)
-        elif isinstance(event, ev.ArtifactLogged):
-            self._take_artifact(self._artifacts.setdefault(experiment, {}).setdefault(trial, {}), record)
-        elif isinstance(event, ev.TrialReleased | ev.TrialRequeued):
-            self._forget(experiment, trial, [name for name in self._hidden_of(experiment, trial) if name.startswith("result.")])
-        elif isinstance(event, _RESULTS):
-            self._take_results(experiment, trial, event)
-
-    def _take_results(self, experiment: UUID, trial: int, event: Any) -> None:
-        if isinstance(event, ev.TrialAmended):
-            self._hide(experiment, trial, "config.", event.config)
-            self._forget(experiment, trial, [f"result.{name}" for name in event.withdrawn])
-        self._hide(experiment, trial, "result.", event.results)
-
-    def _take_artifact(self, artifacts: dict[str, Record], record: Record) -> None:
-        event = record.event
-        known = artifacts.get(event.name)
-        if event.digest and (known is None or not event.attempt or event.attempt >= known.event.attempt):
-            artifacts[event.name] = record
-
-    def _hide(self, experiment: UUID, trial: int, prefix: str, values: dict[str, Any]) -> None:
-        for name, value in values.items():
-            if value is None or (type(value) is float and value != value):
-                self._hidden.setdefault(experiment, {}).setdefault(trial, {})[prefix + name] = value
-            elif trial in self._hidden.get(experiment, ()):
-                self._hidden[experiment][trial].pop(prefix + name, None)
-
-    def _forget(self, experiment: UUID, trial: int, names: Iterable[str]) -> None:
-        cells = self._hidden_of(experiment, trial)
-        for name in names:
-            cells.pop(name, None)
-
-    def _hidden_of(self, experiment: UUID, trial: int) -> dict[str, Any]:
-        return self._hidden.get(experiment, {}).get(trial, {})
+        facts = self._experiments.get(subject.experiment_id)
+        if facts is None:
+            facts = self._experiments[subject.experiment_id] = _Facts()
+        facts.take(subject.trial_id, record)
 
     def table(self, experiment_id: UUID) -> pd.DataFrame:
-        """Return the facts of one experiment's trials, ordered by trial_id."""
-        sources: list[dict[int, Any]] = [
-            facts.get(experiment_id, {}) for facts in (self._attributes, self._tags, self._artifacts, self._hidden)
-        ]
-        attributes, tags, artifacts, hidden = sources
-        trials = sorted(set().union(*sources))
-        return pd.DataFrame(
-            {
-                "trial_id": pd.Series(np.array(trials, dtype=np.int64)),
-                "attributes": object_column([attributes.get(trial, {}) for trial in trials]),
-                "tags": object_column([tuple(sorted(tags.get(trial, ()))) for trial in trials]),
-                "artifacts": object_column([dict(artifacts.get(trial, {})) for trial in trials]),
-                "hidden": object_column([dict(hidden.get(trial, {})) for trial in trials]),
-            }
-        )
+        """Return the facts of one experiment's trials, by kind and key."""
+        facts = self._experiments.get(experiment_id) or _Facts()
+        rows = [("artifacts", "", facts.artifacts)]
+        rows += [("hidden", key, cells) for key, cells in sorted(facts.hidden.items()) if cells]
+        rows += [("said", key, cells) for key, cells in sorted(facts.said.items()) if cells]
+        kinds, keys, values = zip(*rows, strict=True)
+        columns = {"kind": text_column(kinds), "key": text_column(keys), "values": object_column([dict(each) for each in values])}
+        return pd.DataFrame(columns).iloc[0 if facts.artifacts else 1 :]
+
+
+class _Facts:
+    """The facts of one experiment's trials: by key, then by trial."""
+
+    __slots__ = ("_leaves", "artifacts", "hidden", "said")
+
+    def __init__(self) -> None:
+        self.said: dict[str, dict[int, Any]] = {}
+        self.hidden: dict[str, dict[int, Any]] = {}
+        self.artifacts: dict[int, dict[str, Record]] = {}
+        self._leaves: dict[tuple[int, str], list[str]] = {}  # of each trial's attribute: the keys that it is under
+
+    def take(self, trial: int, record: Record) -> None:
+        event = record.event
+        if isinstance(event, ev.TrialCreated):
+            self._hide(trial, "config.", event.config)
+        elif isinstance(event, ev.TrialConfigured):
+            self._hide(trial, "config.", event.parameters)
+        elif isinstance(event, ev.AttributesSet):
+            self._set_attributes(trial, event)
+        elif isinstance(event, ev.TagsChanged):
+            tags = self.said.setdefault("info.tags", {})
+            changed = (set(tags.pop(trial, ())) | set(event.added)) - set(event.removed)
+            if changed:
+                tags[trial] = tuple(sorted(changed))
+        elif isinstance(event, ev.ArtifactLogged):
+            self._take_artifact(trial, record)
+        elif isinstance(event, ev.TrialReleased | ev.TrialRequeued):
+            self._forget(trial, [key for key in self.hidden if key.startswith("result.")])
+        elif isinstance(event, _RESULTS):
+            if isinstance(event, ev.TrialAmended):
+                self._hide(trial, "config.", event.config)
+                self._forget(trial, [f"result.{name}" for name in event.withdrawn])
+            self._hide(trial, "result.", event.results)
+
+    def _set_attributes(self, trial: int, event: ev.AttributesSet) -> None:
+        if event.namespace == _NOTES:
+            return
+        prefix = f"info.attributes.{event.namespace}." if event.namespace else "info.attributes."
+        for name, value in event.attributes.items():
+            key = "info" if (event.namespace, name) == _MLXP else prefix + name
+            for leaf in self._leaves.pop((trial, key), ()):
+                self.said[leaf].pop(trial, None)
+            if value is not None:
+                self._leaves[trial, key] = spread(self.said, trial, key, value)
+
+    def _take_artifact(self, trial: int, record: Record) -> None:
+        event, known = record.event, self.artifacts.get(trial, {})
+        before = known.get(event.name)
+        if event.digest and (before is None or not event.attempt or event.attempt >= before.event.attempt):
+            self.artifacts[trial] = {**known, event.name: record}  # another dict: the one before may have been shown
+
+    def _hide(self, trial: int, prefix: str, values: Mapping[str, Any]) -> None:
+        for name, value in values.items():
+            if value is None or (type(value) is float and value != value):
+                self.hidden.setdefault(prefix + name, {})[trial] = value
+            elif self.hidden:
+                self._forget(trial, (prefix + name,))
+
+    def _forget(self, trial: int, keys: Iterable[str]) -> None:
+        for key in keys:
+            if key in self.hidden:
+                self.hidden[key].pop(trial, None)
+
+
+def spread(cells: dict[str, dict[int, Any]], row: int, key: str, value: Any) -> list[str]:
+    """Put a value under its key, a nested dict under dotted keys as MLXP does, and return them; an empty dict is under none.
+
+    >>> cells = {}
+    >>> spread(cells, 1, "config.model", {"units": 2, "act": {"name": "relu"}}), cells["config.model.units"]
+    (['config.model.units', 'config.model.act.name'], {1: 2})
+    """
+    if type(value) is dict:
+        return [leaf for name, part in value.items() for leaf in spread(cells, row, f"{key}.{name}", part)]
+    column = cells.get(key)
+    if column is None:
+        column = cells[key] = {}
+    column[row] = value
+    return [key]

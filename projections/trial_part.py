@@ -2,25 +2,23 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator, Mapping
-from functools import partial
+from collections.abc import Callable, Mapping
+from functools import cached_property, partial
 from typing import Any, Final, TypeAlias
 from uuid import UUID
 
 import numpy as np
+import numpy.typing as npt
 import pandas as pd
 
 from ledger.records import Record
 from projections.columns import MISSING, Column
 from projections.field import Field
 from projections.tables import Tables
-from projections.trial_facts import TrialFacts
+from projections.trial_facts import TrialFacts, spread
 
 Maker: TypeAlias = Callable[[], Field]
 
-#: The namespace and the attribute in which the importer keeps what MLXP says of a run.
-_MLXP, _MLXP_INFO = "mlxp", "info"
-_HIDDEN: Final = ("mlxp.import",)  # the importer's own notes
 _VALUES: Final = ("config.", "result.")
 #: What MLXP says of a run, and what is said in its place of trials that are none of MLXP's: from a column, in a form.
 _LIKE_MLXP: Final = {
@@ -33,113 +31,105 @@ _LIKE_MLXP: Final = {
 
 
 class TrialPart:
-    """One experiment's trials at a position, by trial_id.
-
-    ``makers`` has, by key, what makes its field; ``artifacts``, by key, records of artifacts by file name, by row.
-    """
+    """One experiment's trials at a position, by trial_id; ``makers`` has, by key, what makes its field when it is looked at."""
 
     def __init__(self, tables: Tables, experiment_id: UUID, name: str, position: Any) -> None:
         frame = tables.trials(experiment_id, as_of=position)
         facts = tables.table(TrialFacts, experiment_id, as_of=position)
         self.experiment_id, self.name = experiment_id, name
         self.trials = frame["trial_id"].to_numpy(dtype=np.int64)
-        self.artifacts: dict[str, dict[int, dict[str, Record]]] = {}
-        self.artifact_names: dict[str, set[int]] = {}
         self.makers: dict[str, Maker] = {}
-        facts = facts[np.isin(facts["trial_id"].to_numpy(), self.trials)]
-        rows: list[int] = np.searchsorted(self.trials, facts["trial_id"].to_numpy()).tolist()
-        self._take_columns(frame, _by_column(zip(rows, facts["hidden"], strict=True)))
-        self._take_info(zip(rows, facts["attributes"], strict=True))
-        tags = {row: tags for row, tags in zip(rows, facts["tags"], strict=True) if tags}
-        self.makers["info.tags"] = partial(_of_cells, tags, len(self.trials))
-        for row, artifacts in zip(rows, facts["artifacts"], strict=True):
-            self._take_artifacts(row, artifacts)
+        known: dict[str, dict[str, dict[int, Any]]] = {"said": {}, "hidden": {}, "artifacts": {}}
+        for kind, key, values in zip(facts["kind"], facts["key"], facts["values"], strict=True):
+            known[kind][key] = values
+        self._logged: dict[int, dict[str, Record]] = known["artifacts"].get("", {})
+        self._take_columns(frame, known["hidden"])
+        self._take_said(known["said"])
 
     def _take_columns(self, frame: pd.DataFrame, hidden: Mapping[str, Mapping[int, Any]]) -> None:
-        self.makers["info.experiment"] = partial(Field.of_values, [self.name] * len(self.trials))
-        for key, (source, form) in _LIKE_MLXP.items():
-            self.makers[key] = partial(_said_like_mlxp, frame[source], form)
         nested: dict[str, dict[int, Any]] = {}
         for name in frame.columns:
-            column = frame[name]
-            cells = hidden.get(name, {})
+            column, cells = frame[name], hidden.get(name, {})
             if not name.startswith(_VALUES):
-                self.makers[f"info.{name}"] = partial(Field.of_column, column, cells)
-            elif column.dtype == object and any(isinstance(value, dict) for value in column):
-                for row, value in enumerate(column):
-                    for key, leaf in _leaves(name, cells.get(row, MISSING) if value is None else value):
-                        nested.setdefault(key, {})[row] = leaf
+                self.makers[f"info.{name}"] = partial(Field.of_column, column, {})
+            elif column.dtype == object and dict in set(map(type, column.to_numpy())):
+                for trial, value in zip(self.trials.tolist(), column.to_numpy(), strict=True):
+                    if value is not None or trial in cells:
+                        spread(nested, trial, name, value)
             else:
-                self.makers[name] = partial(Field.of_column, column, cells)
-        self._add_cells(nested, is_first=False)
+                self.makers[name] = partial(self._of_column, column, cells)
+        for key, values in nested.items():
+            self.makers[key] = self._with_cells(key, values, is_first=False)
 
-    def _take_info(self, attributes: Iterable[tuple[int, Mapping[str, Mapping[str, Any]]]]) -> None:
-        """Take the attributes: what MLXP says of a run as it says it, those of other namespaces under ``info.attributes``."""
-        cells: dict[str, dict[int, Any]] = {}
-        for row, spaces in attributes:
-            for space, values in ((space, values) for space, values in spaces.items() if space not in _HIDDEN):
-                prefix = f"info.attributes.{space}." if space else "info.attributes."
-                for name, value in values.items():
-                    is_info = (space, name) == (_MLXP, _MLXP_INFO)
-                    for key, leaf in _leaves("info" if is_info else prefix + name, value):
-                        cells.setdefault(key, {})[row] = leaf
-        cells.pop("info.status", None)  # where the trial stands is what the ledger says
-        self._add_cells(cells, is_first=True)
+    def _take_said(self, said: Mapping[str, Mapping[int, Any]]) -> None:
+        self.makers["info.experiment"] = partial(Field.of_values, [self.name] * len(self.trials))
+        for key, (source, form) in _LIKE_MLXP.items():
+            column = self.makers[f"info.{source}"]
+            self.makers[key] = column if form is None else partial(_formatted, column, form)
+        self.makers["info.tags"] = partial(self._of_cells, {})
+        for key, values in said.items():
+            if key != "info.status":  # where the trial stands is what the ledger says
+                self.makers[key] = self._with_cells(key, values, is_first=True)
 
-    def _add_cells(self, cells: Mapping[str, Mapping[int, Any]], *, is_first: bool) -> None:
-        """Add values by key and row, instead of those that are there under the key (``is_first``) or where there are none."""
-        for key, values in cells.items():
-            there = self.makers.get(key)
-            if there is None:
-                self.makers[key] = partial(_of_cells, values, len(self.trials))
-            else:
-                self.makers[key] = partial(_merged, there, values, is_first=is_first)
+    def _with_cells(self, key: str, values: Mapping[int, Any], *, is_first: bool) -> Maker:
+        """Return the maker of values by trial, before those that are there under the key (``is_first``) or behind them."""
+        there = self.makers.get(key)
+        return partial(self._of_cells, values) if there is None else partial(self._merged, there, values, is_first=is_first)
 
-    def _take_artifacts(self, row: int, artifacts: Mapping[str, Record]) -> None:
-        for name, record in artifacts.items():
-            self.artifact_names.setdefault(name, set()).add(row)
-            kind, separator, path = name.partition("/")
-            if not separator:
-                kind, path = record.event.saver or record.event.kind, name
-            folder, _, file = path.rpartition("/")
-            key = f"artifact.{kind}." + (f".{folder.replace('/', '.')}" if folder else "")
-            self.artifacts.setdefault(key, {}).setdefault(row, {})[file] = record
+    def _of_column(self, column: Column, hidden: Mapping[int, Any]) -> Field:
+        return Field.of_column(column, {self._rows[trial]: value for trial, value in hidden.items() if trial in self._rows})
 
+    def _of_cells(self, values: Mapping[int, Any]) -> Field:
+        return Field.of_values([values.get(trial, MISSING) for trial in self.trials.tolist()])
 
-def _by_column(cells: Iterable[tuple[int, Mapping[str, Any]]]) -> dict[str, dict[int, Any]]:
-    columns: dict[str, dict[int, Any]] = {}
-    for row, values in cells:
-        for name, value in values.items():
-            columns.setdefault(name, {})[row] = value
-    return columns
+    def _merged(self, maker: Maker, values: Mapping[int, Any], *, is_first: bool) -> Field:
+        field = maker()
+        merged = field.values(np.arange(len(self.trials)))
+        for row, trial in enumerate(self.trials.tolist()):
+            if trial in values and (is_first or merged[row] is MISSING):
+                merged[row] = values[trial]
+        return Field.of_values(merged)
 
+    @cached_property
+    def _rows(self) -> dict[int, int]:
+        return {trial: row for row, trial in enumerate(self.trials.tolist())}
 
-def _leaves(prefix: str, value: Any) -> Iterator[tuple[str, Any]]:
-    """Return the values in a nested dict by dotted key, as MLXP has them: an empty dict is nothing, a list a value."""
-    if value is MISSING:
-        return
-    if type(value) is not dict:
-        yield prefix, value
-        return
-    for name, part in value.items():
-        yield from _leaves(f"{prefix}.{name}", part)
+    # ---------------------------------------------------------------------------------------------- artifacts
 
+    @cached_property
+    def artifacts(self) -> dict[str, dict[int, dict[str, Record]]]:
+        """The records of artifacts by key, by row, by file name."""
+        found: dict[str, dict[int, dict[str, Record]]] = {}
+        for trial, records in self._logged.items():
+            for name, record in records.items() if trial in self._rows else ():
+                key, file = _artifact_key(name, record.event.saver or record.event.kind)
+                found.setdefault(key, {}).setdefault(self._rows[trial], {})[file] = record
+        return found
 
-def _of_cells(cells: Mapping[int, Any], rows: int) -> Field:
-    values = [MISSING] * rows
-    for row, value in cells.items():
-        values[row] = value
-    return Field.of_values(values)
+    def rows_with_artifact(self, name: str) -> list[int]:
+        """Return the rows that have an artifact of the name."""
+        return [self._rows[trial] for trial, records in self._logged.items() if name in records and trial in self._rows]
 
 
-def _merged(maker: Maker, cells: Mapping[int, Any], *, is_first: bool) -> Field:
+def _artifact_key(name: str, kind: str) -> tuple[str, str]:
+    """Return MLXP's key of an artifact, and its file name.
+
+    >>> _artifact_key("pickle/deep/down/model.pkl", "file"), _artifact_key("plan", "json")
+    (('artifact.pickle..deep.down', 'model.pkl'), ('artifact.json.', 'plan'))
+    """
+    first, separator, path = name.partition("/")
+    if not separator:
+        return f"artifact.{kind}.", name
+    folder, _, file = path.rpartition("/")
+    return f"artifact.{first}." + (f".{folder.replace('/', '.')}" if folder else ""), file
+
+
+def _formatted(maker: Maker, form: str) -> Field:
     field = maker()
-    values = field.values(np.arange(len(field.data)))
-    for row, value in cells.items():
-        if is_first or values[row] is MISSING:
-            values[row] = value
+    times: npt.NDArray[Any] = field.data[field.present]
+    values: list[Any] = [MISSING] * len(field.data)
+    if len(times):
+        said = pd.to_datetime(times, utc=True).strftime(form)
+        for row, text in zip(np.flatnonzero(field.present).tolist(), said, strict=True):
+            values[row] = text
     return Field.of_values(values)
-
-
-def _said_like_mlxp(column: Column, form: str | None) -> Field:
-    return Field.of_column(column if form is None else column.dt.strftime(form), {})

@@ -13,7 +13,7 @@ import numpy as np
 from ledger.artifacts.artifact import Artifact
 from ledger.errors import InvalidQuery, UnknownKey
 from projections.columns import MISSING
-from projections.field import Field, Mask
+from projections.field import Field, Mask, Rows
 from projections.metric import REDUCTIONS, Metric
 from projections.metric_columns import MetricColumns
 from projections.tables import Tables
@@ -117,6 +117,23 @@ class TrialSource:
             return self._artifacts_of(row, key)
         return self.metric(key).values(row) if key in self.metric_names else MISSING
 
+    def values(self, rows: Rows, key: str) -> list[Any]:
+        """Return what some rows have under a key, as ``value`` does."""
+        field = self.field(key)
+        if field is not None:
+            return field.values(rows)
+        if key in self.metric_names:
+            return self.metric(key).values_of(rows)
+        return [self.value(row, key) for row in rows.tolist()]
+
+    def shown_values(self, rows: Rows, key: str) -> list[Any]:
+        """Return what some rows have under a key, METRIC or ARTIFACT in place of what is loaded only when it is asked for."""
+        field = self.field(key)
+        if field is not None:
+            return field.values(rows)
+        word = METRIC if key in self.metric_names else ARTIFACT
+        return [word if is_there else MISSING for is_there in self.present(key)[rows].tolist()]
+
     def _artifacts_of(self, row: int, key: str) -> Any:
         for part, length in zip(self._parts, self._lengths, strict=True):
             if row < length:
@@ -131,7 +148,7 @@ class TrialSource:
         present = np.zeros(self.rows, dtype=np.bool_)
         begin = 0
         for part, length in zip(self._parts, self._lengths, strict=True):
-            rows = set(part.artifacts.get(key, ())) | part.artifact_names.get(key.removeprefix("artifact."), set())
+            rows = [*part.artifacts.get(key, ()), *part.rows_with_artifact(key.removeprefix("artifact."))]
             present[[begin + row for row in rows]] = True
             begin += length
         return Field("bool", present, present)

@@ -13,16 +13,14 @@
 
 from projections.builder import build
 from projections.columns import MISSING
-from projections.config_table import ConfigTable
-from projections.experiment_table import ExperimentTable
+from projections.experiments import Experiments
 from projections.frame import Frame, GroupedFrame
 from projections.projection import Projection
 from projections.reader import Reader
 from projections.row import Row
+from projections.rows import Rows
 from projections.tables import Tables
-from projections.trial_table import TrialTable
 
 __all__ = [
-    "ConfigTable", "ExperimentTable", "Frame", "GroupedFrame", "MISSING", "Projection", "Reader", "Row", "Tables", "TrialTable",
-    "build",
+    "Experiments", "Frame", "GroupedFrame", "MISSING", "Projection", "Reader", "Row", "Rows", "Tables", "build",
 ]  # fmt: skip

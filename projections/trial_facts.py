@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
-from typing import Any, Final
+from typing import Any, Final, NamedTuple
 from uuid import UUID
 
+import msgspec
 import pandas as pd
 
 from ledger import events as ev
@@ -13,6 +14,7 @@ from ledger.records import Record
 from ledger.streams import subject_of
 from projections.columns import object_column, text_column
 from projections.projection import Projection
+from projections.rows import Rows
 
 #: The namespace and the attribute in which the importer keeps what MLXP says of a run, and the importer's own notes.
 _MLXP: Final = ("mlxp", "info")
@@ -20,6 +22,15 @@ _NOTES: Final = "mlxp.import"
 _RESULTS = (
     ev.TrialCompleted, ev.TrialFailed, ev.TrialPruned, ev.TrialTimedOut, ev.StatusForced, ev.ResultsReported, ev.TrialAmended,
 )  # fmt: skip
+
+
+class Logged(NamedTuple):
+    """An artifact as it was logged: the event, with the stream's version, the time (ns since 1970 UTC) and the actor of its record."""
+
+    event: ev.ArtifactLogged
+    version: int
+    recorded_at: int
+    actor: str
 
 
 class TrialFacts(Projection):
@@ -30,7 +41,7 @@ class TrialFacts(Projection):
     - ``said``: ``info.tags``; what MLXP says of a run (``info.hostname``); attributes, ``info.attributes.NAMESPACE.NAME``; nested
       ones with dots;
     - ``hidden``: a column of the trial table, and its values that are None or NaN, which it shows like missing ones;
-    - ``artifacts``: one row, whose values are dicts from names to records of ArtifactLogged, the latest that counts of each.
+    - ``artifacts``: one row, whose values are dicts from names to ``Logged``, the latest that counts of each.
 
     >>> import ledger, projections
     >>> book = ledger.open("memory:")
@@ -63,6 +74,12 @@ class TrialFacts(Projection):
             facts = self._experiments[subject.experiment_id] = _Facts()
         facts.take(subject.trial_id, record)
 
+    def save(self) -> tuple[dict[str, Rows], dict[str, Any]]:
+        return {}, {experiment.hex: facts.save() for experiment, facts in self._experiments.items()}
+
+    def load(self, rows: dict[str, Rows], memory: dict[str, Any]) -> None:
+        self._experiments = {UUID(hex=experiment): _Facts.restored(saved) for experiment, saved in memory.items()}
+
     def table(self, experiment_id: UUID) -> pd.DataFrame:
         """Return the facts of one experiment's trials, by kind and key."""
         facts = self._experiments.get(experiment_id) or _Facts()
@@ -82,8 +99,29 @@ class _Facts:
     def __init__(self) -> None:
         self.said: dict[str, dict[int, Any]] = {}
         self.hidden: dict[str, dict[int, Any]] = {}
-        self.artifacts: dict[int, dict[str, Record]] = {}
+        self.artifacts: dict[int, dict[str, Logged]] = {}
         self._leaves: dict[tuple[int, str], list[str]] = {}  # of each trial's attribute: the keys that it is under
+
+    def save(self) -> dict[str, Any]:
+        """Return the facts as values that can be recorded."""
+        artifacts = {
+            trial: [(msgspec.structs.asdict(each.event), *each[1:]) for each in logged.values()]
+            for trial, logged in self.artifacts.items()
+        }
+        leaves = [(trial, key, leaves) for (trial, key), leaves in self._leaves.items()]
+        return {"said": self.said, "hidden": self.hidden, "artifacts": artifacts, "leaves": leaves}
+
+    @classmethod
+    def restored(cls, saved: dict[str, Any]) -> _Facts:
+        """Return the facts that ``save`` returned."""
+        facts = cls()
+        facts.said, facts.hidden = saved["said"], saved["hidden"]
+        facts.artifacts = {
+            trial: {event["name"]: Logged(ev.ArtifactLogged(**event), *rest) for event, *rest in logged}
+            for trial, logged in saved["artifacts"].items()
+        }
+        facts._leaves = {(trial, key): leaves for trial, key, leaves in saved["leaves"]}
+        return facts
 
     def take(self, trial: int, record: Record) -> None:
         event = record.event
@@ -123,7 +161,8 @@ class _Facts:
         event, known = record.event, self.artifacts.get(trial, {})
         before = known.get(event.name)
         if event.digest and (before is None or not event.attempt or event.attempt >= before.event.attempt):
-            self.artifacts[trial] = {**known, event.name: record}  # another dict: the one before may have been shown
+            logged = Logged(event, record.version, record.recorded_at, record.actor)
+            self.artifacts[trial] = {**known, event.name: logged}  # another dict: the one before may have been shown
 
     def _hide(self, trial: int, prefix: str, values: Mapping[str, Any]) -> None:
         for name, value in values.items():

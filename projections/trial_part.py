@@ -11,11 +11,10 @@ import numpy as np
 import numpy.typing as npt
 import pandas as pd
 
-from ledger.records import Record
 from projections.columns import MISSING, Column
 from projections.field import Field
 from projections.tables import Tables
-from projections.trial_facts import TrialFacts, spread
+from projections.trial_facts import Logged, TrialFacts, spread
 
 Maker: TypeAlias = Callable[[], Field]
 
@@ -42,7 +41,7 @@ class TrialPart:
         known: dict[str, dict[str, dict[int, Any]]] = {"said": {}, "hidden": {}, "artifacts": {}}
         for kind, key, values in zip(facts["kind"], facts["key"], facts["values"], strict=True):
             known[kind][key] = values
-        self._logged: dict[int, dict[str, Record]] = known["artifacts"].get("", {})
+        self._logged: dict[int, dict[str, Logged]] = known["artifacts"].get("", {})
         self._take_columns(frame, known["hidden"])
         self._take_said(known["said"])
 
@@ -97,18 +96,18 @@ class TrialPart:
     # ---------------------------------------------------------------------------------------------- artifacts
 
     @cached_property
-    def artifacts(self) -> dict[str, dict[int, dict[str, Record]]]:
-        """The records of artifacts by key, by row, by file name."""
-        found: dict[str, dict[int, dict[str, Record]]] = {}
-        for trial, records in self._logged.items():
-            for name, record in records.items() if trial in self._rows else ():
-                key, file = _artifact_key(name, record.event.saver or record.event.kind)
-                found.setdefault(key, {}).setdefault(self._rows[trial], {})[file] = record
+    def artifacts(self) -> dict[str, dict[int, dict[str, Logged]]]:
+        """The artifacts by key, by row, by file name."""
+        found: dict[str, dict[int, dict[str, Logged]]] = {}
+        for trial, logged in self._logged.items():
+            for name, each in logged.items() if trial in self._rows else ():
+                key, file = _artifact_key(name, each.event.saver or each.event.kind)
+                found.setdefault(key, {}).setdefault(self._rows[trial], {})[file] = each
         return found
 
     def rows_with_artifact(self, name: str) -> list[int]:
         """Return the rows that have an artifact of the name."""
-        return [self._rows[trial] for trial, records in self._logged.items() if name in records and trial in self._rows]
+        return [self._rows[trial] for trial, logged in self._logged.items() if name in logged and trial in self._rows]
 
 
 def _artifact_key(name: str, kind: str) -> tuple[str, str]:

@@ -12,11 +12,13 @@ import numpy as np
 
 from ledger.artifacts.artifact import Artifact
 from ledger.errors import InvalidQuery, UnknownKey
+from ledger.streams import trial_stream
 from projections.columns import MISSING
 from projections.field import Field, Mask, Rows
 from projections.metric import REDUCTIONS, Metric
 from projections.metric_columns import MetricColumns
 from projections.tables import Tables
+from projections.trial_facts import Logged
 from projections.trial_part import TrialPart
 
 _PREFIXES: Final = ("artifact.", "config.", "info.", "metric.", "result.")  # of keys that are no metrics
@@ -137,11 +139,16 @@ class TrialSource:
     def _artifacts_of(self, row: int, key: str) -> Any:
         for part, length in zip(self._parts, self._lengths, strict=True):
             if row < length:
-                records = part.artifacts.get(key, {}).get(row)
-                blobs = self._tables.book.log.backend.blobs
-                return {file: self._artifact.of_record(blobs, record) for file, record in records.items()} if records else MISSING
+                logged = part.artifacts.get(key, {}).get(row, {})
+                stream = trial_stream(part.experiment_id, int(part.trials[row]))
+                return {file: self._artifact_of(each, stream) for file, each in logged.items()} or MISSING
             row -= length
         return MISSING
+
+    def _artifact_of(self, logged: Logged, stream: str) -> Artifact:
+        blobs = self._tables.book.log.backend.blobs
+        event, version, recorded_at, actor = logged
+        return self._artifact(blobs, event, stream, version=version, recorded_at=recorded_at, actor=actor)
 
     def _artifact_field(self, key: str) -> Field:
         """Return which rows have artifacts under a key, or one of that name."""

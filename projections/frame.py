@@ -130,7 +130,7 @@ class Frame(Sequence[Row]):
     def aggregate(self, maps: Maps) -> Frame:
         """Return one row: what each function makes of the list of a column's values.
 
-        Rows without the column are left out of the list; when no row has it the result is None.
+        Places without the column are left out of the list; when no row has it the result is None.
         """
         made = {}
         for function, inputs, outputs in checked_maps(maps, "Columnwise"):

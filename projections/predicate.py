@@ -24,7 +24,7 @@ from projections.conditions import (
     Ordering,
     Query,
 )
-from projections.field import Field, Mask, Rows
+from projections.field import Field, Mask, Places
 from projections.mlxp_status import FROM_MLXP, TO_MLXP
 from projections.ordering import order_of
 
@@ -41,7 +41,7 @@ STATUS_KEY: Final = "info.status"
 Lookup = Callable[[str], tuple[str, Field | None]]
 
 
-def select(query: Query, rows: int, lookup: Lookup, *, exists: Lookup, is_strict: bool = False) -> Rows:
+def select(query: Query, rows: int, lookup: Lookup, *, exists: Lookup, is_strict: bool = False) -> Places:
     """Return the rows that a query selects, in its order; by row where it has none.
 
     ``lookup`` finds the field of a key, ``exists`` does for ``exists()``. Values that have no order make a comparison false;
@@ -61,7 +61,7 @@ def select(query: Query, rows: int, lookup: Lookup, *, exists: Lookup, is_strict
     return selected if query.limit is None else selected[: query.limit]
 
 
-def _order(ordering: Ordering, lookup: Lookup, rows: Rows) -> list[int]:
+def _order(ordering: Ordering, lookup: Lookup, rows: Places) -> list[int]:
     _, field = lookup(ordering.key)
     values = [MISSING] * len(rows) if field is None else field.values(rows)
     return order_of(values, is_descending=ordering.is_descending)
@@ -74,7 +74,7 @@ class _Predicate:
         self._lookup, self._exists, self._is_strict = lookup, exists, is_strict
         self._seconds = MATCH_SECONDS
 
-    def evaluate(self, condition: Condition, rows: Rows) -> Mask:
+    def evaluate(self, condition: Condition, rows: Places) -> Mask:
         """Say of each of the rows whether the condition is true of it."""
         match condition:
             case Conjunction(operands):
@@ -88,7 +88,7 @@ class _Predicate:
                 return np.zeros(len(rows), dtype=np.bool_) if field is None else field.present[rows]
         return self._test(condition, rows)
 
-    def _decide(self, operands: Sequence[Condition], rows: Rows, *, is_conjunction: bool) -> Mask:
+    def _decide(self, operands: Sequence[Condition], rows: Places, *, is_conjunction: bool) -> Mask:
         answer = np.full(len(rows), is_conjunction)
         for operand in operands:
             open_ = np.flatnonzero(answer == is_conjunction)
@@ -96,7 +96,7 @@ class _Predicate:
                 answer[open_] = self.evaluate(operand, rows if len(open_) == len(rows) else rows[open_])
         return answer
 
-    def _test(self, condition: Comparison | Membership | Match | Containment, rows: Rows) -> Mask:
+    def _test(self, condition: Comparison | Membership | Match | Containment, rows: Places) -> Mask:
         key, field = self._lookup(condition.key)
         answer = np.zeros(len(rows), dtype=np.bool_)
         if field is None:
@@ -117,7 +117,7 @@ class _Predicate:
         answer[present] = found
         return answer
 
-    def _compare(self, key: str, field: Field, sign: str, value: Any, rows: Rows) -> Mask:
+    def _compare(self, key: str, field: Field, sign: str, value: Any, rows: Places) -> Mask:
         if key == STATUS_KEY and sign in ("==", "!=") and isinstance(value, str) and value in MLXP_STATUSES:
             found = np.zeros(len(rows), dtype=np.bool_)
             for status in MLXP_STATUSES[value]:
@@ -125,7 +125,7 @@ class _Predicate:
             return found if sign == "==" else ~found
         return field.compare(sign, value, rows, is_strict=self._is_strict)
 
-    def _match(self, key: str, field: Field, pattern: str, rows: Rows) -> Mask:
+    def _match(self, key: str, field: Field, pattern: str, rows: Places) -> Mask:
         import regex  # here: most queries have no use for it
 
         try:

@@ -3,23 +3,24 @@
 from __future__ import annotations
 
 import difflib
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from functools import cached_property
-from typing import Any, Final
+from typing import Any, Final, TypeVar
 from uuid import UUID
 
 import numpy as np
 
 from ledger.artifacts.artifact import Artifact
 from ledger.errors import InvalidQuery, UnknownKey
-from ledger.streams import trial_stream
 from projections.columns import MISSING
-from projections.field import Field, Mask, Rows
-from projections.metric import REDUCTIONS, Metric
-from projections.metric_columns import MetricColumns
+from projections.field import Field, Mask, Places
+from projections.metric import Metric
+from projections.metric_series import REDUCTIONS
+from projections.metric_table import MetricTable
 from projections.tables import Tables
-from projections.trial_facts import Logged
 from projections.trial_part import TrialPart
+
+T = TypeVar("T")
 
 _PREFIXES: Final = ("artifact.", "config.", "info.", "metric.", "result.")  # of keys that are no metrics
 METRIC, ARTIFACT = "METRIC", "ARTIFACT"  # stand for what is not loaded
@@ -36,8 +37,8 @@ class TrustedArtifact(Artifact):
 class TrialSource:
     """The trials of some experiments, a row each, in the order in which the experiments were made and then by trial_id.
 
-    This is all that the Reader knows of where its rows come from: the tables of trials and of metrics, and ``TrialFacts``.
-    Columns are made into fields when they are looked at, metrics are read when one is touched, artifacts when they are loaded.
+    This is all that the Reader knows of where its rows come from: the tables of trials, metrics and artifacts, and
+    ``TrialAnnotations``. Columns are made into fields when they are looked at, metrics and artifacts when one is.
     """
 
     def __init__(self, tables: Tables, experiments: list[tuple[UUID, str]], position: Any, *, allow_pickle: bool = False) -> None:
@@ -64,8 +65,7 @@ class TrialSource:
     @cached_property
     def metric_names(self) -> dict[str, str]:
         """The names of the metrics by key: the same, with ``metric.`` before it where it would be the key of something else."""
-        tables = [self._tables.table(MetricColumns, part.experiment_id, as_of=self._position) for part in self._parts]
-        names = sorted(set().union(*(table["metric"] for table in tables)))
+        names = sorted(set().union(*(self._read(part, lambda table, id_: table.names(id_)) for part in self._parts)))
         return {f"metric.{name}" if name.startswith(_PREFIXES) else name: name for name in names}
 
     @cached_property
@@ -106,9 +106,15 @@ class TrialSource:
         metric = self._metrics.get(key)
         if metric is None:
             name = self.metric_names[key]
-            tables = [self._tables.table(MetricColumns, part.experiment_id, name, as_of=self._position) for part in self._parts]
-            metric = self._metrics[key] = Metric.of_tables(tables, [part.trials for part in self._parts])
+            series = [
+                self._read(part, lambda table, id_: table.series(id_, name) if name in table.names(id_) else None)
+                for part in self._parts
+            ]  # fmt: skip
+            metric = self._metrics[key] = Metric(series, [part.trials for part in self._parts])
         return metric
+
+    def _read(self, part: TrialPart, show: Callable[[MetricTable, UUID], T]) -> T:
+        return self._tables.read(MetricTable, part.experiment_id, self._position, show)
 
     def value(self, row: int, key: str) -> Any:
         """Return what a row has under a key: of a metric its values, of artifacts a dict by file name; MISSING when nothing."""
@@ -119,7 +125,7 @@ class TrialSource:
             return self._artifacts_of(row, key)
         return self.metric(key).values(row) if key in self.metric_names else MISSING
 
-    def values(self, rows: Rows, key: str) -> list[Any]:
+    def values(self, rows: Places, key: str) -> list[Any]:
         """Return what some rows have under a key, as ``value`` does."""
         field = self.field(key)
         if field is not None:
@@ -128,7 +134,7 @@ class TrialSource:
             return self.metric(key).values_of(rows)
         return [self.value(row, key) for row in rows.tolist()]
 
-    def shown_values(self, rows: Rows, key: str) -> list[Any]:
+    def shown_values(self, rows: Places, key: str) -> list[Any]:
         """Return what some rows have under a key, METRIC or ARTIFACT in place of what is loaded only when it is asked for."""
         field = self.field(key)
         if field is not None:
@@ -137,18 +143,15 @@ class TrialSource:
         return [word if is_there else MISSING for is_there in self.present(key)[rows].tolist()]
 
     def _artifacts_of(self, row: int, key: str) -> Any:
+        backend = self._tables.book.log.backend
         for part, length in zip(self._parts, self._lengths, strict=True):
             if row < length:
-                logged = part.artifacts.get(key, {}).get(row, {})
-                stream = trial_stream(part.experiment_id, int(part.trials[row]))
-                return {file: self._artifact_of(each, stream) for file, each in logged.items()} or MISSING
+                files = part.artifacts.get(key, {}).get(row, {})
+                records = backend.read_positions(list(files.values()))
+                artifacts = [self._artifact.of_record(backend.blobs, record) for record in records]
+                return dict(zip(files, artifacts, strict=True)) or MISSING
             row -= length
         return MISSING
-
-    def _artifact_of(self, logged: Logged, stream: str) -> Artifact:
-        blobs = self._tables.book.log.backend.blobs
-        event, version, recorded_at, actor = logged
-        return self._artifact(blobs, event, stream, version=version, recorded_at=recorded_at, actor=actor)
 
     def _artifact_field(self, key: str) -> Field:
         """Return which rows have artifacts under a key, or one of that name."""

@@ -211,7 +211,7 @@ def test_metrics_are_asked_for_by_reductions():
     """NaN is left out of min, max and mean; a trial without points has none of them."""
     with ledger.open("memory:") as book:
         exp = book.experiment("demo")
-        for values in ([3.0, 1.0, 2.0], [5.0, float("nan")], [7, 8], ["a", 1.5, None, True]):
+        for values in ([3.0, 1.0, 2.0], [5.0, float("nan")], [7, 8], ["a", 1.5, None, "b"]):
             exp.new_trial({}).log_many({"train.loss": values}, steps=range(len(values)))
         exp.new_trial({})
         reader = Reader(book)

@@ -30,6 +30,7 @@ from projections.ordering import order_of
 
 #: How long the regular expressions of one query may take in all. Some take ages on some texts, whatever the engine.
 MATCH_SECONDS = 5.0
+_MAX_PATTERN = 1_000  # to read a longer one takes long itself
 
 #: Words of MLXP's for a trial's status that are none of the ledger's, which a query may use as well.
 MLXP_STATUSES: Final = {
@@ -128,6 +129,8 @@ class _Predicate:
     def _match(self, key: str, field: Field, pattern: str, rows: Places) -> Mask:
         import regex  # here: most queries have no use for it
 
+        if len(pattern) > _MAX_PATTERN:
+            raise InvalidQuery(f"a regular expression of {len(pattern):,} characters is too long; {_MAX_PATTERN:,} are the most.")
         try:
             compiled = regex.compile(pattern)
         except (regex.error, RecursionError, OverflowError) as error:

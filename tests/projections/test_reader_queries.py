@@ -290,6 +290,8 @@ def test_a_regular_expression_that_would_take_ages_is_stopped(monkeypatch):
         found(reader, r"config.x =~ '^(a|a?)+(a|aa)+(\\w*\\w*)*$'")
     with pytest.raises(InvalidQuery, match="is no regular expression"):
         found(reader, "config.x =~ '('")
+    with pytest.raises(InvalidQuery, match=r"of 5,000 characters"):
+        found(reader, "config.x =~ '" + "a" * 5000 + "'")
 
 
 def test_deep_nesting_is_an_error_and_not_a_crash():

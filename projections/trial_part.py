@@ -68,7 +68,9 @@ class TrialPart:
 
         def show(experiments: Experiments, experiment_id: UUID) -> dict[int, Any]:
             trials = experiments.of(experiment_id)
-            buffer = (trials.configs if kind == "config" else trials.results).buffers[key]
+            buffer = (trials.configs if kind == "config" else trials.results).buffers.get(key)
+            if buffer is None:  # redacted since
+                return {}
             rows = np.flatnonzero(~buffer.is_missing())
             return dict(zip(trials.rows["trial_id"].values(rows), buffer.values(rows), strict=True))
 

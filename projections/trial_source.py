@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import difflib
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from functools import cached_property
 from typing import Any, Final, TypeVar
 from uuid import UUID
@@ -41,7 +41,7 @@ class TrialSource:
     ``TrialAnnotations``. Columns are made into fields when they are looked at, metrics and artifacts when one is.
     """
 
-    def __init__(self, tables: Tables, experiments: list[tuple[UUID, str]], position: Any, *, allow_pickle: bool = False) -> None:
+    def __init__(self, tables: Tables, experiments: list[tuple[UUID, str]], position: int, *, allow_pickle: bool = False) -> None:
         self._tables, self._position = tables, position
         self._artifact = TrustedArtifact if allow_pickle else Artifact
         self._parts = [TrialPart(tables, identifier, name, position) for identifier, name in experiments]
@@ -78,7 +78,7 @@ class TrialSource:
         if key in self.metric_names:
             return self.metric(key).present
         field = self.field(key)
-        return self._artifact_field(key).present if field is None else field.present
+        return self._marked(lambda part: part.artifacts.get(key, ())) if field is None else field.present
 
     def keys_of(self, row: int) -> Iterator[str]:
         """Return the keys that a row has, sorted."""
@@ -153,15 +153,18 @@ class TrialSource:
             row -= length
         return MISSING
 
-    def _artifact_field(self, key: str) -> Field:
-        """Return which rows have artifacts under a key, or one of that name."""
-        present = np.zeros(self.rows, dtype=np.bool_)
+    def _has_artifact(self, key: str) -> Mask:
+        """Say which rows have artifacts under a key, or one of that name."""
+        name = key.removeprefix("artifact.")
+        return self._marked(lambda part: [*part.artifacts.get(key, ()), *part.rows_with_artifact(name)])
+
+    def _marked(self, rows: Callable[[TrialPart], Iterable[int]]) -> Mask:
+        marks = np.zeros(self.rows, dtype=np.bool_)
         begin = 0
         for part, length in zip(self._parts, self._lengths, strict=True):
-            rows = [*part.artifacts.get(key, ()), *part.rows_with_artifact(key.removeprefix("artifact."))]
-            present[[begin + row for row in rows]] = True
+            marks[[begin + row for row in rows(part)]] = True
             begin += length
-        return Field("bool", present, present)
+        return marks
 
     # ------------------------------------------------------------------------------------------------ queries
 
@@ -177,7 +180,7 @@ class TrialSource:
             return key, None
         except InvalidQuery:
             name = self._metric_key(key)
-            present = self._artifact_field(key).present if name is None else self.metric(name).present
+            present = self._has_artifact(key) if name is None else self.metric(name).present
             return key, Field("bool", present, present)
 
     def find(self, key: str) -> tuple[str, Field | None]:
@@ -197,7 +200,7 @@ class TrialSource:
         reduced = self._metric_key(metric) if how in REDUCTIONS else None
         if reduced is not None:
             return f"{reduced}.{how}", self.metric(reduced).reduced(how)
-        if key.startswith("artifact.") and self._artifact_field(key).present.any():
+        if key.startswith("artifact.") and self._has_artifact(key).any():
             raise InvalidQuery(f"{key!r} is an artifact, which has no value. Ask whether it is there: exists({key!r}).")
         if not self.rows:
             return key, None

@@ -296,3 +296,28 @@ def test_trials_of_none_of_mlxps_have_what_it_says_of_runs(exp, clock):
     assert "info.start_date" not in first
     assert (second["info.logger.log_id"], second["info.start_date"], second["info.start_time"]) == (2, "15/01/2027", "08:00:00")
     assert (second["info.end_date"], second["info.end_time"]) == ("15/01/2027", "08:01:00")
+
+
+def test_what_was_redacted_is_gone_from_what_was_not_loaded_yet(exp):
+    """From results of before as well; the others are as they were."""
+    exp.new_trial({"key": None, "lr": 0.1})
+    exp.new_trial({"lr": 0.2})
+    frame = Reader(exp.book).filter()
+    exp.book.redact(2, reason="leaked")
+    assert frame["config.lr"] == [0.1, 0.2]  # its column was loaded when the reader was made
+    assert "config.key" not in frame[0]
+
+
+def test_experiments_with_other_keys_and_types_stand_side_by_side(book):
+    """What one has and the other has not is missing there; numbers and texts of one key are in one column."""
+    first, second = book.experiment("a").new_trial({"x": 1, "y": True}), book.experiment("b").new_trial({"x": "one", "z": 0.5})
+    first.log_many({"loss": [1.0, 2.0]}, steps=[1, 2])
+    second.log_many({"loss": [3]}, steps=[1])
+    second.log_many({"score": ["good"]})
+    book.experiment("c")
+    reader = Reader(book)
+    frame = reader.filter()
+    assert [frame[key] for key in ("config.x", "config.y", "config.z")] == [[1, "one"], [True, None], [None, 0.5]]
+    assert (frame["loss"], frame["score"]) == ([[1.0, 2.0], [3.0]], [None, ["good"]])
+    assert reader.filter("loss.last > 2.5 and score.last == 'good'")["info.experiment"] == ["b"]
+    assert frame[1].series("loss").to_dict() == {1: 3.0}

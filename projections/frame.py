@@ -65,7 +65,7 @@ class Frame(Sequence[Row]):
     @overload
     def __getitem__(self, index: str) -> list[Any]: ...
     def __getitem__(self, index: int | slice | str) -> Row | Frame | list[Any]:
-        """Return a row, a frame of some rows, or the values of a column; UnknownKey when no row has it."""
+        """Return a row, a frame of some rows, or the values of a column; UnknownKey when no trial has it."""
         if isinstance(index, str):
             return [None if value is MISSING else value for value in self._column(index)]
         return Frame(self._rows[index]) if isinstance(index, slice) else self._rows[index]
@@ -98,10 +98,12 @@ class Frame(Sequence[Row]):
         return known[0][0], np.array([row for _, row in known], dtype=np.intp)
 
     def _column(self, key: str) -> list[Any]:
-        """Return the values of a column, MISSING where there is none; UnknownKey when it is nowhere, unless nothing is."""
+        """Return the values of a column, MISSING where there is none; UnknownKey when neither a row nor another trial has it."""
         values = self._values(key, self._origin(), is_shown=False)
         if self._rows and all(value is MISSING for value in values):
-            raise self._unknown(key)
+            sources = {row.source for row in self._rows if row.source is not None}
+            if not any(source.knows(key) for source in sources):
+                raise self._unknown(key)
         return values
 
     def _values(self, key: str, origin: _Origin | None, *, is_shown: bool) -> list[Any]:
@@ -214,8 +216,6 @@ class Frame(Sequence[Row]):
         names = _names(group_keys)
         for name in names:
             if any(row.source is not None and row.source.is_lazy(name) and name not in row.own_keys for row in self._rows):
-                if name not in self.keys():
-                    raise self._unknown(name)
                 raise InvalidValue(f"{name!r} has many values a row; group by what a map makes of it.")
         groups = group_rows([self._column(name) for name in names]) if self._rows else {}
         return GroupedFrame(names, {key: Frame([self._rows[row] for row in rows]) for key, rows in groups.items()})

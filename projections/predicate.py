@@ -23,6 +23,8 @@ from projections.conditions import (
     Negation,
     Ordering,
     Query,
+    compiled,
+    keys_in,
 )
 from projections.field import Field, Mask, Places
 from projections.mlxp_status import FROM_MLXP, TO_MLXP
@@ -30,7 +32,6 @@ from projections.ordering import order_of
 
 #: How long the regular expressions of one query may take in all. Some take ages on some texts, whatever the engine.
 MATCH_SECONDS = 5.0
-_MAX_PATTERN = 1_000  # to read a longer one takes long itself
 
 #: Words of MLXP's for a trial's status that are none of the ledger's, which a query may use as well.
 MLXP_STATUSES: Final = {
@@ -45,11 +46,14 @@ Lookup = Callable[[str], tuple[str, Field | None]]
 def select(query: Query, rows: int, lookup: Lookup, *, exists: Lookup, is_strict: bool = False) -> Places:
     """Return the rows that a query selects, in its order; by row where it has none.
 
-    ``lookup`` finds the field of a key, ``exists`` does for ``exists()``. Values that have no order make a comparison false;
-    with ``is_strict`` they raise NotComparable. A comparison is false of a row without the key, ``!=`` as well.
+    ``lookup`` finds the field of a key, or raises for one that there is not; ``exists`` does for ``exists()``. Values that
+    have no order make a comparison false; with ``is_strict`` they raise NotComparable. A comparison is false of a row without
+    the key, ``!=`` as well.
 
     A part of a condition is looked at for those rows only that its neighbours to the left have not decided.
     """
+    for key in keys_in(query):
+        lookup(key)  # an unknown key is one, wherever in the query it stands and whatever the others find
     everything = np.arange(rows)
     try:
         selected = everything
@@ -127,21 +131,14 @@ class _Predicate:
         return field.compare(sign, value, rows, is_strict=self._is_strict)
 
     def _match(self, key: str, field: Field, pattern: str, rows: Places) -> Mask:
-        import regex  # here: most queries have no use for it
-
-        if len(pattern) > _MAX_PATTERN:
-            raise InvalidQuery(f"a regular expression of {len(pattern):,} characters is too long; {_MAX_PATTERN:,} are the most.")
-        try:
-            compiled = regex.compile(pattern)
-        except (regex.error, RecursionError, OverflowError) as error:
-            raise InvalidQuery(f"{pattern!r} is no regular expression: {error}.") from None
+        expression = compiled(pattern)
 
         def matches(value: Any) -> bool:
             if not isinstance(value, str):
                 return False
             start = time.monotonic()
             try:
-                return compiled.search(value, timeout=max(self._seconds, 1e-9)) is not None
+                return expression.search(value, timeout=max(self._seconds, 1e-9)) is not None
             except TimeoutError:
                 raise InvalidQuery(
                     f"to find {pattern!r} in {key} takes more than {MATCH_SECONDS:g} s. Write it without repetitions of "

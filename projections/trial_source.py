@@ -98,8 +98,12 @@ class TrialSource:
         return field
 
     def is_lazy(self, key: str) -> bool:
-        """Say whether a key, which is one of the keys, is that of a metric or of artifacts."""
-        return self.field(key) is None
+        """Say whether a key is that of a metric or of artifacts."""
+        return self.field(key) is None and (key in self.metric_names or key in self.artifact_keys)
+
+    def knows(self, key: str) -> bool:
+        """Say whether a key is one that trials may have."""
+        return self.field(key) is not None or self.is_lazy(key)
 
     def metric(self, key: str) -> Metric:
         """Return the metric of a key, read when the first one is asked for."""

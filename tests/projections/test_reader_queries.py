@@ -205,6 +205,9 @@ def test_an_unknown_key_names_the_nearest(sweep):
     with pytest.raises(UnknownKey, match=r"reader\.fields lists"):
         sweep.filter("order by zzz")
     assert len(sweep.filter("exists(config.nope)")) == 0
+    with pytest.raises(UnknownKey, match="nope"):
+        sweep.filter("config.seed == 99 and (config.nope == 1 or not exists(config.x))")  # though the left side is false of all
+    assert len(sweep.filter("config.seed == 99 & config.nope == 1", dialect="mlxp")) == 0
 
 
 def test_metrics_are_asked_for_by_reductions():

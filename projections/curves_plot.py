@@ -1,0 +1,184 @@
+"""Metric curves: each metric a panel, each trial a line over the steps."""
+
+from __future__ import annotations
+
+import difflib
+import math
+from collections.abc import Collection, Sequence
+from typing import TYPE_CHECKING, Any, NamedTuple
+from uuid import UUID
+
+import numpy as np
+import pandas as pd
+
+from ledger import events as ev
+from ledger.errors import InvalidValue
+from ledger.streams import subject_of
+from ledger.telemetry import point_rows
+from projections.picture import PALE, described, entitle, log_scale, new_figure, shortened, styled, tell
+from projections.plotted import directions, plotted_trials
+from projections.tables import Tables
+
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
+    from matplotlib.figure import Figure
+
+_MOST_PANELS = 6
+_MOST_NAMED = 10  # trials that have a colour of their own and a place in the legend
+_MOST_TOLD = 1_000
+_MOST_MARKED = 40  # points of a line that are marked
+
+
+class _Line(NamedTuple):
+    """The points of one metric of one trial, by step."""
+
+    trial_id: int
+    steps: np.ndarray[Any, np.dtype[np.float64]]
+    values: np.ndarray[Any, np.dtype[np.float64]]
+
+
+def curves(
+    tables: Tables, experiment: str | UUID, *, metrics: Sequence[str] | None = None, as_of: int | None = None,
+    trials: Collection[int] | None = None, log: bool = False,
+) -> Figure:  # fmt: skip
+    """Draw how metrics went over their steps: a panel for each metric, a line for each trial.
+
+    ``metrics`` are those to draw, by default the first six by name. ``trials``: only those of these numbers. A metric without
+    steps is drawn by the order of its points. Of more than ten trials, colours tell the first objective's value. ``log``: a
+    logarithmic axis. NaN is a gap.
+
+    Raises InvalidValue for a metric that there is not, and when there is nothing to draw.
+    """
+    name, frame = plotted_trials(tables, experiment, as_of, trials)
+    found = _lines(tables, experiment, frame, as_of)
+    chosen, notes = _chosen(name, found, metrics)
+    with styled():
+        rows = math.ceil(len(chosen) / 2)
+        columns = min(len(chosen), 2)
+        size = (9.0 if columns == 1 else 11.0, 4.6 if rows == 1 else 3.2 * rows)
+        figure, grid = new_figure(*size, nrows=rows, ncols=columns, squeeze=False)
+        panels: list[Axes] = list(grid.flat)
+        entitle(figure, f"{name}: {chosen[0] if len(chosen) == 1 else 'metrics'} by step", notes)
+        colours, legend = _colours(tables, experiment, frame, as_of, [line for each in chosen for line in found[each]])
+        for panel, metric in zip(panels, chosen, strict=False):
+            _draw(figure, panel, metric, found[metric], colours, is_log=log)
+        for panel in panels[len(chosen) :]:
+            panel.set_axis_off()
+        _explain(figure, panels, legend)
+    return figure
+
+
+def _lines(
+    tables: Tables, experiment: str | UUID, frame: pd.DataFrame, as_of: int | None
+) -> dict[str, list[_Line]]:  # fmt: skip
+    """Return the lines of each metric, by trial."""
+    table = tables.experiments(as_of=as_of, deleted=True)
+    is_it = (table["name"] == str(experiment)) | (table["experiment_id"].astype(str) == str(experiment))
+    identifier = UUID(str(table[is_it]["experiment_id"].iloc[-1]))
+    wanted = set(frame["trial_id"].tolist())
+    points: dict[str, dict[int, list[tuple[float, float]]]] = {}
+    for record in tables.book.log.read(experiment=identifier, types=[ev.MetricsLogged], as_of=as_of):
+        subject = subject_of(record.stream)
+        if subject is None or subject.trial_id not in wanted or not isinstance(record.event, ev.MetricsLogged):
+            continue
+        for name, step, _, value in point_rows(record.event):
+            if isinstance(value, int | float) and not isinstance(value, bool):
+                line = points.setdefault(name, {}).setdefault(subject.trial_id, [])
+                line.append((math.nan if step is None else float(step), float(value)))
+    return {name: [_line(trial_id, points[name][trial_id]) for trial_id in sorted(points[name])] for name in sorted(points)}
+
+
+def _line(trial_id: int, points: list[tuple[float, float]]) -> _Line:
+    steps, values = (np.array(each, dtype=np.float64) for each in zip(*points, strict=True))
+    if np.isnan(steps).any():
+        steps = np.arange(len(values), dtype=np.float64)
+    order = np.argsort(steps, kind="stable")
+    return _Line(trial_id, steps[order], np.where(np.isfinite(values[order]), values[order], np.nan))
+
+
+def _chosen(name: str, found: dict[str, list[_Line]], wanted: Sequence[str] | None) -> tuple[list[str], list[str]]:
+    if wanted is not None:
+        for metric in wanted:
+            if metric not in found:
+                nearest = difflib.get_close_matches(metric, found, n=1, cutoff=0.4)
+                hint = f"Did you mean {nearest[0]!r}?" if nearest else f"There are: {', '.join(found) or 'none'}."
+                raise InvalidValue(f"no trial of {name!r} has numbers of a metric {metric!r}. {hint}")
+        return list(dict.fromkeys(wanted)), []
+    if not found:
+        raise InvalidValue(f"there is nothing to plot: no trial of {name!r} has logged a metric.")
+    # What only counts the steps says nothing.
+    telling = [metric for metric, lines in found.items() if not all(np.array_equal(line.steps, line.values) for line in lines)]
+    chosen = (telling or list(found))[:_MOST_PANELS]
+    left_out = len(telling or found) - len(chosen)
+    return chosen, [f"{left_out} more metrics are not shown"] if left_out > 0 else []
+
+
+# ------------------------------------------------------------------------------------------------------------ colours
+
+
+class _Legend(NamedTuple):
+    """What explains the colours: the scale of a result, or nothing when each trial is named."""
+
+    target: str
+    scale: Any
+
+
+def _colours(
+    tables: Tables, experiment: str | UUID, frame: pd.DataFrame, as_of: int | None, lines: Sequence[_Line]
+) -> tuple[dict[int, Any], _Legend | None]:  # fmt: skip
+    from matplotlib import colormaps
+    from matplotlib.cm import ScalarMappable
+    from matplotlib.colors import Normalize
+
+    ids = sorted({line.trial_id for line in lines})
+    if len(ids) <= _MOST_NAMED:
+        return {trial_id: colormaps["tab10"](place % 10) for place, trial_id in enumerate(ids)}, None
+    from projections.picture import numbers
+
+    objectives = directions(tables, experiment, as_of)
+    target = next((name for name in objectives if f"result.{name}" in frame.columns), None)
+    if target is not None:
+        values = numbers(frame[f"result.{target}"])
+        values = np.where(np.isfinite(values), values, np.nan)
+        known = dict(zip(frame["trial_id"].tolist(), values.tolist(), strict=True))
+        if not np.isnan(values).all():
+            scale = ScalarMappable(
+                Normalize(float(np.nanmin(values)), float(np.nanmax(values))),
+                colormaps["viridis" if objectives[target] != "min" else "viridis_r"],
+            )
+            return {each: PALE if math.isnan(known.get(each, math.nan)) else scale.to_rgba(known[each]) for each in ids}, _Legend(
+                target, scale
+            )
+    many = colormaps["viridis"]
+    scale = ScalarMappable(Normalize(ids[0], ids[-1]), many)
+    return {each: scale.to_rgba(each) for each in ids}, _Legend("trial", scale)
+
+
+def _draw(figure: Figure, axes: Axes, metric: str, lines: Sequence[_Line], colours: dict[int, Any], *, is_log: bool) -> None:
+    log_scale(axes, np.concatenate([line.values for line in lines]), is_log=is_log, what=metric)
+    alpha = float(np.clip(20 / len(lines), 0.25, 0.95))
+    for line in lines:
+        marker = "o" if len(line.steps) <= _MOST_MARKED else ""
+        (drawn,) = axes.plot(
+            line.steps, line.values, color=colours[line.trial_id], alpha=alpha, linewidth=1.5, marker=marker, markersize=2.8,
+            label=f"trial {line.trial_id}",
+        )  # fmt: skip
+        if len(lines) <= _MOST_TOLD:
+            last = line.values[~np.isnan(line.values)][-1:].tolist()
+            tell(figure, drawn, described({"trial": line.trial_id, **({"last": f"{last[0]:.6g}"} if last else {})}))
+    axes.set_xlabel("step")
+    axes.set_ylabel(shortened(metric))
+
+
+def _explain(figure: Figure, panels: Sequence[Axes], legend: _Legend | None) -> None:
+    if legend is not None:
+        bar = figure.colorbar(legend.scale, ax=list(panels), fraction=0.035, pad=0.02)
+        bar.set_label(shortened(legend.target))
+        bar.outline.set_visible(False)  # type: ignore[operator]
+        return
+    found: dict[str, Any] = {}
+    for panel in panels:
+        for handle, label in zip(*panel.get_legend_handles_labels(), strict=True):
+            found.setdefault(label, handle)
+    ordered = sorted(found, key=lambda label: int(label.removeprefix("trial ")))
+    figure.legend([found[label] for label in ordered], ordered, loc="outside right upper", frameon=False, fontsize=9)

@@ -41,6 +41,7 @@
     ├── ResultOutOfBounds               the trial is FAILED for it
     ├── ArtifactChanged                 a file was written to while it was saved
     ├── EnvironmentDiffers              a trial runs with something else than the one before it
+    ├── CheckpointDiscarded             saved tables cannot be used, or not be saved
     ├── CaptureIncomplete               something a trial runs with could not be found out
     ├── ResultDiffers                   the same inputs and the same code gave another result
     └── ResultNotRecorded               a tracked function returned what no record can hold
@@ -58,13 +59,13 @@ if TYPE_CHECKING:
     from ledger.status import ExperimentState, TrialState
 
 __all__ = [
-    "AppendError", "AppendIdReused", "ArtifactChanged", "CaptureIncomplete", "CommandRefused", "CommitFailed", "Corrupted",
-    "DiskFull", "EnvironmentDiffers", "ExperimentChanged", "ExperimentExists", "ExperimentReadOnly", "ForkedHandle",
-    "HandleError", "InvalidTransition", "InvalidValue", "LeaseLost", "LedgerBusy", "LedgerClosed", "LedgerError",
-    "LedgerNotFound", "LedgerPoisoned", "LedgerWarning", "LoadError", "LockTimeout", "NetworkFileSystem", "NotALedger",
-    "OpenError", "OptionsConflict", "PickleRefused", "ReadOnlyLedger", "RecordTooLarge", "ResultDiffers", "ResultNotRecorded",
-    "ResultOutOfBounds", "TrialExists", "UnknownArtifact", "UnknownExperiment", "UnknownTrial", "UnsupportedFormat",
-    "WrongExpectedVersion",
+    "AppendError", "AppendIdReused", "ArtifactChanged", "CaptureIncomplete", "CheckpointDiscarded", "CommandRefused",
+    "CommitFailed", "Corrupted", "DiskFull", "EnvironmentDiffers", "ExperimentChanged", "ExperimentExists",
+    "ExperimentReadOnly", "ForkedHandle", "HandleError", "InvalidTransition", "InvalidValue", "LeaseLost", "LedgerBusy",
+    "LedgerClosed", "LedgerError", "LedgerNotFound", "LedgerPoisoned", "LedgerWarning", "LoadError", "LockTimeout",
+    "NetworkFileSystem", "NotALedger", "OpenError", "OptionsConflict", "PickleRefused", "ReadOnlyLedger", "RecordTooLarge",
+    "ResultDiffers", "ResultNotRecorded", "ResultOutOfBounds", "TrialExists", "UnknownArtifact", "UnknownExperiment",
+    "UnknownTrial", "UnsupportedFormat", "WrongExpectedVersion",
 ]  # fmt: skip
 
 
@@ -308,6 +309,10 @@ class EnvironmentDiffers(LedgerWarning):
 
 class CaptureIncomplete(LedgerWarning):
     """Something that a trial runs with could not be found out, or not in time; the capture says what."""
+
+
+class CheckpointDiscarded(LedgerWarning):
+    """What was saved of a table cannot be used, or could not be saved; the table is made of the log all the same."""
 
 
 class ResultDiffers(LedgerWarning):

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Iterable, Iterator, Mapping
+from functools import partial
 from typing import TYPE_CHECKING, Any, ParamSpec, TypeVar, overload
 from uuid import UUID
 
@@ -23,7 +24,6 @@ from ledger.registry import Event
 from ledger.state import ExperimentState, Status
 from ledger.streams import experiment_stream, subject_of
 from ledger.telemetry import flush_buffers
-from ledger.tracking import Tracked
 from ledger.trial import LEASE_SECONDS, Trial
 from ledger.waiting import deadline_in, take, wait_for_work
 
@@ -33,6 +33,7 @@ if TYPE_CHECKING:
     from ledger.backends.base import Appended, Command
     from ledger.log import EventLog
     from ledger.session import Ledger
+    from ledger.tracking import Tracked
 
 P = ParamSpec("P")
 R = TypeVar("R")
@@ -224,7 +225,7 @@ class Experiment(ArtifactOwner):
         >>> exp.trial(1).results
         {'loss': 0.2}
         """
-        seconds, name = commands.check_lease(lease_seconds), _worker_name(worker)
+        seconds, name = commands.check_lease(lease_seconds), commands.check_worker(worker)
         actor = default_actor(worker) if worker else None
         end = deadline_in(timeout)
         while (taken := take(self.book.log, self.id, name, seconds, where, actor)) is None:
@@ -251,7 +252,7 @@ class Experiment(ArtifactOwner):
         >>> exp.wait()
         True
         """
-        return wait_for_work(self.book.log, self.id, _worker_name(worker), where, timeout)
+        return wait_for_work(self.book.log, self.id, commands.check_worker(worker), where, timeout)
 
     def pause(self, reason: str | None = None, *, expected_version: int | None = None) -> Appended:
         """Hand out no trial until ``resume``: claims give None, workers that hold one go on.
@@ -304,9 +305,9 @@ class Experiment(ArtifactOwner):
         ({'lr': 0.5, 'size': 3}, {'loss': 1.5})
         """
 
-        def made(function: Callable[..., Any]) -> Tracked[..., Any]:
-            return Tracked(self, function, capture=capture, deterministic=deterministic, group=group)
+        from ledger.tracking import Tracked  # here: `import ledger` need not pay for it
 
+        made = partial(Tracked, self, capture=capture, deterministic=deterministic, group=group)
         return made if function is None else made(function)
 
     def run(
@@ -320,7 +321,7 @@ class Experiment(ArtifactOwner):
         >>> exp.run(lambda lr: {"loss": lr * 2}, {"lr": 0.5}, capture=False).results
         {'loss': 1.0}
         """
-        return Tracked(self, function, capture=capture, group=group).call((), dict(config or {}))[0]
+        return self.track(capture=capture, group=group)(function).call((), dict(config or {}))[0]
 
     # ------------------------------------------------------------------------------------------------ record
 
@@ -394,7 +395,3 @@ class Experiment(ArtifactOwner):
 
     def _records(self, types: Iterable[type[Event]]) -> Iterator[Record]:
         return self.book.log.read(stream=self.stream, types=types)
-
-
-def _worker_name(worker: str | None) -> str:
-    return default_actor() if worker is None else commands.check_name(worker, "the worker's name")

@@ -10,13 +10,17 @@ import fcntl
 import os
 from collections.abc import Iterator
 from contextlib import contextmanager
-from pathlib import Path
-from typing import BinaryIO
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from pathlib import Path
+    from typing import BinaryIO
 
 
 def beside(path: Path) -> str:
     """Return the beginning of the names of partial directories for what is to be at the path, in its parent.
 
+    >>> from pathlib import Path
     >>> beside(Path("/data/runs.ledger"))
     '.runs.ledger.partial-'
     """
@@ -38,6 +42,7 @@ def partial_directory(parent: Path, prefix: str) -> Iterator[Path]:
 
 def _make(parent: Path, prefix: str) -> tuple[Path, int]:
     import tempfile
+    from pathlib import Path
 
     while True:
         path = Path(tempfile.mkdtemp(prefix=prefix, dir=parent))

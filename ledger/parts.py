@@ -1,7 +1,5 @@
 """Parts of events: what more than one field has to say."""
 
-from __future__ import annotations
-
 from typing import Any
 
 import msgspec

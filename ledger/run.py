@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import traceback
 from collections.abc import Callable
 from contextvars import ContextVar
 from types import TracebackType
@@ -91,6 +90,8 @@ def error_info(error: BaseException | str | None) -> ev.ErrorInfo | None:
         return None
     if isinstance(error, str):
         return ev.ErrorInfo("", _clean(error))
+    import traceback  # here: `import ledger` need not pay for it
+
     kind = type(error)
     name = kind.__qualname__ if kind.__module__ == "builtins" else f"{kind.__module__}.{kind.__qualname__}"
     try:

@@ -12,10 +12,9 @@
 """
 
 from projections.builder import build
-from projections.config_table import ConfigTable
-from projections.experiment_table import ExperimentTable
+from projections.experiments import Experiments
 from projections.projection import Projection
+from projections.rows import Rows
 from projections.tables import Tables
-from projections.trial_table import TrialTable
 
-__all__ = ["ConfigTable", "ExperimentTable", "Projection", "Tables", "TrialTable", "build"]
+__all__ = ["Experiments", "Projection", "Rows", "Tables", "build"]

@@ -10,8 +10,6 @@ from typing import TYPE_CHECKING, Any
 from ledger import events as ev
 from ledger.backends.base import config_digest
 from ledger.capture.options import CaptureOptions, options_of
-from ledger.capture.read import captured_of, read_captures
-from ledger.capture.record import with_captures
 from ledger.errors import EnvironmentDiffers
 from ledger.telemetry import point_rows
 
@@ -73,6 +71,8 @@ class Capturing(ABC):
 
         Secrets are masked as far as they are known for such; see ``ledger.capture.masking``.
         """
+        from ledger.capture.record import with_captures  # here, as below: `import ledger` need not pay for it
+
         captures = collect_for(options, function, refresh) or {}
         self._warn_of_changes(self._ask(with_captures(self.experiment.id, self.id, captures, self.attempt)))
         return {kind: dict(capture.content) for kind, capture in captures.items()}
@@ -80,6 +80,8 @@ class Capturing(ABC):
     def _with_captures(self, captures: Mapping[str, Capture] | None, command: Command) -> Command:
         if captures is None:
             return command
+        from ledger.capture.record import with_captures
+
         return with_captures(self.experiment.id, self.id, captures, None, command)
 
     def _warn_of_changes(self, appended: Appended) -> None:
@@ -98,6 +100,8 @@ class Capturing(ABC):
 
         Of its last attempt that was captured; empty when none was.
         """
+        from ledger.capture.read import captured_of, read_captures
+
         return read_captures(self.experiment.book.log, captured_of(self.history()))
 
     def to_dict(self) -> dict[str, Any]:
@@ -114,6 +118,8 @@ class Capturing(ABC):
         >>> known["status"], known["parameters"], known["results"], known["git"]
         ('SUCCEEDED', {'lr': 0.1}, {'loss': 0.4}, None)
         """
+        from ledger.capture.read import captured_of, read_captures
+
         records, state = list(self.history()), self.state
         digests = captured_of(records)
         captured = read_captures(self.experiment.book.log, digests)

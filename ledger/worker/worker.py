@@ -60,7 +60,7 @@ class Worker:
         jobs: int = 1, where: Where | None = None, wait: bool = False, max_trials: int | None = None,
     ) -> None:  # fmt: skip
         self.experiment, self.template, self.settings = experiment, template, settings
-        self.name = default_actor() if name is None else commands.check_name(name, "the worker's name")
+        self.name = commands.check_worker(name)
         self._given_name, self._actor = name, default_actor(name) if name else None
         self._listener = listener
         self._jobs, self._where, self._wait, self._max_trials = jobs, where, wait, max_trials

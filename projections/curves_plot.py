@@ -9,15 +9,15 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 from uuid import UUID
 
 import numpy as np
-import pandas as pd
 
 from ledger import events as ev
 from ledger.errors import InvalidValue
 from ledger.streams import subject_of
 from ledger.telemetry import point_rows
-from projections.picture import PALE, described, entitle, log_scale, new_figure, shortened, styled, tell
-from projections.plotted import directions, plotted_trials
+from projections.picture import PALE, described, entitle, log_scale, new_figure, numbers, shortened, styled, tell
+from projections.plotted import Trials, directions, plotted_trials
 from projections.tables import Tables
+from projections.timetravel import AsOf
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -38,7 +38,7 @@ class _Line(NamedTuple):
 
 
 def curves(
-    tables: Tables, experiment: str | UUID, *, metrics: Sequence[str] | None = None, as_of: int | None = None,
+    tables: Tables, experiment: str | UUID, *, metrics: Sequence[str] | None = None, as_of: AsOf = None,
     trials: Collection[int] | None = None, log: bool = False,
 ) -> Figure:  # fmt: skip
     """Draw how metrics went over their steps: a panel for each metric, a line for each trial.
@@ -49,17 +49,17 @@ def curves(
 
     Raises InvalidValue for a metric that there is not, and when there is nothing to draw.
     """
-    name, frame = plotted_trials(tables, experiment, as_of, trials)
-    found = _lines(tables, experiment, frame, as_of)
-    chosen, notes = _chosen(name, found, metrics)
+    plotted = plotted_trials(tables, experiment, as_of, trials)
+    found = _lines(tables, plotted)
+    chosen, notes = _chosen(plotted.name, found, metrics)
     with styled():
         rows = math.ceil(len(chosen) / 2)
         columns = min(len(chosen), 2)
         size = (9.0 if columns == 1 else 11.0, 4.6 if rows == 1 else 3.2 * rows)
         figure, grid = new_figure(*size, nrows=rows, ncols=columns, squeeze=False)
         panels: list[Axes] = list(grid.flat)
-        entitle(figure, f"{name}: {chosen[0] if len(chosen) == 1 else 'metrics'} by step", notes)
-        colours, legend = _colours(tables, experiment, frame, as_of, [line for each in chosen for line in found[each]])
+        entitle(figure, f"{plotted.name}: {chosen[0] if len(chosen) == 1 else 'metrics'} by step", notes)
+        colours, legend = _colours(tables, plotted, [line for each in chosen for line in found[each]])
         for panel, metric in zip(panels, chosen, strict=False):
             _draw(figure, panel, metric, found[metric], colours, is_log=log)
         for panel in panels[len(chosen) :]:
@@ -68,22 +68,18 @@ def curves(
     return figure
 
 
-def _lines(
-    tables: Tables, experiment: str | UUID, frame: pd.DataFrame, as_of: int | None
-) -> dict[str, list[_Line]]:  # fmt: skip
+def _lines(tables: Tables, plotted: Trials) -> dict[str, list[_Line]]:
     """Return the lines of each metric, by trial."""
-    table = tables.experiments(as_of=as_of, deleted=True)
-    is_it = (table["name"] == str(experiment)) | (table["experiment_id"].astype(str) == str(experiment))
-    identifier = UUID(str(table[is_it]["experiment_id"].iloc[-1]))
-    wanted = set(frame["trial_id"].tolist())
+    wanted = set(plotted.frame["trial_id"].tolist())
     points: dict[str, dict[int, list[tuple[float, float]]]] = {}
-    for record in tables.book.log.read(experiment=identifier, types=[ev.MetricsLogged], as_of=as_of):
+    for record in tables.book.log.read(experiment=plotted.experiment_id, types=[ev.MetricsLogged], as_of=plotted.position):
         subject = subject_of(record.stream)
-        if subject is None or subject.trial_id not in wanted or not isinstance(record.event, ev.MetricsLogged):
+        trial_id = None if subject is None else subject.trial_id
+        if trial_id is None or trial_id not in wanted or not isinstance(record.event, ev.MetricsLogged):
             continue
         for name, step, _, value in point_rows(record.event):
             if isinstance(value, int | float) and not isinstance(value, bool):
-                line = points.setdefault(name, {}).setdefault(subject.trial_id, [])
+                line = points.setdefault(name, {}).setdefault(trial_id, [])
                 line.append((math.nan if step is None else float(step), float(value)))
     return {name: [_line(trial_id, points[name][trial_id]) for trial_id in sorted(points[name])] for name in sorted(points)}
 
@@ -123,35 +119,32 @@ class _Legend(NamedTuple):
     scale: Any
 
 
-def _colours(
-    tables: Tables, experiment: str | UUID, frame: pd.DataFrame, as_of: int | None, lines: Sequence[_Line]
-) -> tuple[dict[int, Any], _Legend | None]:  # fmt: skip
+def _colours(tables: Tables, plotted: Trials, lines: Sequence[_Line]) -> tuple[dict[int, Any], _Legend | None]:
     from matplotlib import colormaps
-    from matplotlib.cm import ScalarMappable
-    from matplotlib.colors import Normalize
 
     ids = sorted({line.trial_id for line in lines})
     if len(ids) <= _MOST_NAMED:
         return {trial_id: colormaps["tab10"](place % 10) for place, trial_id in enumerate(ids)}, None
-    from projections.picture import numbers
-
-    objectives = directions(tables, experiment, as_of)
+    objectives = directions(tables, plotted)
+    frame = plotted.frame
     target = next((name for name in objectives if f"result.{name}" in frame.columns), None)
     if target is not None:
         values = numbers(frame[f"result.{target}"])
-        values = np.where(np.isfinite(values), values, np.nan)
-        known = dict(zip(frame["trial_id"].tolist(), values.tolist(), strict=True))
-        if not np.isnan(values).all():
-            scale = ScalarMappable(
-                Normalize(float(np.nanmin(values)), float(np.nanmax(values))),
-                colormaps["viridis" if objectives[target] != "min" else "viridis_r"],
-            )
-            return {each: PALE if math.isnan(known.get(each, math.nan)) else scale.to_rgba(known[each]) for each in ids}, _Legend(
-                target, scale
-            )
-    many = colormaps["viridis"]
-    scale = ScalarMappable(Normalize(ids[0], ids[-1]), many)
-    return {each: scale.to_rgba(each) for each in ids}, _Legend("trial", scale)
+        known = dict(zip(frame["trial_id"].tolist(), np.where(np.isfinite(values), values, np.nan).tolist(), strict=True))
+        if not all(map(math.isnan, known.values())):
+            return _by_value(known, ids, target, "viridis_r" if objectives[target] == "min" else "viridis")
+    return _by_value({each: float(each) for each in ids}, ids, "trial", "viridis")
+
+
+def _by_value(known: dict[int, float], ids: Sequence[int], what: str, name: str) -> tuple[dict[int, Any], _Legend]:
+    from matplotlib import colormaps
+    from matplotlib.cm import ScalarMappable
+    from matplotlib.colors import Normalize
+
+    there = [value for value in known.values() if not math.isnan(value)]
+    norm, colours = Normalize(min(there), max(there)), colormaps[name]
+    made = {each: PALE if math.isnan(known.get(each, math.nan)) else colours(float(norm(known[each]))) for each in ids}
+    return made, _Legend(what, ScalarMappable(norm, colours))
 
 
 def _draw(figure: Figure, axes: Axes, metric: str, lines: Sequence[_Line], colours: dict[int, Any], *, is_log: bool) -> None:
@@ -174,7 +167,7 @@ def _explain(figure: Figure, panels: Sequence[Axes], legend: _Legend | None) -> 
     if legend is not None:
         bar = figure.colorbar(legend.scale, ax=list(panels), fraction=0.035, pad=0.02)
         bar.set_label(shortened(legend.target))
-        bar.outline.set_visible(False)  # type: ignore[operator]
+        bar.outline.set_visible(False)
         return
     found: dict[str, Any] = {}
     for panel in panels:

@@ -14,6 +14,7 @@ from projections.picture import (
     PALE,
     described,
     entitle,
+    is_missing,
     log_scale,
     new_figure,
     shortened,
@@ -23,6 +24,7 @@ from projections.picture import (
 )
 from projections.plotted import Plotted, plotted
 from projections.tables import Tables
+from projections.timetravel import AsOf
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -33,7 +35,7 @@ _UNFINISHED = ("PENDING", "READY", "RUNNING")
 
 
 def history(
-    tables: Tables, experiment: str | UUID, *, target: str | None = None, as_of: int | None = None,
+    tables: Tables, experiment: str | UUID, *, target: str | None = None, as_of: AsOf = None,
     trials: Collection[int] | None = None, log: bool = False,
 ) -> Figure:  # fmt: skip
     """Draw the results of an experiment by trial, with the best so far where the objective has a direction.
@@ -74,12 +76,8 @@ def _points(figure: Figure, axes: Axes, found: Plotted) -> None:
 
 def _told(found: Plotted, row: int) -> str:
     trial = found.trials.iloc[row]
-    config = {str(name): value for name, value in trial.items() if str(name).startswith("config.") and _is_there(value)}
+    config = {str(name): value for name, value in trial.items() if str(name).startswith("config.") and not is_missing(value)}
     return described({"trial": trial["trial_id"], "status": trial["status"], found.target: f"{found.values[row]:.6g}", **config})
-
-
-def _is_there(value: Any) -> bool:
-    return isinstance(value, list | tuple | dict) or not (value is None or value != value or type(value).__name__ == "NAType")
 
 
 def _best_so_far(axes: Axes, found: Plotted) -> None:

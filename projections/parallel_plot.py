@@ -11,9 +11,10 @@ import numpy as np
 import pandas as pd
 
 from ledger.errors import InvalidValue
-from projections.picture import PALE, described, entitle, new_figure, numbers, shortened, styled, tell
+from projections.picture import PALE, described, entitle, is_missing, new_figure, numbers, shortened, styled, tell
 from projections.plotted import Plotted, plotted
 from projections.tables import Tables
+from projections.timetravel import AsOf
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -37,7 +38,7 @@ class _Coordinate(NamedTuple):
 
 def parallel(
     tables: Tables, experiment: str | UUID, *, target: str | None = None, parameters: Sequence[str] | None = None,
-    as_of: int | None = None, trials: Collection[int] | None = None,
+    as_of: AsOf = None, trials: Collection[int] | None = None,
 ) -> Figure:  # fmt: skip
     """Draw a line for each trial with a result, through its parameters, in the colour of the result.
 
@@ -98,22 +99,18 @@ def _goes_along(column: pd.Series[Any], values: np.ndarray[Any, np.dtype[np.floa
 
 
 def _key(value: Any) -> str:
-    return "" if _is_missing(value) else f"{type(value).__name__} {value!r}"
-
-
-def _is_missing(value: Any) -> bool:
-    return value is None or value is pd.NA or (isinstance(value, float) and value != value)
+    return "" if is_missing(value) else f"{type(value).__name__} {value!r}"
 
 
 def _coordinate(name: str, column: pd.Series[Any]) -> _Coordinate:
-    there = [value for value in column if not _is_missing(value)]
+    there = [value for value in column if not is_missing(value)]
     floats = numbers(column)
     if there and not np.isnan(floats).all() and int((~np.isnan(floats)).sum()) == len(there):
         return _numeric(name, np.where(np.isfinite(floats), floats, np.nan))
     kinds = sorted({_shown(value) for value in there})
     places = {text: place for place, text in enumerate(kinds)}
     span = max(len(kinds) - 1, 1)
-    heights = np.array([np.nan if _is_missing(value) else places[_shown(value)] / span for value in column])
+    heights = np.array([np.nan if is_missing(value) else places[_shown(value)] / span for value in column])
     every = -(-len(kinds) // _MOST_KINDS) if kinds else 1
     return _Coordinate(
         name, heights, [(place / span, shortened(text, 18)) for text, place in places.items() if place % every == 0]

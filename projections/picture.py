@@ -127,6 +127,15 @@ def numbers(column: pd.Series[Any]) -> np.ndarray[Any, np.dtype[np.float64]]:
     return column.to_numpy(dtype=np.float64, na_value=np.nan)
 
 
+def is_missing(value: Any) -> bool:
+    """Say whether a cell of a table is empty.
+
+    >>> is_missing(pd.NA), is_missing(float("nan")), is_missing([])
+    (True, True, False)
+    """
+    return value is None or value is pd.NA or value is pd.NaT or (isinstance(value, float) and value != value)
+
+
 def described(values: Mapping[str, Any]) -> str:
     """Return what is said of a point when the mouse is on it: a name and a value to a line."""
     return "\n".join(f"{name}: {shortened(str(value))}" for name, value in values.items())

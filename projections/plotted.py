@@ -15,6 +15,7 @@ from ledger.errors import InvalidValue
 from ledger.streams import experiment_stream
 from projections.picture import need_matplotlib, numbers
 from projections.tables import Tables
+from projections.timetravel import AsOf
 
 
 class Plotted(NamedTuple):
@@ -37,34 +38,40 @@ class Plotted(NamedTuple):
         count = int(np.isnan(self.values).sum())
         return f"{count:,} of {len(self.values):,} trials have no finite {self.target}" if count else ""
 
-    def is_better(self, value: float, best: float) -> bool:
-        """Say whether a value is better than the best so far."""
-        return value > best if self.direction == "max" else value < best
+
+class Trials(NamedTuple):
+    """The trials of an experiment as of a position; ``name`` is the experiment's."""
+
+    experiment_id: UUID
+    name: str
+    position: int
+    frame: pd.DataFrame
 
 
-def plotted_trials(
-    tables: Tables, experiment: str | UUID, as_of: int | None = None, trials: Collection[int] | None = None
-) -> tuple[str, pd.DataFrame]:  # fmt: skip
-    """Return the experiment's name and its trials, only those of ``trials`` if given; InvalidValue when there are none."""
+def plotted_trials(tables: Tables, experiment: str | UUID, as_of: AsOf, trials: Collection[int] | None) -> Trials:
+    """Return the trials of an experiment, only those of these numbers if given; InvalidValue when there are none."""
     need_matplotlib()
-    frame = tables.trials(experiment, as_of=as_of)
-    name = str(experiment)
+    position = tables.position(as_of)
+    identifier = tables.find_experiment(experiment, position)
+    frame = tables.trials(identifier, as_of=position)
+    known = tables.experiments(as_of=position, deleted=True)
+    name = str(known.loc[known["experiment_id"] == str(identifier), "name"].iloc[0])
     if trials is not None:
         frame = frame[frame["trial_id"].isin(list(trials))].reset_index(drop=True)
     if not len(frame):
         raise InvalidValue(f"there is nothing to plot: experiment {name!r} has no {'such ' if trials is not None else ''}trials.")
-    return name, frame
+    return Trials(identifier, name, position, frame)
 
 
 def plotted(
-    tables: Tables, experiment: str | UUID, target: str | None, as_of: int | None, trials: Collection[int] | None
+    tables: Tables, experiment: str | UUID, target: str | None, as_of: AsOf, trials: Collection[int] | None
 ) -> Plotted:  # fmt: skip
     """Return the trials with their values of a result: ``target``, or the first objective, or the only result.
 
     Raises InvalidValue for a result that there is not, with the nearest one, and when no trial has a finite one.
     """
-    name, frame = plotted_trials(tables, experiment, as_of, trials)
-    objectives = directions(tables, experiment, as_of)
+    found = plotted_trials(tables, experiment, as_of, trials)
+    name, frame, objectives = found.name, found.frame, directions(tables, found)
     known = [str(column).removeprefix("result.") for column in frame.columns if str(column).startswith("result.")]
     chosen = target if target is not None else next(iter([*objectives, *known]), None)
     if chosen is None or (target is None and not objectives and len(known) > 1):
@@ -81,15 +88,11 @@ def plotted(
     return Plotted(name, frame, chosen, objectives.get(chosen, ""), values)
 
 
-def directions(tables: Tables, experiment: str | UUID, as_of: int | None = None) -> dict[str, str]:
-    """Return the objectives that an experiment has, or had as of a position, with their directions, in their order."""
-    table = tables.experiments(as_of=as_of, deleted=True)
-    found = table[(table["name"] == str(experiment)) | (table["experiment_id"].astype(str) == str(experiment))]
-    if not len(found):
-        return {}
-    stream = experiment_stream(UUID(str(found["experiment_id"].iloc[-1])))
+def directions(tables: Tables, found: Trials) -> dict[str, str]:
+    """Return the objectives that the experiment had, with their directions, in their order."""
+    stream, kinds = experiment_stream(found.experiment_id), [ev.ExperimentCreated, ev.ObjectivesChanged]
     objectives: dict[str, str] = {}
-    for record in tables.book.log.read(stream=stream, types=[ev.ExperimentCreated, ev.ObjectivesChanged], as_of=as_of):
+    for record in tables.book.log.read(stream=stream, types=kinds, as_of=found.position):
         if isinstance(record.event, ev.ExperimentCreated | ev.ObjectivesChanged):
             objectives = {name: str(direction) for name, direction in record.event.objectives.items()}
     return objectives

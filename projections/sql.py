@@ -24,6 +24,7 @@ from ledger.errors import InvalidValue
 from projections.columns import MISSING, integer_column, text_column, time_column, value_column
 from projections.export import to_arrow
 from projections.tables import Tables
+from projections.timetravel import AsOf
 
 if TYPE_CHECKING:
     import pyarrow as pa
@@ -58,7 +59,7 @@ def table_names() -> list[str]:
     return ["experiments", *(name for name in BY_EXPERIMENT if hasattr(Tables, name))]
 
 
-def query(tables: Tables, sql: str, *, as_of: Any = None, experiment: str | UUID | None = None) -> pd.DataFrame:
+def query(tables: Tables, sql: str, *, as_of: AsOf = None, experiment: str | UUID | None = None) -> pd.DataFrame:
     """Return what a query of the tables selects, as they are or were as of a position or time.
 
     ``experiment``: only its rows are in the tables. Numbers come back as ``Int64`` and ``float64`` (decimals too: cast one to
@@ -77,6 +78,8 @@ def query(tables: Tables, sql: str, *, as_of: Any = None, experiment: str | UUID
     duckdb = _duckdb()
     if not isinstance(sql, str):
         raise InvalidValue(f"the query is {sql!r}; give a text: 'select * from trials'.")
+    position = tables.position(as_of)  # one for all tables
+    only = None if experiment is None else tables.find_experiment(experiment, position)
     with duckdb.connect(":memory:", config=_CLOSED) as connection:
         try:
             statements = connection.extract_statements(sql)
@@ -84,7 +87,7 @@ def query(tables: Tables, sql: str, *, as_of: Any = None, experiment: str | UUID
                 raise InvalidValue(f"there are {len(statements)} statements in the query; give one: 'select * from trials'.")
             connection.execute("set TimeZone = 'UTC'")
             for name in _named(sql):
-                connection.register(name, _arrow_table(tables, name, as_of, experiment))
+                connection.register(name, _arrow_table(tables, name, position, only))
             connection.execute("set lock_configuration = true")
             relation = connection.sql(sql)
         except duckdb.Error as error:
@@ -129,17 +132,14 @@ def _refuse(error: Exception, sql: str) -> NoReturn:
 # ------------------------------------------------------------------------------------------------------ tables to SQL
 
 
-def _arrow_table(tables: Tables, name: str, as_of: Any, experiment: str | UUID | None) -> pa.Table:
-    experiments = tables.experiments(as_of=as_of)
-    if experiment is not None:
-        is_meant = (experiments["name"] == str(experiment)) | (experiments["experiment_id"].astype(str) == str(experiment))
-        if not is_meant.any():
-            tables.trials(experiment, as_of=as_of)  # raises, with the nearest name
-        experiments = experiments[is_meant].reset_index(drop=True)
+def _arrow_table(tables: Tables, name: str, position: int, only: UUID | None) -> pa.Table:
+    experiments = tables.experiments(as_of=position, deleted=only is not None)
+    if only is not None:
+        experiments = experiments[experiments["experiment_id"] == str(only)].reset_index(drop=True)
     if name == "experiments":
         return _in_microseconds(to_arrow(experiments))
     table: Callable[..., pd.DataFrame] = getattr(tables, name)
-    frames = [table(UUID(str(identifier)), as_of=as_of) for identifier in experiments["experiment_id"]]
+    frames = [table(UUID(str(identifier)), as_of=position) for identifier in experiments["experiment_id"]]
     return _in_microseconds(to_arrow(joined(list(experiments["name"]), frames)))
 
 

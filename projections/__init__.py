@@ -11,10 +11,20 @@
 [[2, 64, 1.0], [1, 16, 4.0]]
 """
 
+from projections.amendment_table import AmendmentTable
+from projections.artifact_table import ArtifactTable
 from projections.builder import build
+from projections.changes import compare
+from projections.environment_table import EnvironmentTable
 from projections.experiments import Experiments
+from projections.metric_series import MetricSeries
+from projections.metric_table import MetricTable, TelemetryTable
 from projections.projection import Projection
 from projections.rows import Rows
+from projections.status_history_table import StatusHistoryTable
 from projections.tables import Tables
 
-__all__ = ["Experiments", "Projection", "Rows", "Tables", "build"]
+__all__ = [
+    "AmendmentTable", "ArtifactTable", "EnvironmentTable", "Experiments", "MetricSeries", "MetricTable", "Projection", "Rows",
+    "StatusHistoryTable", "Tables", "TelemetryTable", "build", "compare",
+]  # fmt: skip

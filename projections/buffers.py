@@ -8,7 +8,7 @@ kind          cells                                               dtype of the c
 ``time``      ns since 1970 UTC, or None                          ``datetime64[ns, UTC]``
 ``flag``      bool                                                ``bool``
 ``text``      str, or None                                        ``string``
-``status``    ``ledger.Status``                                   category over all of them
+``status``    ``ledger.Status``, or None                          category over all of them
 ``value``     what can be recorded, or MISSING                    see ``projections.columns``
 ============  ==================================================  ===========================
 """
@@ -139,7 +139,10 @@ class IntegerBuffer(Buffer):
     kind, dtypes, empty = "integer", ("int64",), (NOT_A_TIME,)
 
     def _encode(self, cells: Sequence[Any]) -> list[Any]:
-        return [np.fromiter((NOT_A_TIME if cell is None else cell for cell in cells), np.int64, len(cells))]
+        try:
+            return [np.array(cells, np.int64)]
+        except TypeError:  # some are missing
+            return [np.fromiter((NOT_A_TIME if cell is None else cell for cell in cells), np.int64, len(cells))]
 
     def values(self, rows: Any) -> list[Any]:
         return [None if cell == NOT_A_TIME else cell for cell in self.arrays()[0][rows].tolist()]
@@ -170,10 +173,10 @@ class StatusBuffer(Buffer):
     kind, dtypes, empty = "status", ("int8",), (-1,)
 
     def _encode(self, cells: Sequence[Any]) -> list[Any]:
-        return [np.fromiter(map(STATUS_CODES.__getitem__, cells), np.int8, len(cells))]
+        return [np.fromiter((-1 if cell is None else STATUS_CODES[cell] for cell in cells), np.int8, len(cells))]
 
     def values(self, rows: Any) -> list[Any]:
-        return [_STATUSES[code] for code in self.arrays()[0][rows].tolist()]
+        return [None if code < 0 else _STATUSES[code] for code in self.arrays()[0][rows].tolist()]
 
     def array(self) -> Any:
         return pd.Categorical.from_codes(self.arrays()[0].copy(), dtype=STATUSES)
@@ -273,19 +276,19 @@ class ValueBuffer(Buffer):
                 return [_ABSENT, 0]
         tags = np.fromiter((_TAGS.get(type(cell), _OTHER) for cell in cells), np.uint8, len(cells))
         bits = np.zeros(len(cells), np.int64)
-        for row, cell in enumerate(cells):
-            tag = tags[row]
-            if tag == _INT and not -(2**63) <= cell < 2**63:
-                tag = tags[row] = _OTHER
-            if tag == _FLOAT:
-                bits[row : row + 1].view(np.float64)[0] = cell
-            elif tag == _STR:
-                bits[row] = self._texts.codes([cell])[0]
-            elif tag == _OTHER:
-                bits[row] = len(self._others)
-                self._others.append(cell)
-            elif tag >= _INT:
-                bits[row] = cell
+        objects = np.fromiter(cells, object, len(cells))
+        bits.view(np.float64)[tags == _FLOAT] = objects[tags == _FLOAT].astype(np.float64)
+        bits[tags == _BOOL] = objects[tags == _BOOL].astype(np.bool_)
+        bits[tags == _STR] = self._texts.codes(objects[tags == _STR].tolist())
+        ints = objects[tags == _INT]
+        try:
+            bits[tags == _INT] = ints.astype(np.int64)
+        except OverflowError:
+            tags[tags == _INT] = np.where([-(2**63) <= cell < 2**63 for cell in ints], _INT, _OTHER)
+            bits[tags == _INT] = objects[tags == _INT].astype(np.int64)
+        others = objects[tags == _OTHER]
+        bits[tags == _OTHER] = np.arange(len(others)) + len(self._others)
+        self._others += others.tolist()
         return [tags, bits]
 
     def array(self) -> Any:

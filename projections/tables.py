@@ -6,6 +6,7 @@ import datetime as dt
 import difflib
 import os
 import threading
+from collections.abc import Callable
 from typing import Any, Self, TypeVar
 from uuid import UUID
 
@@ -15,6 +16,7 @@ import ledger
 from ledger.errors import InvalidValue, UnknownExperiment
 from ledger.records import to_nanoseconds
 from projections.builder import Progress
+from projections.detail_tables import DetailTables
 from projections.experiment_names import ExperimentNames
 from projections.experiments import Experiments
 from projections.folds import Fold, open_store
@@ -22,9 +24,10 @@ from projections.projection import Projection
 from projections.timetravel import AsOf, position_of, time_of
 
 P = TypeVar("P", bound=Projection)
+T = TypeVar("T")
 
 
-class Tables:
+class Tables(DetailTables):
     """Show the tables of a ledger.
 
     ``book`` is an open ledger, which stays the caller's to close, or the path of one, which is opened for reading until
@@ -172,6 +175,12 @@ class Tables:
         """Return the id of the experiment that had the name, or has the id; raises UnknownExperiment with the nearest name."""
         with self._mutex:
             return self._find(experiment, self.position(as_of))
+
+    def read(self, kind: type[P], experiment: str | UUID, as_of: AsOf, show: Callable[[P, UUID], T]) -> T:
+        """Return what ``show`` makes of a projection as of a place, and of the experiment's id; it is asked by one thread."""
+        with self._mutex:
+            position = self.position(as_of)
+            return show(self._at(kind, position), self._find(experiment, position))
 
     # --------------------------------------------------------------------------------------------------- fold
 

@@ -9,11 +9,10 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 from uuid import UUID
 
 import numpy as np
+import pandas as pd
 
-from ledger import events as ev
 from ledger.errors import InvalidValue
-from ledger.streams import subject_of
-from ledger.telemetry import point_rows
+from projections.metric_table import MetricTable
 from projections.picture import PALE, described, entitle, log_scale, new_figure, numbers, shortened, styled, tell
 from projections.plotted import Trials, directions, plotted_trials
 from projections.tables import Tables
@@ -50,15 +49,15 @@ def curves(
     Raises InvalidValue for a metric that there is not, and when there is nothing to draw.
     """
     plotted = plotted_trials(tables, experiment, as_of, trials)
-    found = _lines(tables, plotted)
-    chosen, notes = _chosen(plotted.name, found, metrics)
+    found, note = _chosen(tables, plotted, metrics)
+    chosen = list(found)
     with styled():
         rows = math.ceil(len(chosen) / 2)
         columns = min(len(chosen), 2)
         size = (9.0 if columns == 1 else 11.0, 4.6 if rows == 1 else 3.2 * rows)
         figure, grid = new_figure(*size, nrows=rows, ncols=columns, squeeze=False)
         panels: list[Axes] = list(grid.flat)
-        entitle(figure, f"{plotted.name}: {chosen[0] if len(chosen) == 1 else 'metrics'} by step", notes)
+        entitle(figure, f"{plotted.name}: {chosen[0] if len(chosen) == 1 else 'metrics'} by step", [note])
         colours, legend = _colours(tables, plotted, [line for each in chosen for line in found[each]])
         for panel, metric in zip(panels, chosen, strict=False):
             _draw(figure, panel, metric, found[metric], colours, is_log=log)
@@ -68,45 +67,50 @@ def curves(
     return figure
 
 
-def _lines(tables: Tables, plotted: Trials) -> dict[str, list[_Line]]:
-    """Return the lines of each metric, by trial."""
-    wanted = set(plotted.frame["trial_id"].tolist())
-    points: dict[str, dict[int, list[tuple[float, float]]]] = {}
-    for record in tables.book.log.read(experiment=plotted.experiment_id, types=[ev.MetricsLogged], as_of=plotted.position):
-        subject = subject_of(record.stream)
-        trial_id = None if subject is None else subject.trial_id
-        if trial_id is None or trial_id not in wanted or not isinstance(record.event, ev.MetricsLogged):
-            continue
-        for name, step, _, value in point_rows(record.event):
-            if isinstance(value, int | float) and not isinstance(value, bool):
-                line = points.setdefault(name, {}).setdefault(trial_id, [])
-                line.append((math.nan if step is None else float(step), float(value)))
-    return {name: [_line(trial_id, points[name][trial_id]) for trial_id in sorted(points[name])] for name in sorted(points)}
+def _names(tables: Tables, plotted: Trials) -> list[str]:
+    return tables.read(MetricTable, plotted.experiment_id, plotted.position, lambda table, id_: table.names(id_))
 
 
-def _line(trial_id: int, points: list[tuple[float, float]]) -> _Line:
-    steps, values = (np.array(each, dtype=np.float64) for each in zip(*points, strict=True))
-    if np.isnan(steps).any():
-        steps = np.arange(len(values), dtype=np.float64)
-    order = np.argsort(steps, kind="stable")
-    return _Line(trial_id, steps[order], np.where(np.isfinite(values[order]), values[order], np.nan))
+def _lines(tables: Tables, plotted: Trials, metric: str) -> list[_Line]:
+    """Return a metric's line of each trial that has numbers of it."""
+    wanted = plotted.frame["trial_id"].tolist()
+    series = tables.metric(plotted.experiment_id, metric, trials=wanted, as_of=plotted.position)
+    found = []
+    for trial_id in series.trial_ids.tolist():
+        steps, values = series.of(trial_id)
+        values, steps = numbers(pd.Series(values)), numbers(pd.Series(steps))
+        if np.isnan(steps).any():
+            steps = np.arange(len(values), dtype=np.float64)
+        order = np.argsort(steps, kind="stable")
+        if np.isfinite(values).any():
+            found.append(_Line(trial_id, steps[order], np.where(np.isfinite(values[order]), values[order], np.nan)))
+    return found
 
 
-def _chosen(name: str, found: dict[str, list[_Line]], wanted: Sequence[str] | None) -> tuple[list[str], list[str]]:
+def _chosen(tables: Tables, plotted: Trials, wanted: Sequence[str] | None) -> tuple[dict[str, list[_Line]], str]:
+    """Return the metrics to draw with their lines, and how many there is no room for, in words."""
+    names = _names(tables, plotted)
     if wanted is not None:
-        for metric in wanted:
-            if metric not in found:
-                nearest = difflib.get_close_matches(metric, found, n=1, cutoff=0.4)
-                hint = f"Did you mean {nearest[0]!r}?" if nearest else f"There are: {', '.join(found) or 'none'}."
-                raise InvalidValue(f"no trial of {name!r} has numbers of a metric {metric!r}. {hint}")
-        return list(dict.fromkeys(wanted)), []
-    if not found:
-        raise InvalidValue(f"there is nothing to plot: no trial of {name!r} has logged a metric.")
-    # What only counts the steps says nothing.
-    telling = [metric for metric, lines in found.items() if not all(np.array_equal(line.steps, line.values) for line in lines)]
-    chosen = (telling or list(found))[:_MOST_PANELS]
-    left_out = len(telling or found) - len(chosen)
-    return chosen, [f"{left_out} more metrics are not shown"] if left_out > 0 else []
+        chosen = {metric: _lines(tables, plotted, metric) if metric in names else [] for metric in dict.fromkeys(wanted)}
+        for metric, lines in chosen.items():
+            if not lines:
+                nearest = difflib.get_close_matches(metric, [each for each in names if each != metric], n=1, cutoff=0.4)
+                hint = f"Did you mean {nearest[0]!r}?" if nearest else f"There are: {', '.join(names) or 'none'}."
+                raise InvalidValue(f"no such trial of {plotted.name!r} has numbers of a metric {metric!r}. {hint}")
+        return chosen, ""
+    telling: dict[str, list[_Line]] = {}
+    counting: dict[str, list[_Line]] = {}
+    for place, metric in enumerate(names):
+        lines = _lines(tables, plotted, metric)
+        counts = all(np.array_equal(line.steps, line.values) for line in lines)  # an epoch over epochs says nothing
+        if lines:
+            (counting if counts else telling)[metric] = lines
+        if len(telling) == _MOST_PANELS:
+            left = len(names) - place - 1
+            return telling, f"{left:,} more metrics are not looked at" if left else ""
+    if not telling and not counting:
+        raise InvalidValue(f"there is nothing to plot: no such trial of {plotted.name!r} has logged a metric of numbers.")
+    return telling or dict(list(counting.items())[:_MOST_PANELS]), ""
 
 
 # ------------------------------------------------------------------------------------------------------------ colours

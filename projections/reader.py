@@ -13,7 +13,7 @@ from ledger.errors import InvalidValue
 from projections.builder import check_position
 from projections.columns import text_column
 from projections.conditions import SEARCHABLE
-from projections.experiment_table import ExperimentNames
+from projections.experiment_names import ExperimentNames
 from projections.frame import Frame
 from projections.predicate import select
 from projections.query import Dialect, parse

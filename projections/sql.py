@@ -37,26 +37,13 @@ _CLOSED = {
 _KNOWN = frozenset({str, int, float, bool, bytes, UUID, type(None)})
 
 #: The tables of one experiment each, by name: methods of Tables that take the experiment and ``as_of``.
-BY_EXPERIMENT = (
-    "trials",
-    "configs",
-    "metrics",
-    "telemetry",
-    "groups",
-    "status_history",
-    "artifacts",
-    "environments",
-    "amendments",
-)
+_BY_EXPERIMENT = (
+    "trials", "configs", "groups", "results", "metrics", "telemetry", "status_history", "artifacts", "environments",
+    "environment_changes", "amendments",
+)  # fmt: skip
 
-
-def table_names() -> list[str]:
-    """Return the names of the tables that a query can use.
-
-    >>> table_names()[:3]
-    ['experiments', 'trials', 'configs']
-    """
-    return ["experiments", *(name for name in BY_EXPERIMENT if hasattr(Tables, name))]
+#: The names of the tables that a query can use.
+TABLES = ("experiments", *_BY_EXPERIMENT)
 
 
 def query(tables: Tables, sql: str, *, as_of: AsOf = None, experiment: str | UUID | None = None) -> pd.DataFrame:
@@ -111,16 +98,15 @@ def _duckdb() -> Any:
 
 def _named(sql: str) -> list[str]:
     """Return the tables whose names are in the query, all of them when none is (``show tables``)."""
-    known = table_names()
     words = set(re.findall(r"\w+", sql.lower()))
-    return [name for name in known if name in words] or known
+    return [name for name in TABLES if name in words] or list(TABLES)
 
 
 def _refuse(error: Exception, sql: str) -> NoReturn:
     text = str(error).strip()
     said = " ".join(text.partition("\n\nLINE ")[0].split())
     said = re.sub(r'Did you mean "(pg_|duckdb_|sqlite_)\w+"\?', "", said).strip()
-    hint = f"The tables are {', '.join(table_names())}."
+    hint = f"The tables are {', '.join(TABLES)}."
     dotted = re.search(r'Referenced table "(config|result)" not found', said)
     if dotted:
         hint = f'Put names with dots in double quotes: "{dotted[1]}.name". {hint}'

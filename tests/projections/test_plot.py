@@ -167,7 +167,7 @@ def test_nothing_global_is_changed(tables: Tables) -> None:
         (lambda tables: plot.history(tables, NAME, trials=[99]), "no such trials"),
         (lambda tables: plot.history(tables, NAME, trials=[7]), "has a finite number as its 'loss'"),
         (lambda tables: plot.parallel(tables, NAME, trials=[1]), "no parameter differs"),
-        (lambda tables: plot.curves(tables, NAME, trials=[7]), "has logged a metric"),
+        (lambda tables: plot.curves(tables, NAME, trials=[7]), "has logged a metric of numbers"),
         (lambda tables: plot.curves(tables, NAME, metrics=["epoch"], log=True), "0 or less"),
         (lambda tables: plot.save_picture(plot.history(tables, NAME), "x.gif"), "let it end in one of .png"),
         (lambda tables: plot.save_picture(plot.history(tables, NAME), "x", file_format="gif"), "'gif' is no format"),

@@ -12,7 +12,7 @@ import pytest
 import ledger
 from ledger.errors import InvalidValue, UnknownExperiment
 from projections import Tables
-from projections.sql import query, table_names
+from projections.sql import TABLES, query
 
 
 @pytest.fixture
@@ -147,8 +147,15 @@ def test_what_is_no_query_is_told_with_the_cure(tables: Tables, sql: str, messag
 
 def test_the_tables_can_be_listed(tables: Tables) -> None:
     """And described, though no query names them all."""
-    assert sorted(query(tables, "show tables")["name"]) == sorted(table_names())
+    assert sorted(query(tables, "show tables")["name"]) == sorted(TABLES)
     assert "config.lr" in query(tables, "describe trials")["column_name"].tolist()
+
+
+@pytest.mark.parametrize("name", TABLES)
+def test_every_table_can_be_asked(tables: Tables, name: str) -> None:
+    """With the column experiment, but that of experiments itself."""
+    found = query(tables, f"select * from {name}")
+    assert ("name" if name == "experiments" else "experiment") in found.columns
 
 
 def test_names_that_differ_in_case_alone_are_both_there(book: ledger.Ledger) -> None:

@@ -44,6 +44,7 @@ import pandas as pd
 
 from ledger.errors import InvalidValue
 from ledger.partial import partial_file
+from projections.columns import text_column
 from projections.encoding import Encoding, csv_cells, decode_column, encode_column, encoding_of, json_cells
 
 if TYPE_CHECKING:
@@ -228,6 +229,8 @@ def _typed(column: Any, metadata: dict[bytes, bytes]) -> pd.Series[Any]:
     if dtype == "category":
         known = msgspec.json.decode(metadata.get(_CATEGORIES, b"[]"))
         return pd.Series(pd.Categorical(column.to_pylist(), categories=known))
+    if dtype == "string":
+        return text_column(column.to_pylist())
     if dtype.startswith(("Int", "UInt", "boolean", "Float", "str")):
         return pd.Series(pd.array(column.to_pylist(), dtype=dtype))  # by way of floats, large ints would be rounded
     series: pd.Series[Any] = column.to_pandas()

@@ -276,7 +276,7 @@ def _artifacts(directory: Path, problems: list[str]) -> Iterator[ArtifactFile]:
             yield _artifact_file(root, kind, path)
     if (directory / _CUSTOM_TYPES).exists():
         path = directory / _CUSTOM_TYPES
-        yield ArtifactFile(".keys/custom_types.yaml", "", path, _seen(path))
+        yield ArtifactFile("custom_types.yaml", "", path, _seen(path))
 
 
 def _registered(root: Path, problems: list[str]) -> Iterator[tuple[str, Path]]:

@@ -244,8 +244,8 @@ def test_artifacts_keep_their_bytes_and_nothing_of_them_runs(book: ledger.Ledger
     report = import_runs(tmp_path / "logs", book)
     trial = book.get_experiment("logs").trial(1)
     assert sorted(trial.artifacts) == [
-        ".keys/custom_types.yaml",
         "custom/sub/thing",
+        "custom_types.yaml",
         "pickle/bomb.pkl",
         "stderr.txt",
         "tree/folder",

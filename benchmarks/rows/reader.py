@@ -64,16 +64,19 @@ class Metric(Row):
 
     def measure(self, task: Task) -> Figures:
         if task.rival == "ledger":
-            reader: Any = projections.Reader(Path(task.fixture) / NAME, dst_dir=task.place)
-        else:
-            reader = _open_mlxp(task, Path(task.fixture) / SWEEP)
-        begun = time.perf_counter()
-        found = reader.filter("")[:]["train.loss"]
-        seconds = time.perf_counter() - begun
-        count = sum(map(len, found))
-        if count != task.size.sweep_runs * task.size.sweep_steps:
-            raise AssertionError(f"{count} points were read")
-        return {"ms": seconds * 1e3}
+            with projections.Reader(Path(task.fixture) / NAME, dst_dir=task.place) as reader:
+                return _read_metric(reader, task.size)
+        return _read_metric(_open_mlxp(task, Path(task.fixture) / SWEEP), task.size)
+
+
+def _read_metric(reader: Any, size: Size) -> Figures:
+    begun = time.perf_counter()
+    found = reader.filter("")[:]["train.loss"]
+    seconds = time.perf_counter() - begun
+    count = sum(map(len, found))
+    if count != size.sweep_runs * size.sweep_steps:
+        raise AssertionError(f"{count} points were read")
+    return {"ms": seconds * 1e3}
 
 
 def _search_ledger(task: Task) -> Figures:
@@ -81,8 +84,8 @@ def _search_ledger(task: Task) -> Figures:
     begun = time.perf_counter()
     reader = projections.Reader(task.place / NAME, dst_dir=task.place / "cache")
     opened = time.perf_counter() - begun
-    filtered = _filter(reader, task.size.sweep_runs)
-    with ledger.open(task.place / NAME) as book:
+    with reader, ledger.open(task.place / NAME) as book:
+        filtered = _filter(reader, task.size.sweep_runs)
         trial = book.get_experiment(SWEEP).new_trial({"seed": 99})
         begun = time.perf_counter()
         reader.refresh()

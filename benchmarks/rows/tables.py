@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import contextlib
 import statistics
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import TypeVar
 
@@ -55,7 +56,7 @@ class Build(Row):
             before = process_memory("resident")
             cold, frames = _timed(lambda: _build(book, task.place))
             peak = process_memory("peak") - before
-            size = sum(frame.memory_usage(deep=True).sum() for frame in frames) / 1e6
+            size = float(sum(frame.memory_usage(deep=True).sum() for frame in frames)) / 2**20
             warm, again = _timed(lambda: _build(book, task.place))
             for frame, other in zip(frames, again, strict=True):
                 pd.testing.assert_frame_equal(frame, other)
@@ -119,23 +120,23 @@ class ResultsFrame(Row):
         return Fixture("lives", contestant, size.stored_trials)
 
     def measure(self, task: Task) -> Figures:
-        show = _ledger_frames(task) if task.rival == "ledger" else _mlos_frames(task)
-        cold, frame = _timed(show)
-        if len(frame) != task.size.stored_trials:
-            raise AssertionError(f"{len(frame)} trials are shown of {task.size.stored_trials}")
-        return {"cold_ms": cold * 1e3, "warm_ms": statistics.median(_timed(show)[0] for _ in range(5)) * 1e3}
+        with _frames(task) as show:
+            cold, frame = _timed(show)
+            if len(frame) != task.size.stored_trials:
+                raise AssertionError(f"{len(frame)} trials are shown of {task.size.stored_trials}")
+            return {"cold_ms": cold * 1e3, "warm_ms": statistics.median(_timed(show)[0] for _ in range(5)) * 1e3}
 
 
-def _ledger_frames(task: Task) -> Callable[[], pd.DataFrame]:
-    book = ledger.open(Path(task.fixture) / NAME, readonly=True)
-    tables = projections.Tables(book, cache_dir=task.place)
-    return lambda: tables.trials("lives")
+@contextlib.contextmanager
+def _frames(task: Task) -> Iterator[Callable[[], pd.DataFrame]]:
+    """Open what ``Lives`` has left; give what makes the data frame of its trials."""
+    if task.rival == "ledger":
+        with projections.Tables(Path(task.fixture) / NAME, cache_dir=task.place) as tables:
+            yield lambda: tables.trials("lives")
+    else:
+        from benchmarks.rivals.mlos import results_frame
 
-
-def _mlos_frames(task: Task) -> Callable[[], pd.DataFrame]:
-    from benchmarks.rivals.mlos import results_frame
-
-    return results_frame(Path(task.fixture))
+        yield results_frame(Path(task.fixture))
 
 
 def _timed(work: Callable[[], T]) -> tuple[float, T]:

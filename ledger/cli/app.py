@@ -38,7 +38,7 @@ Example:
 _ORDER = (
     "demo", "init", "info", "experiments", "trials", "configs", "groups", "metrics", "status-history", "changes", "query", "plot",
     "show", "history", "diff", "capture", "tail", "artifacts",
-    "run", "worker", "logs", "claim", "finish", "release", "requeue", "cancel", "pause",
+    "add", "run", "worker", "logs", "claim", "renew", "finish", "release", "requeue", "cancel", "pause",
     "note", "tag", "amend", "delete", "seal", "redact", "verify", "checkpoint",
     "export", "import", "merge", "backup", "restore", "compact", "gc", "doctor",
 )  # fmt: skip

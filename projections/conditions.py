@@ -2,8 +2,14 @@
 
 from __future__ import annotations
 
+import functools
+from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any, Final, TypeAlias
+
+from ledger.errors import InvalidQuery
+
+_MAX_PATTERN = 1_000  # to read a longer one takes long itself
 
 SEARCHABLE: Final = ("info.", "config.")  # what a key begins with that MLXP can search for
 
@@ -87,3 +93,35 @@ class Query:
     condition: Condition | None = None
     orderings: tuple[Ordering, ...] = ()
     limit: int | None = None
+
+
+def keys_in(query: Query) -> Iterator[str]:
+    """Return the keys that a query needs; those that it only asks to exist are not among them.
+
+    >>> list(keys_in(Query(Conjunction((Comparison("a", "==", 1), Negation(Existence("b")))), (Ordering("c"),))))
+    ['a', 'c']
+    """
+    waiting = [] if query.condition is None else [query.condition]
+    while waiting:
+        condition = waiting.pop(0)
+        match condition:
+            case Conjunction(operands) | Disjunction(operands):
+                waiting[:0] = operands
+            case Negation(operand):
+                waiting[:0] = [operand]
+            case Comparison(key) | Membership(key) | Match(key) | Containment(key):
+                yield key
+    yield from (ordering.key for ordering in query.orderings)
+
+
+@functools.lru_cache(maxsize=256)
+def compiled(pattern: str) -> Any:
+    """Return a regular expression that can be told to stop; raises InvalidQuery for what is none."""
+    import regex  # here: most queries have no use for it
+
+    if len(pattern) > _MAX_PATTERN:
+        raise InvalidQuery(f"a regular expression of {len(pattern):,} characters is too long; {_MAX_PATTERN:,} are the most.")
+    try:
+        return regex.compile(pattern)
+    except (regex.error, RecursionError, OverflowError) as error:
+        raise InvalidQuery(f"{pattern!r} is no regular expression: {error}.") from None

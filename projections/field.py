@@ -5,7 +5,7 @@ from __future__ import annotations
 import copy
 import datetime as dt
 import operator
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from typing import Any, Final, TypeAlias
 
 import numpy as np
@@ -16,7 +16,7 @@ from ledger.errors import NotComparable
 from ledger.records import to_nanoseconds
 from projections.columns import MISSING, Column
 
-Rows: TypeAlias = npt.NDArray[np.intp]
+Places: TypeAlias = npt.NDArray[np.intp]
 Mask: TypeAlias = npt.NDArray[np.bool_]
 
 _OPERATORS: Final[dict[str, Callable[[Any, Any], Any]]] = {
@@ -60,38 +60,22 @@ class Field:
         return cls("object", data, np.fromiter((value is not MISSING for value in values), np.bool_, len(values)))
 
     @classmethod
-    def of_column(cls, column: Column, hidden: Mapping[int, Any]) -> Field:
-        """Return the field of a column of a table.
-
-        ``hidden`` has the recorded values that a table shows like missing ones, None and NaN, by row.
-        """
+    def of_column(cls, column: Column) -> Field:
+        """Return the field of a column of a table, in which what is missing is missing."""
         present = column.notna().to_numpy(dtype=np.bool_)
         dtype = column.dtype
         if isinstance(dtype, pd.DatetimeTZDtype):
             return cls("time", column.astype("int64").to_numpy(), present)
-        if isinstance(dtype, pd.CategoricalDtype) or pd.api.types.is_object_dtype(dtype) or pd.api.types.is_string_dtype(dtype):
+        is_text = pd.api.types.is_object_dtype(dtype) or pd.api.types.is_string_dtype(dtype)
+        if is_text or isinstance(dtype, pd.CategoricalDtype):
             field = cls("object", column.to_numpy(dtype=object, copy=True), present)
             field.data[~present] = MISSING
-        elif pd.api.types.is_float_dtype(dtype):
-            field = cls("float", column.to_numpy(), present)
-        else:
-            kind = "bool" if pd.api.types.is_bool_dtype(dtype) else "int"
-            filled: Any = column if present.all() else column.fillna(0 if kind == "int" else False)
-            field = cls(kind, filled.to_numpy(dtype=_KINDS[kind][1]), present)
-        return field._with_hidden(hidden) if hidden else field
-
-    def _with_hidden(self, hidden: Mapping[int, Any]) -> Field:
-        shown = {row: value for row, value in hidden.items() if not self.present[row]}
-        if not shown:
-            return self
-        if self.kind == "float" and None not in shown.values():  # they are NaN there already
-            present = self.present.copy()
-            present[list(shown)] = True
-            return Field("float", self.data, present)
-        values = self.values(np.arange(len(self.data)))
-        for row, value in shown.items():
-            values[row] = value
-        return Field.of_values(values)
+            return field
+        if pd.api.types.is_float_dtype(dtype):
+            return cls("float", column.to_numpy(), present)
+        kind = "bool" if pd.api.types.is_bool_dtype(dtype) else "int"
+        filled: Any = column if present.all() else column.fillna(0 if kind == "int" else False)
+        return cls(kind, filled.to_numpy(dtype=_KINDS[kind][1]), present)
 
     @classmethod
     def joined(cls, fields: Sequence[Field | None], lengths: Sequence[int]) -> Field:
@@ -126,7 +110,7 @@ class Field:
             return pd.Timestamp(int(self.data[row]), tz="UTC")
         return _own(self.data[row]) if self.kind == "object" else self.data[row].item()
 
-    def values(self, rows: Rows) -> list[Any]:
+    def values(self, rows: Places) -> list[Any]:
         """Return the values of some rows, MISSING where there is none."""
         data, present = self.data[rows], self.present[rows]
         if self.kind == "time":
@@ -147,7 +131,7 @@ class Field:
 
     # ------------------------------------------------------------------------------------------------ compare
 
-    def compare(self, sign: str, value: Any, rows: Rows, *, is_strict: bool) -> Mask:
+    def compare(self, sign: str, value: Any, rows: Places, *, is_strict: bool) -> Mask:
         """Say of each of the rows, all of which have a value, whether it compares so with the value, as Python has it.
 
         Values that have no order make it false; with ``is_strict`` they raise NotComparable.
@@ -167,14 +151,14 @@ class Field:
                 return np.asarray(compare(data.view(np.int8) if self.kind == "bool" else data, value + 0), dtype=np.bool_)
         return _each(self.data[rows].tolist(), compare, value, is_strict)
 
-    def _are_nan(self, rows: Rows) -> Mask:
+    def _are_nan(self, rows: Places) -> Mask:
         if self.kind == "float":
             return np.asarray(np.isnan(self.data[rows]), dtype=np.bool_)
         if self.kind != "object":
             return np.zeros(len(rows), dtype=np.bool_)
         return np.fromiter((isinstance(v, float) and v != v for v in self.data[rows]), np.bool_, len(rows))
 
-    def test(self, predicate: Callable[[Any], bool], rows: Rows) -> Mask:
+    def test(self, predicate: Callable[[Any], bool], rows: Places) -> Mask:
         """Say of each of the rows, all of which have a value, what the predicate says of the value."""
         return np.fromiter(map(predicate, self.values(rows)), np.bool_, len(rows))
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import difflib
 from collections.abc import Callable, Iterable, Iterator, KeysView, Mapping, Sequence
-from typing import Any, overload
+from typing import Any, TypeAlias, overload
 
 import numpy as np
 import pandas as pd
@@ -12,12 +12,15 @@ import pandas as pd
 from ledger.errors import InvalidValue, UnknownKey
 from projections import maps as mapping
 from projections.columns import MISSING
+from projections.field import Places
 from projections.grouping import group_key, group_rows
 from projections.maps import Maps, MapType, checked_maps
 from projections.ordering import order_of
 from projections.row import Row
 from projections.series import as_series
 from projections.trial_source import TrialSource
+
+_Origin: TypeAlias = tuple[TrialSource, Places]
 
 
 class Frame(Sequence[Row]):
@@ -62,7 +65,7 @@ class Frame(Sequence[Row]):
     @overload
     def __getitem__(self, index: str) -> list[Any]: ...
     def __getitem__(self, index: int | slice | str) -> Row | Frame | list[Any]:
-        """Return a row, a frame of some rows, or the values of a column; UnknownKey when no row has it."""
+        """Return a row, a frame of some rows, or the values of a column; UnknownKey when no trial has it."""
         if isinstance(index, str):
             return [None if value is MISSING else value for value in self._column(index)]
         return Frame(self._rows[index]) if isinstance(index, slice) else self._rows[index]
@@ -78,13 +81,15 @@ class Frame(Sequence[Row]):
 
     def keys(self) -> list[str]:
         """Return the names of the columns, every key that a row has: sorted, or as they were made."""
-        places = self._places()
-        if places is not None:
-            source, rows = places
+        return self._keys(self._origin())
+
+    def _keys(self, origin: _Origin | None) -> list[str]:
+        if origin is not None:
+            source, rows = origin
             return [key for key in source.keys if source.present(key)[rows].any()]
         return list(dict.fromkeys(key for row in self._rows for key in row))
 
-    def _places(self) -> tuple[TrialSource, Any] | None:
+    def _origin(self) -> _Origin | None:
         """Return the source and the rows there when all of this comes from one source, as it is there."""
         places = [row.place for row in self._rows]
         known = [place for place in places if place is not None]
@@ -92,17 +97,20 @@ class Frame(Sequence[Row]):
             return None
         return known[0][0], np.array([row for _, row in known], dtype=np.intp)
 
-    def _column(self, key: str, *, is_shown: bool = False) -> list[Any]:
-        """Return the values of a column, MISSING where there is none; UnknownKey when it is nowhere, unless nothing is."""
-        places = self._places()
-        if places is not None:
-            source, rows = places
-            values = source.shown_values(rows, key) if is_shown else source.values(rows, key)
-        else:
-            values = [row.find_shown(key) if is_shown else row.find(key) for row in self._rows]
+    def _column(self, key: str) -> list[Any]:
+        """Return the values of a column, MISSING where there is none; UnknownKey when neither a row nor another trial has it."""
+        values = self._values(key, self._origin(), is_shown=False)
         if self._rows and all(value is MISSING for value in values):
-            raise self._unknown(key)
+            sources = {row.source for row in self._rows if row.source is not None}
+            if not any(source.knows(key) for source in sources):
+                raise self._unknown(key)
         return values
+
+    def _values(self, key: str, origin: _Origin | None, *, is_shown: bool) -> list[Any]:
+        if origin is not None:
+            source, rows = origin
+            return source.shown_values(rows, key) if is_shown else source.values(rows, key)
+        return [row.find_shown(key) if is_shown else row.find(key) for row in self._rows]
 
     def _unknown(self, key: str) -> UnknownKey:
         keys = self.keys()
@@ -115,7 +123,8 @@ class Frame(Sequence[Row]):
 
         Columns have the dtypes of the tables (``projections.columns``), missing values are missing.
         """
-        columns = {key: as_series(self._column(key, is_shown=lazy)) for key in self.keys()}
+        origin = self._origin()
+        columns = {key: as_series(self._values(key, origin, is_shown=lazy)) for key in self._keys(origin)}
         return pd.DataFrame(columns, index=pd.RangeIndex(len(self)))
 
     def diff(self, start_key: str = "config") -> list[str]:
@@ -123,7 +132,9 @@ class Frame(Sequence[Row]):
 
         A column that some rows do not have is one of them. NaN is the same as NaN.
         """
-        return [key for key in self.keys() if key.startswith(start_key) and not _are_same(self._column(key))]
+        origin = self._origin()
+        keys = [key for key in self._keys(origin) if key.startswith(start_key)]
+        return [key for key in keys if not _are_same(self._values(key, origin, is_shown=False))]
 
     # --------------------------------------------------------------------------------------------------- maps
 
@@ -205,7 +216,6 @@ class Frame(Sequence[Row]):
         names = _names(group_keys)
         for name in names:
             if any(row.source is not None and row.source.is_lazy(name) and name not in row.own_keys for row in self._rows):
-                self._column(name, is_shown=True)  # a key that there is not raises
                 raise InvalidValue(f"{name!r} has many values a row; group by what a map makes of it.")
         groups = group_rows([self._column(name) for name in names]) if self._rows else {}
         return GroupedFrame(names, {key: Frame([self._rows[row] for row in rows]) for key, rows in groups.items()})

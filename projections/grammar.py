@@ -24,6 +24,7 @@ from projections.conditions import (
     Negation,
     Ordering,
     Query,
+    compiled,
 )
 
 # --------------------------------------------------------------------------------------------------------------- values
@@ -192,8 +193,10 @@ class _ExtendedTree(_MlxpTree):
         return Negation(self.membership(children))
 
     def match(self, children: list[Any]) -> Condition:
-        key, pattern = children
-        return Match(key, _unquoted(pattern))
+        key, quoted = children
+        pattern = _unquoted(quoted)
+        compiled(pattern)  # so that a fault in it shows before anything is searched
+        return Match(key, pattern)
 
     def containment(self, children: list[Any]) -> Condition:
         return Containment(*children)

@@ -23,8 +23,10 @@ from projections.conditions import (
     Negation,
     Ordering,
     Query,
+    compiled,
+    keys_in,
 )
-from projections.field import Field, Mask, Rows
+from projections.field import Field, Mask, Places
 from projections.mlxp_status import FROM_MLXP, TO_MLXP
 from projections.ordering import order_of
 
@@ -41,14 +43,17 @@ STATUS_KEY: Final = "info.status"
 Lookup = Callable[[str], tuple[str, Field | None]]
 
 
-def select(query: Query, rows: int, lookup: Lookup, *, exists: Lookup, is_strict: bool = False) -> Rows:
+def select(query: Query, rows: int, lookup: Lookup, *, exists: Lookup, is_strict: bool = False) -> Places:
     """Return the rows that a query selects, in its order; by row where it has none.
 
-    ``lookup`` finds the field of a key, ``exists`` does for ``exists()``. Values that have no order make a comparison false;
-    with ``is_strict`` they raise NotComparable. A comparison is false of a row without the key, ``!=`` as well.
+    ``lookup`` finds the field of a key, or raises for one that there is not; ``exists`` does for ``exists()``. Values that
+    have no order make a comparison false; with ``is_strict`` they raise NotComparable. A comparison is false of a row without
+    the key, ``!=`` as well.
 
     A part of a condition is looked at for those rows only that its neighbours to the left have not decided.
     """
+    for key in keys_in(query):
+        lookup(key)  # an unknown key is one, wherever in the query it stands and whatever the others find
     everything = np.arange(rows)
     try:
         selected = everything
@@ -61,7 +66,7 @@ def select(query: Query, rows: int, lookup: Lookup, *, exists: Lookup, is_strict
     return selected if query.limit is None else selected[: query.limit]
 
 
-def _order(ordering: Ordering, lookup: Lookup, rows: Rows) -> list[int]:
+def _order(ordering: Ordering, lookup: Lookup, rows: Places) -> list[int]:
     _, field = lookup(ordering.key)
     values = [MISSING] * len(rows) if field is None else field.values(rows)
     return order_of(values, is_descending=ordering.is_descending)
@@ -74,7 +79,7 @@ class _Predicate:
         self._lookup, self._exists, self._is_strict = lookup, exists, is_strict
         self._seconds = MATCH_SECONDS
 
-    def evaluate(self, condition: Condition, rows: Rows) -> Mask:
+    def evaluate(self, condition: Condition, rows: Places) -> Mask:
         """Say of each of the rows whether the condition is true of it."""
         match condition:
             case Conjunction(operands):
@@ -88,7 +93,7 @@ class _Predicate:
                 return np.zeros(len(rows), dtype=np.bool_) if field is None else field.present[rows]
         return self._test(condition, rows)
 
-    def _decide(self, operands: Sequence[Condition], rows: Rows, *, is_conjunction: bool) -> Mask:
+    def _decide(self, operands: Sequence[Condition], rows: Places, *, is_conjunction: bool) -> Mask:
         answer = np.full(len(rows), is_conjunction)
         for operand in operands:
             open_ = np.flatnonzero(answer == is_conjunction)
@@ -96,7 +101,7 @@ class _Predicate:
                 answer[open_] = self.evaluate(operand, rows if len(open_) == len(rows) else rows[open_])
         return answer
 
-    def _test(self, condition: Comparison | Membership | Match | Containment, rows: Rows) -> Mask:
+    def _test(self, condition: Comparison | Membership | Match | Containment, rows: Places) -> Mask:
         key, field = self._lookup(condition.key)
         answer = np.zeros(len(rows), dtype=np.bool_)
         if field is None:
@@ -117,7 +122,7 @@ class _Predicate:
         answer[present] = found
         return answer
 
-    def _compare(self, key: str, field: Field, sign: str, value: Any, rows: Rows) -> Mask:
+    def _compare(self, key: str, field: Field, sign: str, value: Any, rows: Places) -> Mask:
         if key == STATUS_KEY and sign in ("==", "!=") and isinstance(value, str) and value in MLXP_STATUSES:
             found = np.zeros(len(rows), dtype=np.bool_)
             for status in MLXP_STATUSES[value]:
@@ -125,20 +130,15 @@ class _Predicate:
             return found if sign == "==" else ~found
         return field.compare(sign, value, rows, is_strict=self._is_strict)
 
-    def _match(self, key: str, field: Field, pattern: str, rows: Rows) -> Mask:
-        import regex  # here: most queries have no use for it
-
-        try:
-            compiled = regex.compile(pattern)
-        except (regex.error, RecursionError, OverflowError) as error:
-            raise InvalidQuery(f"{pattern!r} is no regular expression: {error}.") from None
+    def _match(self, key: str, field: Field, pattern: str, rows: Places) -> Mask:
+        expression = compiled(pattern)
 
         def matches(value: Any) -> bool:
             if not isinstance(value, str):
                 return False
             start = time.monotonic()
             try:
-                return compiled.search(value, timeout=max(self._seconds, 1e-9)) is not None
+                return expression.search(value, timeout=max(self._seconds, 1e-9)) is not None
             except TimeoutError:
                 raise InvalidQuery(
                     f"to find {pattern!r} in {key} takes more than {MATCH_SECONDS:g} s. Write it without repetitions of "

@@ -3,22 +3,28 @@
 from __future__ import annotations
 
 import os
+from pathlib import Path
 from typing import Literal, Self, overload
 from uuid import UUID
 
+import lmdb
 import pandas as pd
 
 import ledger
-from ledger.errors import InvalidValue
-from projections.builder import check_position
+from ledger.errors import InvalidValue, ReadOnlyLedger
+from projections.builder import Progress
+from projections.checkpoints import Damaged
 from projections.columns import text_column
 from projections.conditions import SEARCHABLE
 from projections.experiment_names import ExperimentNames
+from projections.experiments import Experiments
+from projections.folds import open_store
 from projections.frame import Frame
 from projections.predicate import select
 from projections.query import Dialect, parse
 from projections.row import Row
 from projections.tables import Tables
+from projections.timetravel import AsOf
 from projections.trial_source import METRIC, TrialSource
 
 _FORMATS = ("datadict", "pandas")
@@ -27,9 +33,11 @@ _FORMATS = ("datadict", "pandas")
 class Reader:
     """Search the trials of a ledger, by what they were tried with and by what came of it.
 
-    ``path`` is the path of a ledger, or an open one, which stays the caller's to close. ``experiment`` (name or id): the
-    trials of that one alone. ``as_of``: as it stood at that position. ``allow_pickle``: that artifacts of this reader may
-    load pickles, which run whatever code is in them, without being asked each time.
+    ``path`` is the path of a ledger, or an open one, which stays the caller's to close. ``dst_dir``: where checkpoints are
+    kept, when not in the ledger's directory. ``refresh=False``: show it as of the newest checkpoint, when there is one, and
+    do not read what came since. ``experiment`` (name or id): the trials of that one alone. ``as_of``: as it stood at that
+    position or time. ``allow_pickle``: that artifacts of this reader may load pickles, which run whatever code is in them,
+    without being asked each time. ``progress`` is as for ``Tables``.
 
     Every trial is there, whatever its status: those that wait, that run and that were lost, too. Its keys are
 
@@ -44,10 +52,11 @@ class Reader:
     recorded meanwhile; ``refresh`` moves the reader on, and leaves earlier results as they are. What it hands out is the
     caller's own.
 
-    **Cost.** Opening reads the log once, ``refresh`` what is new. Metrics are read when one is first looked at, 16 bytes a
-    point; artifacts when they are loaded.
+    **Cost.** Opening reads the log from the last checkpoint on, ``refresh`` what is new. Metrics are read when one is first
+    looked at, and artifacts when they are loaded.
 
-    Raises UnknownExperiment, InvalidValue, and for a path the OpenErrors of ``ledger.open``.
+    Raises UnknownExperiment, InvalidValue, ReadOnlyLedger for a ``dst_dir`` that cannot be written to, and for a path the
+    OpenErrors of ``ledger.open``.
 
     >>> import ledger, projections
     >>> book = ledger.open("memory:")
@@ -65,12 +74,16 @@ class Reader:
 
     def __init__(
         self, path: ledger.Ledger | str | os.PathLike[str], dst_dir: str | os.PathLike[str] | None = None, *,
-        refresh: bool = True, experiment: str | UUID | None = None, as_of: int | None = None, allow_pickle: bool = False,
+        refresh: bool = True, experiment: str | UUID | None = None, as_of: AsOf = None, allow_pickle: bool = False,
+        progress: Progress | None = None,
     ) -> None:  # fmt: skip
-        self._tables = Tables(path)
+        if dst_dir is not None:
+            _check_writable(Path(dst_dir))
+        self._tables = Tables(path, cache_dir=dst_dir, progress=progress)
         self._experiment, self._as_of, self._allow_pickle = experiment, as_of, allow_pickle
         try:
-            self._source, self._position = self._made()
+            saved = None if refresh or as_of is not None else _saved_position(self._tables.book, dst_dir)
+            self._source, self._position = self._made(as_of if saved is None else saved)
         except BaseException:
             self._tables.close()
             raise
@@ -78,22 +91,17 @@ class Reader:
     def __repr__(self) -> str:
         return f"<Reader of {self._tables.book.path} at position {self._position}: {len(self):,} trials>"
 
-    def _made(self) -> tuple[TrialSource, int]:
-        head = self._tables.book.log.head
-        position = head if self._as_of is None else min(check_position(self._as_of), head)
+    def _made(self, as_of: AsOf) -> tuple[TrialSource, int]:
+        position = self._tables.position(as_of)
         return TrialSource(self._tables, self._experiments(position), position, allow_pickle=self._allow_pickle), position
 
     def _experiments(self, position: int) -> list[tuple[UUID, str]]:
         table = self._tables.table(ExperimentNames, as_of=position)
-        known = [(UUID(identifier), name) for identifier, name in zip(table["experiment_id"], table["name"], strict=True)]
+        known = dict(zip(map(UUID, table["experiment_id"]), table["name"], strict=True))
         if self._experiment is None:
-            return known
-        for place in (1, 0):  # a name comes before an id
-            named = [each for each in known if str(each[place]) == str(self._experiment)]
-            if named:
-                return named
-        self._tables.trials(self._experiment, as_of=position)  # raises, unless it is the id of one that was deleted
-        return [(UUID(str(self._experiment)), str(self._experiment))]
+            return list(known.items())
+        identifier = self._tables.find_experiment(self._experiment, as_of=position)
+        return [(identifier, known.get(identifier, str(identifier)))]  # one that was deleted has its id alone
 
     @property
     def position(self) -> int:
@@ -102,7 +110,7 @@ class Reader:
 
     def refresh(self) -> int:
         """Move on to the head of the log, or to ``as_of``, and return the position; earlier results stay as they are."""
-        self._source, self._position = self._made()
+        self._source, self._position = self._made(self._as_of)
         return self._position
 
     def __len__(self) -> int:
@@ -196,3 +204,23 @@ class Reader:
 
     def __exit__(self, *exc: object) -> None:
         self.close()
+
+
+def _check_writable(directory: Path) -> None:
+    try:
+        directory.mkdir(parents=True, exist_ok=True)
+        may_write = os.access(directory, os.W_OK | os.X_OK)
+    except OSError as error:
+        raise ReadOnlyLedger(f"dst_dir is {directory}, where nothing can be kept: {error}. Give another directory.") from error
+    if not may_write:
+        raise ReadOnlyLedger(f"dst_dir is {directory}, where this user may not write. Give another directory.")
+
+
+def _saved_position(book: ledger.Ledger, dst_dir: str | os.PathLike[str] | None) -> int | None:
+    """Return the position of the newest checkpoint of the trials; None when there is none, or none that can be read."""
+    store = open_store(book.log, dst_dir)
+    try:
+        positions = [] if store is None else store.positions(Experiments.name)
+    except (Damaged, lmdb.Error, OSError):  # whatever is wrong with it, the log is there; who loads it is told
+        return None
+    return max(positions, default=None)

@@ -11,11 +11,12 @@ import numpy as np
 import numpy.typing as npt
 import pandas as pd
 
-from ledger.records import Record
+from projections.artifact_table import ArtifactTable
 from projections.columns import MISSING, Column
+from projections.experiments import Experiments
 from projections.field import Field
 from projections.tables import Tables
-from projections.trial_facts import TrialFacts, spread
+from projections.trial_annotations import TrialAnnotations, spread
 
 Maker: TypeAlias = Callable[[], Field]
 
@@ -33,33 +34,47 @@ _LIKE_MLXP: Final = {
 class TrialPart:
     """One experiment's trials at a position, by trial_id; ``makers`` has, by key, what makes its field when it is looked at."""
 
-    def __init__(self, tables: Tables, experiment_id: UUID, name: str, position: Any) -> None:
-        frame = tables.trials(experiment_id, as_of=position)
-        facts = tables.table(TrialFacts, experiment_id, as_of=position)
+    def __init__(self, tables: Tables, experiment_id: UUID, name: str, position: int) -> None:
         self.experiment_id, self.name = experiment_id, name
+        self._tables, self._position = tables, position
+        frame = tables.trials(experiment_id, as_of=position)
+        said = tables.table(TrialAnnotations, experiment_id, as_of=position)
         self.trials = frame["trial_id"].to_numpy(dtype=np.int64)
         self.makers: dict[str, Maker] = {}
-        known: dict[str, dict[str, dict[int, Any]]] = {"said": {}, "hidden": {}, "artifacts": {}}
-        for kind, key, values in zip(facts["kind"], facts["key"], facts["values"], strict=True):
-            known[kind][key] = values
-        self._logged: dict[int, dict[str, Record]] = known["artifacts"].get("", {})
-        self._take_columns(frame, known["hidden"])
-        self._take_said(known["said"])
+        self._take_columns(frame)
+        self._take_said(dict(zip(said["key"], said["values"], strict=True)))
 
-    def _take_columns(self, frame: pd.DataFrame, hidden: Mapping[str, Mapping[int, Any]]) -> None:
+    def _take_columns(self, frame: pd.DataFrame) -> None:
         nested: dict[str, dict[int, Any]] = {}
         for name in frame.columns:
-            column, cells = frame[name], hidden.get(name, {})
+            column = frame[name]
             if not name.startswith(_VALUES):
-                self.makers[f"info.{name}"] = partial(Field.of_column, column, {})
+                self.makers[f"info.{name}"] = partial(Field.of_column, column)
             elif column.dtype == object and dict in set(map(type, column.to_numpy())):
-                for trial, value in zip(self.trials.tolist(), column.to_numpy(), strict=True):
-                    if value is not None or trial in cells:
-                        spread(nested, trial, name, value)
+                for trial, value in self._exact(name).items():
+                    spread(nested, trial, name, value)
             else:
-                self.makers[name] = partial(self._of_column, column, cells)
+                self.makers[name] = partial(self._of_column, name, column)
         for key, values in nested.items():
             self.makers[key] = self._with_cells(key, values, is_first=False)
+
+    def _of_column(self, name: str, column: Column) -> Field:
+        """Return the field of a parameter or a result; a column shows None and NaN, which are values, like missing ones."""
+        return self._of_cells(self._exact(name)) if column.isna().any() else Field.of_column(column)
+
+    def _exact(self, name: str) -> dict[int, Any]:
+        """Return the values of a parameter or a result as they were recorded, by trial."""
+        kind, _, key = name.partition(".")
+
+        def show(experiments: Experiments, experiment_id: UUID) -> dict[int, Any]:
+            trials = experiments.of(experiment_id)
+            buffer = (trials.configs if kind == "config" else trials.results).buffers.get(key)
+            if buffer is None:  # redacted since
+                return {}
+            rows = np.flatnonzero(~buffer.is_missing())
+            return dict(zip(trials.rows["trial_id"].values(rows), buffer.values(rows), strict=True))
+
+        return self._tables.read(Experiments, self.experiment_id, self._position, show)
 
     def _take_said(self, said: Mapping[str, Mapping[int, Any]]) -> None:
         self.makers["info.experiment"] = partial(Field.of_values, [self.name] * len(self.trials))
@@ -76,9 +91,6 @@ class TrialPart:
         there = self.makers.get(key)
         return partial(self._of_cells, values) if there is None else partial(self._merged, there, values, is_first=is_first)
 
-    def _of_column(self, column: Column, hidden: Mapping[int, Any]) -> Field:
-        return Field.of_column(column, {self._rows[trial]: value for trial, value in hidden.items() if trial in self._rows})
-
     def _of_cells(self, values: Mapping[int, Any]) -> Field:
         return Field.of_values([values.get(trial, MISSING) for trial in self.trials.tolist()])
 
@@ -90,25 +102,29 @@ class TrialPart:
                 merged[row] = values[trial]
         return Field.of_values(merged)
 
-    @cached_property
-    def _rows(self) -> dict[int, int]:
-        return {trial: row for row, trial in enumerate(self.trials.tolist())}
-
     # ---------------------------------------------------------------------------------------------- artifacts
 
     @cached_property
-    def artifacts(self) -> dict[str, dict[int, dict[str, Record]]]:
-        """The records of artifacts by key, by row, by file name."""
-        found: dict[str, dict[int, dict[str, Record]]] = {}
-        for trial, records in self._logged.items():
-            for name, record in records.items() if trial in self._rows else ():
-                key, file = _artifact_key(name, record.event.saver or record.event.kind)
-                found.setdefault(key, {}).setdefault(self._rows[trial], {})[file] = record
+    def _artifacts(self) -> list[tuple[str, str, int, int]]:
+        """The artifacts that count: name, type (the saver's name, or the kind), row, and position of the record."""
+        table = self._tables.read(ArtifactTable, self.experiment_id, self._position, lambda table, id_: table.table(id_))
+        table = table[table["is_current"] & table["trial_id"].isin(self.trials)]
+        rows = np.searchsorted(self.trials, table["trial_id"].to_numpy(dtype=np.int64))
+        kinds = table["saver"].fillna(table["kind"].astype(table["saver"].dtype))
+        return list(zip(table["name"], kinds, rows.tolist(), table["position"].tolist(), strict=True))
+
+    @cached_property
+    def artifacts(self) -> dict[str, dict[int, dict[str, int]]]:
+        """The positions of the records of artifacts by key, by row, by file name."""
+        found: dict[str, dict[int, dict[str, int]]] = {}
+        for name, kind, row, position in self._artifacts:
+            key, file = _artifact_key(name, kind)
+            found.setdefault(key, {}).setdefault(row, {})[file] = position
         return found
 
     def rows_with_artifact(self, name: str) -> list[int]:
         """Return the rows that have an artifact of the name."""
-        return [self._rows[trial] for trial, records in self._logged.items() if name in records and trial in self._rows]
+        return [row for each, _, row, _ in self._artifacts if each == name]
 
 
 def _artifact_key(name: str, kind: str) -> tuple[str, str]:

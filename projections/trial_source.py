@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import difflib
-from collections.abc import Iterator
+from collections.abc import Callable, Iterable, Iterator
 from functools import cached_property
-from typing import Any, Final
+from typing import Any, Final, TypeVar
 from uuid import UUID
 
 import numpy as np
@@ -13,11 +13,14 @@ import numpy as np
 from ledger.artifacts.artifact import Artifact
 from ledger.errors import InvalidQuery, UnknownKey
 from projections.columns import MISSING
-from projections.field import Field, Mask, Rows
-from projections.metric import REDUCTIONS, Metric
-from projections.metric_columns import MetricColumns
+from projections.field import Field, Mask, Places
+from projections.metric import Metric
+from projections.metric_series import REDUCTIONS
+from projections.metric_table import MetricTable
 from projections.tables import Tables
 from projections.trial_part import TrialPart
+
+T = TypeVar("T")
 
 _PREFIXES: Final = ("artifact.", "config.", "info.", "metric.", "result.")  # of keys that are no metrics
 METRIC, ARTIFACT = "METRIC", "ARTIFACT"  # stand for what is not loaded
@@ -34,11 +37,11 @@ class TrustedArtifact(Artifact):
 class TrialSource:
     """The trials of some experiments, a row each, in the order in which the experiments were made and then by trial_id.
 
-    This is all that the Reader knows of where its rows come from: the tables of trials and of metrics, and ``TrialFacts``.
-    Columns are made into fields when they are looked at, metrics are read when one is touched, artifacts when they are loaded.
+    This is all that the Reader knows of where its rows come from: the tables of trials, metrics and artifacts, and
+    ``TrialAnnotations``. Columns are made into fields when they are looked at, metrics and artifacts when one is.
     """
 
-    def __init__(self, tables: Tables, experiments: list[tuple[UUID, str]], position: Any, *, allow_pickle: bool = False) -> None:
+    def __init__(self, tables: Tables, experiments: list[tuple[UUID, str]], position: int, *, allow_pickle: bool = False) -> None:
         self._tables, self._position = tables, position
         self._artifact = TrustedArtifact if allow_pickle else Artifact
         self._parts = [TrialPart(tables, identifier, name, position) for identifier, name in experiments]
@@ -62,8 +65,7 @@ class TrialSource:
     @cached_property
     def metric_names(self) -> dict[str, str]:
         """The names of the metrics by key: the same, with ``metric.`` before it where it would be the key of something else."""
-        tables = [self._tables.table(MetricColumns, part.experiment_id, as_of=self._position) for part in self._parts]
-        names = sorted(set().union(*(table["metric"] for table in tables)))
+        names = sorted(set().union(*(self._read(part, lambda table, id_: table.names(id_)) for part in self._parts)))
         return {f"metric.{name}" if name.startswith(_PREFIXES) else name: name for name in names}
 
     @cached_property
@@ -76,7 +78,7 @@ class TrialSource:
         if key in self.metric_names:
             return self.metric(key).present
         field = self.field(key)
-        return self._artifact_field(key).present if field is None else field.present
+        return self._marked(lambda part: part.artifacts.get(key, ())) if field is None else field.present
 
     def keys_of(self, row: int) -> Iterator[str]:
         """Return the keys that a row has, sorted."""
@@ -96,17 +98,27 @@ class TrialSource:
         return field
 
     def is_lazy(self, key: str) -> bool:
-        """Say whether a key, which is one of the keys, is that of a metric or of artifacts."""
-        return self.field(key) is None
+        """Say whether a key is that of a metric or of artifacts."""
+        return self.field(key) is None and (key in self.metric_names or key in self.artifact_keys)
+
+    def knows(self, key: str) -> bool:
+        """Say whether a key is one that trials may have."""
+        return self.field(key) is not None or self.is_lazy(key)
 
     def metric(self, key: str) -> Metric:
         """Return the metric of a key, read when the first one is asked for."""
         metric = self._metrics.get(key)
         if metric is None:
             name = self.metric_names[key]
-            tables = [self._tables.table(MetricColumns, part.experiment_id, name, as_of=self._position) for part in self._parts]
-            metric = self._metrics[key] = Metric.of_tables(tables, [part.trials for part in self._parts])
+            series = [
+                self._read(part, lambda table, id_: table.series(id_, name) if name in table.names(id_) else None)
+                for part in self._parts
+            ]  # fmt: skip
+            metric = self._metrics[key] = Metric(series, [part.trials for part in self._parts])
         return metric
+
+    def _read(self, part: TrialPart, show: Callable[[MetricTable, UUID], T]) -> T:
+        return self._tables.read(MetricTable, part.experiment_id, self._position, show)
 
     def value(self, row: int, key: str) -> Any:
         """Return what a row has under a key: of a metric its values, of artifacts a dict by file name; MISSING when nothing."""
@@ -117,7 +129,7 @@ class TrialSource:
             return self._artifacts_of(row, key)
         return self.metric(key).values(row) if key in self.metric_names else MISSING
 
-    def values(self, rows: Rows, key: str) -> list[Any]:
+    def values(self, rows: Places, key: str) -> list[Any]:
         """Return what some rows have under a key, as ``value`` does."""
         field = self.field(key)
         if field is not None:
@@ -126,7 +138,7 @@ class TrialSource:
             return self.metric(key).values_of(rows)
         return [self.value(row, key) for row in rows.tolist()]
 
-    def shown_values(self, rows: Rows, key: str) -> list[Any]:
+    def shown_values(self, rows: Places, key: str) -> list[Any]:
         """Return what some rows have under a key, METRIC or ARTIFACT in place of what is loaded only when it is asked for."""
         field = self.field(key)
         if field is not None:
@@ -135,23 +147,28 @@ class TrialSource:
         return [word if is_there else MISSING for is_there in self.present(key)[rows].tolist()]
 
     def _artifacts_of(self, row: int, key: str) -> Any:
+        backend = self._tables.book.log.backend
         for part, length in zip(self._parts, self._lengths, strict=True):
             if row < length:
-                records = part.artifacts.get(key, {}).get(row)
-                blobs = self._tables.book.log.backend.blobs
-                return {file: self._artifact.of_record(blobs, record) for file, record in records.items()} if records else MISSING
+                files = part.artifacts.get(key, {}).get(row, {})
+                records = backend.read_positions(list(files.values()))
+                artifacts = [self._artifact.of_record(backend.blobs, record) for record in records]
+                return dict(zip(files, artifacts, strict=True)) or MISSING
             row -= length
         return MISSING
 
-    def _artifact_field(self, key: str) -> Field:
-        """Return which rows have artifacts under a key, or one of that name."""
-        present = np.zeros(self.rows, dtype=np.bool_)
+    def _has_artifact(self, key: str) -> Mask:
+        """Say which rows have artifacts under a key, or one of that name."""
+        name = key.removeprefix("artifact.")
+        return self._marked(lambda part: [*part.artifacts.get(key, ()), *part.rows_with_artifact(name)])
+
+    def _marked(self, rows: Callable[[TrialPart], Iterable[int]]) -> Mask:
+        marks = np.zeros(self.rows, dtype=np.bool_)
         begin = 0
         for part, length in zip(self._parts, self._lengths, strict=True):
-            rows = [*part.artifacts.get(key, ()), *part.rows_with_artifact(key.removeprefix("artifact."))]
-            present[[begin + row for row in rows]] = True
+            marks[[begin + row for row in rows(part)]] = True
             begin += length
-        return Field("bool", present, present)
+        return marks
 
     # ------------------------------------------------------------------------------------------------ queries
 
@@ -167,7 +184,7 @@ class TrialSource:
             return key, None
         except InvalidQuery:
             name = self._metric_key(key)
-            present = self._artifact_field(key).present if name is None else self.metric(name).present
+            present = self._has_artifact(key) if name is None else self.metric(name).present
             return key, Field("bool", present, present)
 
     def find(self, key: str) -> tuple[str, Field | None]:
@@ -187,7 +204,7 @@ class TrialSource:
         reduced = self._metric_key(metric) if how in REDUCTIONS else None
         if reduced is not None:
             return f"{reduced}.{how}", self.metric(reduced).reduced(how)
-        if key.startswith("artifact.") and self._artifact_field(key).present.any():
+        if key.startswith("artifact.") and self._has_artifact(key).any():
             raise InvalidQuery(f"{key!r} is an artifact, which has no value. Ask whether it is there: exists({key!r}).")
         if not self.rows:
             return key, None

@@ -87,6 +87,16 @@ def test_aggregate_makes_one_row_of_what_there_is(frame):
     assert maps == [(max, "config.seed")]
 
 
+def test_a_group_in_which_nobody_has_a_column_is_in_nobodys_way(frame):
+    """A sweep of which some trials have not begun."""
+    means = frame.groupby("config.lr").aggregate((statistics.mean, "result.score"), ungroup=True)
+    assert means["fmean.result.score"] == [1.5, 3.5, 5, None]
+    assert frame[5:]["loss"] == [None]
+    assert frame[5:].sort("result.score")["loss"] == [None]
+    with pytest.raises(UnknownKey):
+        means["result.score"]
+
+
 def test_map_transform_and_apply(frame):
     """By value, by column, by columns together, by row."""
     assert frame.map((str, "config.lr"))["fstr.config.lr"] == ["1.0", "1.0", "10.0", "10.0", "None", None]

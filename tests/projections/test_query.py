@@ -2,6 +2,8 @@
 
 import contextlib
 import json
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -123,7 +125,7 @@ def test_mlxps_dialect_says_when_the_extended_one_would_do():
         parse("train.loss < 1", "mlxp")
 
 
-@pytest.mark.parametrize("text", ["a == 1 limit 2.5", r"a == '\ud800'", "a == " + "9" * 5000, r"a == '\U0011ffff'"])
+@pytest.mark.parametrize("text", ["a == 1 limit 2.5", r"a == '\ud800'", "a == " + "9" * 5000, "a =~ '('", r"a == '\U0011ffff'"])
 def test_values_that_are_none_are_refused(text):
     """With a message of their own, not one of Python's."""
     with pytest.raises(InvalidQuery):
@@ -146,6 +148,20 @@ def test_long_queries_are_read_in_reasonable_time(dialect):
     deep = "(" * 3000 + "config.a == 1" + ")" * 3000
     assert parse(deep, dialect).condition == Comparison("config.a", "==", 1)
     assert parse("~" * 3001 + "config.a == 1", dialect).condition == Negation(Comparison("config.a", "==", 1))
+
+
+def test_the_libraries_of_queries_are_loaded_by_queries_alone():
+    """Tables and readers without a query need neither lark nor regex."""
+    code = """
+import sys, ledger, projections
+book = ledger.open("memory:")
+book.experiment("demo").new_trial({"x": "a"})
+reader = projections.Reader(book)
+before = {"lark", "regex"} & set(sys.modules), len(reader.filter())
+print(*before, len(reader.filter("config.x == 'a'")), "lark" in sys.modules)
+"""
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert done.stdout == "set() 1 1 True\n"
 
 
 PIECES = [

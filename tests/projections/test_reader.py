@@ -8,7 +8,7 @@ import pytest
 
 import ledger
 from ledger.errors import InvalidValue, LedgerNotFound, ReadOnlyLedger, UnknownExperiment
-from projections import Frame, Reader
+from projections import Frame, MetricTable, Reader, folds
 
 
 @pytest.fixture
@@ -96,19 +96,17 @@ def test_what_is_handed_out_is_the_callers_own(exp):
     assert reader.fields.loc["config.lr", "Type"] == "float"
 
 
-def test_metrics_are_not_read_before_one_is_touched(exp, monkeypatch):
-    """Opening, counting and asking for configs reads no event of metrics."""
-    trial = exp.new_trial({"lr": 0.1})
-    trial.log_many({"loss": [1.0]})
-    read = []
-    original = exp.book.log.read
-    monkeypatch.setattr(exp.book.log, "read", lambda **options: read.append(options.get("types")) or original(**options))
+def test_metrics_are_not_folded_before_one_is_touched(exp, monkeypatch):
+    """Opening, counting and asking for configs and statuses leaves them alone."""
+    exp.new_trial({"lr": 0.1}).log_many({"loss": [1.0]})
+    folded = []
+    original = MetricTable.apply
+    monkeypatch.setattr(MetricTable, "apply", lambda self, record: folded.append(record) or original(self, record))
     reader = Reader(exp.book)
-    frame = reader.filter("config.lr < 1 and info.status == 'PENDING'")
-    assert frame["config.lr"] == [0.1]
-    assert not any("MetricsLogged" in types for types in read if types)
+    frame = reader.filter("config.lr < 1 and status == 'PENDING'")
+    assert (frame["config.lr"], len(reader), folded) == ([0.1], 1, [])
     assert frame[0]["loss"] == [1.0]
-    assert any("MetricsLogged" in types for types in read if types)
+    assert len(folded) == 1
 
 
 def test_values_keep_their_types(exp):
@@ -229,14 +227,63 @@ def test_a_path_is_opened_for_reading_and_closed(ledger_path):
         assert book.log.head == 2  # an open one stays open
 
 
-@pytest.mark.skipif(os.geteuid() == 0, reason="root may write anywhere")
 def test_a_cache_that_cannot_be_written_is_named(ledger_path, tmp_path):
-    """It is an error of permissions."""
+    """It is an error of permissions, as in MLXP."""
     with ledger.open(ledger_path) as book:
         book.experiment("demo")
-    (tmp_path / "locked").mkdir(mode=0o500)
-    with pytest.raises(ReadOnlyLedger, match="locked"):
-        Reader(ledger_path, dst_dir=tmp_path / "locked" / "cache")
+    (tmp_path / "file").write_text("")
+    with pytest.raises(ReadOnlyLedger, match="file/cache, where nothing can be kept") as raised:
+        Reader(ledger_path, dst_dir=tmp_path / "file" / "cache")
+    assert isinstance(raised.value, PermissionError)
+    if os.geteuid() != 0:  # who may write anywhere
+        (tmp_path / "locked").mkdir(mode=0o500)
+        with pytest.raises(ReadOnlyLedger, match="locked, where this user may not write"):
+            Reader(ledger_path, dst_dir=tmp_path / "locked")
+
+
+def test_checkpoints_go_where_they_are_told_to_and_refresh_looks_beyond_them(ledger_path, tmp_path, monkeypatch):
+    """Without ``refresh`` the reader shows what was saved; metrics, tags and None are in it as they were."""
+    monkeypatch.setattr(folds, "_LEAST_RECORDS", 1)
+    with ledger.open(ledger_path) as book:
+        exp = book.experiment("demo")
+        trial = exp.new_trial({"lr": 0.1, "warmup": None})
+        trial.tag("baseline")
+        trial.set_attributes({"info": {"hostname": "vm", "scheduler": None}}, namespace="mlxp")
+        trial.log_many({"loss": [1.0]})
+        trial.log_artifact([1], name="plan")
+    cache = tmp_path / "cache"
+    with Reader(ledger_path, dst_dir=cache) as reader:
+        before = dict(reader.filter()[0])
+        assert before["loss"] == [1.0]
+    assert list(cache.iterdir())
+    with ledger.open(ledger_path) as book:
+        book.experiment("demo").new_trial({"lr": 0.2})
+        book.experiment("demo").trial(1).log_many({"loss": [0.5]})
+    with Reader(ledger_path, dst_dir=cache, refresh=False) as reader:
+        assert len(reader) == 1
+        after = dict(reader.filter()[0])
+        assert after.pop("artifact.json.")["plan"].load() == [1]
+        del before["artifact.json."]
+        assert after == before
+        reader.refresh()
+        assert (len(reader), reader.filter()[0]["loss"]) == (2, [1.0, 0.5])
+    with Reader(ledger_path, dst_dir=cache) as reader:
+        assert len(reader) == 2
+        row = reader.filter("tags contains 'baseline' and config.warmup == None and info.scheduler == None")[0]
+        assert row["info.hostname"] == "vm"
+    with Reader(ledger_path, dst_dir=tmp_path / "other", refresh=False) as reader:
+        assert len(reader) == 2  # nothing was saved there
+
+
+def test_a_reader_shows_a_time_in_the_past(exp, clock):
+    """``as_of`` is a position or a time, as in the tables."""
+    exp.new_trial({})
+    clock.advance(100)
+    exp.new_trial({})
+    assert len(Reader(exp.book, as_of="2027-01-15T08:00:30Z")) == 1
+    assert len(Reader(exp.book, as_of="2027-01-15T09:00:00Z")) == 2
+    with pytest.raises(InvalidValue, match="as_of is 'soon'"):
+        Reader(exp.book, as_of="soon")
 
 
 def test_trials_of_none_of_mlxps_have_what_it_says_of_runs(exp, clock):
@@ -249,3 +296,28 @@ def test_trials_of_none_of_mlxps_have_what_it_says_of_runs(exp, clock):
     assert "info.start_date" not in first
     assert (second["info.logger.log_id"], second["info.start_date"], second["info.start_time"]) == (2, "15/01/2027", "08:00:00")
     assert (second["info.end_date"], second["info.end_time"]) == ("15/01/2027", "08:01:00")
+
+
+def test_what_was_redacted_is_gone_from_what_was_not_loaded_yet(exp):
+    """From results of before as well; the others are as they were."""
+    exp.new_trial({"key": None, "lr": 0.1})
+    exp.new_trial({"lr": 0.2})
+    frame = Reader(exp.book).filter()
+    exp.book.redact(2, reason="leaked")
+    assert frame["config.lr"] == [0.1, 0.2]  # its column was loaded when the reader was made
+    assert "config.key" not in frame[0]
+
+
+def test_experiments_with_other_keys_and_types_stand_side_by_side(book):
+    """What one has and the other has not is missing there; numbers and texts of one key are in one column."""
+    first, second = book.experiment("a").new_trial({"x": 1, "y": True}), book.experiment("b").new_trial({"x": "one", "z": 0.5})
+    first.log_many({"loss": [1.0, 2.0]}, steps=[1, 2])
+    second.log_many({"loss": [3]}, steps=[1])
+    second.log_many({"score": ["good"]})
+    book.experiment("c")
+    reader = Reader(book)
+    frame = reader.filter()
+    assert [frame[key] for key in ("config.x", "config.y", "config.z")] == [[1, "one"], [True, None], [None, 0.5]]
+    assert (frame["loss"], frame["score"]) == ([[1.0, 2.0], [3.0]], [None, ["good"]])
+    assert reader.filter("loss.last > 2.5 and score.last == 'good'")["info.experiment"] == ["b"]
+    assert frame[1].series("loss").to_dict() == {1: 3.0}

@@ -205,13 +205,16 @@ def test_an_unknown_key_names_the_nearest(sweep):
     with pytest.raises(UnknownKey, match=r"reader\.fields lists"):
         sweep.filter("order by zzz")
     assert len(sweep.filter("exists(config.nope)")) == 0
+    with pytest.raises(UnknownKey, match="nope"):
+        sweep.filter("config.seed == 99 and (config.nope == 1 or not exists(config.x))")  # though the left side is false of all
+    assert len(sweep.filter("config.seed == 99 & config.nope == 1", dialect="mlxp")) == 0
 
 
 def test_metrics_are_asked_for_by_reductions():
     """NaN is left out of min, max and mean; a trial without points has none of them."""
     with ledger.open("memory:") as book:
         exp = book.experiment("demo")
-        for values in ([3.0, 1.0, 2.0], [5.0, float("nan")], [7, 8], ["a", 1.5, None, True]):
+        for values in ([3.0, 1.0, 2.0], [5.0, float("nan")], [7, 8], ["a", 1.5, None, "b"]):
             exp.new_trial({}).log_many({"train.loss": values}, steps=range(len(values)))
         exp.new_trial({})
         reader = Reader(book)
@@ -290,6 +293,8 @@ def test_a_regular_expression_that_would_take_ages_is_stopped(monkeypatch):
         found(reader, r"config.x =~ '^(a|a?)+(a|aa)+(\\w*\\w*)*$'")
     with pytest.raises(InvalidQuery, match="is no regular expression"):
         found(reader, "config.x =~ '('")
+    with pytest.raises(InvalidQuery, match=r"of 5,000 characters"):
+        found(reader, "config.x =~ '" + "a" * 5000 + "'")
 
 
 def test_deep_nesting_is_an_error_and_not_a_crash():

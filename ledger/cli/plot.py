@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import enum
-import sys
 from typing import Annotated
 
 import typer
@@ -89,7 +88,7 @@ def plot(
         else:
             figure = pictures.curves(tables, found, metrics=metric, as_of=position, trials=chosen, log=log)
         pictures.save_picture(figure, check_text(output, "--output"), file_format=None if form is None else form.value)
-    print(f"Wrote {printable(output)}.", file=sys.stderr)
+    print(f"Wrote {printable(output)}.")
 
 
 #: The options that say nothing of a kind.

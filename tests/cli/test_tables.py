@@ -202,7 +202,7 @@ def test_a_query_can_come_from_standard_input(call: Any, master: Path) -> None:
 def test_a_picture_is_drawn_to_a_file(invoke: Any, master: Path, tmp_path: Path, options: Any, end: str) -> None:
     """Of each kind."""
     done = invoke("plot", master, "demo", *options, "-o", tmp_path / f"picture.{end}")
-    assert (done.exit_code, done.stdout) == (0, ""), done.output
+    assert (done.exit_code, done.stderr) == (0, ""), done.output
     assert (tmp_path / f"picture.{end}").stat().st_size > 5_000
 
 

@@ -158,8 +158,8 @@ def trials_where(tables: Tables, experiment: UUID, where: str | None, position: 
         return None
     from projections import Reader
 
-    reader = Reader(tables.book, experiment=experiment, as_of=position)
-    found: list[int] = list(reader.filter(check_text(where, "--where"))["info.trial_id"])
+    with Reader(tables.book, experiment=experiment, as_of=position) as reader:
+        found: list[int] = list(reader.filter(check_text(where, "--where"))["info.trial_id"])
     return found
 
 

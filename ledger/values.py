@@ -21,6 +21,7 @@ call, with the cure. Dictionaries are encoded with sorted keys: equal values hav
 from __future__ import annotations
 
 import base64
+import contextlib
 import datetime as dt
 import math
 import struct
@@ -174,12 +175,19 @@ _UNPACK: dict[int, Callable[[bytes], Any]] = {
 _decoder: Any = msgspec.msgpack.Decoder(ext_hook=unpack_extension)
 
 
+_SCALARS = frozenset({str, int, float, bool, type(None)})
+_TEXT = frozenset({str})
+
+
 def encode_value(value: Any, what: str = "value") -> bytes:
     """Encode one value; equal values of equal types have equal bytes.
 
     >>> decode_value(encode_value({"size": (1, 2**80)}))
     {'size': (1, 1208925819614629174706176)}
     """
+    if type(value) is dict and _SCALARS.issuperset(map(type, value.values())) and _TEXT.issuperset(map(type, value)):
+        with contextlib.suppress(OverflowError, UnicodeEncodeError):  # ints beyond 64 bits, and texts to be refused
+            return _encoder.encode(value)  # the most of all there are: nothing in it needs an extension type
     return _encoder.encode(pack(value, what))
 
 

@@ -139,10 +139,9 @@ class IntegerBuffer(Buffer):
     kind, dtypes, empty = "integer", ("int64",), (NOT_A_TIME,)
 
     def _encode(self, cells: Sequence[Any]) -> list[Any]:
-        try:
-            return [np.array(cells, np.int64)]
-        except TypeError:  # some are missing
-            return [np.fromiter((NOT_A_TIME if cell is None else cell for cell in cells), np.int64, len(cells))]
+        if None in cells:
+            cells = [NOT_A_TIME if cell is None else cell for cell in cells]
+        return [np.array(cells, np.int64)]
 
     def values(self, rows: Any) -> list[Any]:
         return [None if cell == NOT_A_TIME else cell for cell in self.arrays()[0][rows].tolist()]
@@ -194,9 +193,10 @@ class Texts:
         if self._codes is None:
             self._codes = {text: code for code, text in enumerate(self.list)}
         codes, known = self._codes, len(self.list)
-        found = np.fromiter((codes.setdefault(text, len(codes)) for text in texts), np.int32, len(texts))
+        for text in dict.fromkeys(texts):
+            codes.setdefault(text, len(codes))
         self.list.extend(islice(codes, known, None))
-        return found
+        return np.fromiter(map(codes.__getitem__, texts), np.int32, len(texts))
 
     def take(self, codes: Any) -> Any:
         """Return the texts of numbers, as objects; None for those below 0."""
@@ -216,10 +216,12 @@ class TextBuffer(Buffer):
         self._made = text_array([])  # the first cells as pandas takes them: objects, which are not made twice
 
     def _encode(self, cells: Sequence[Any]) -> list[Any]:
+        if None not in cells:
+            return [self._texts.codes(cells)]
         present = [cell for cell in cells if cell is not None]
+        if not present:
+            return [-1]
         codes = self._texts.codes(present)
-        if len(present) == len(cells):
-            return [codes]
         every = np.full(len(cells), -1, np.int32)
         every[np.fromiter((cell is not None for cell in cells), np.bool_, len(cells))] = codes
         return [every]

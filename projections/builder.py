@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from typing import TypeVar
 
 from ledger.errors import InvalidValue
@@ -54,31 +54,27 @@ def build(projection: P, log: EventLog, *, as_of: int | None = None, progress: P
     projection.redactions = redactions
     told = projection.position
     wanted: dict[type, bool] = {}  # records of one event type are of one class
-    for page in _pages(log, projection, target):
+    while projection.position < target:
+        page, reached = log.page(projection.position, projection.types)
         for record in page:
             kind = type(record)
             if kind not in wanted:
                 wanted[kind] = projection.types is None or record.type in projection.types
-            if wanted[kind]:
-                try:
-                    projection.apply(record)
-                except Exception as error:
-                    error.add_note(
-                        f"Folding {projection.name!r}, at position {record.position}: {record.type} of {record.stream!r}."
-                    )
-                    raise
+            if wanted[kind] and record.position <= target:
+                _apply(projection, record)
+        projection.position = min(reached, target)  # records of other types lie between
         if progress is not None and projection.position >= told + _REPORT_EVERY:
             told = projection.position
             progress(told, target)
     return projection
 
 
-def _pages(log: EventLog, projection: Projection, target: int) -> Iterator[list[Record]]:
-    """Iterate over pages of records up to the target; between two, the projection stands where the next begins."""
-    while projection.position < target:
-        page, reached = log.page(projection.position, projection.types)
-        yield [record for record in page if record.position <= target] if reached > target else page
-        projection.position = min(reached, target)  # records of other types lie between
+def _apply(projection: Projection, record: Record) -> None:
+    try:
+        projection.apply(record)
+    except Exception as error:
+        error.add_note(f"Folding {projection.name!r}, at position {record.position}: {record.type} of {record.stream!r}.")
+        raise
 
 
 def check_position(as_of: object) -> int:

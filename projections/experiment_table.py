@@ -44,7 +44,7 @@ def experiment_table(experiments: Experiments, *, deleted: bool = False) -> pd.D
         "description": text_column([state.description for state in states]),
         "objectives": text_column([_readable(state.objectives) for state in states]),
         "created_at": time_column([state.created_at for state in states]),
-        "updated_at": time_column([experiments.updated_at[state.id] for state in states]),
+        "updated_at": time_column([experiments.trial_rows[state.id].updated_at for state in states]),
         "trials": integer_column([int(count.sum()) for count in counts]),
     }
     for name, statuses in STATUS_COUNTS.items():

@@ -24,6 +24,9 @@ from projections.trial_table import trial_table
 _HISTORY_ONLY = frozenset(getattr(ev, name) for name in ev.VOCABULARY - STATE_EVENTS)
 
 
+_CHANGING_CONFIGS = frozenset({ev.TrialConfigured, ev.TrialAmended})
+
+
 class Experiments(Projection):
     """The experiments of a ledger, and their trials.
 
@@ -45,7 +48,6 @@ class Experiments(Projection):
 
     def __init__(self) -> None:
         self.states: dict[UUID, ExperimentState] = {}  # in order of creation
-        self.updated_at: dict[UUID, int] = {}
         self.trial_rows: dict[UUID, TrialRows] = {}
         self.config_ids = ConfigIds()
         self.originals: dict[int, dict[str, Any]] = {}  # configs of which the first trial's has been changed since
@@ -55,24 +57,24 @@ class Experiments(Projection):
         subject = subject_of(record.stream)
         if subject is None:
             return
-        identifier, event, at = subject.experiment_id, record.event, record.happened_at
-        if at > self.updated_at.get(identifier, at - 1):
-            self.updated_at[identifier] = at
-        if type(event) in _HISTORY_ONLY:
-            return
+        identifier, event = subject.experiment_id, record.event
+        at = record.recorded_at if record.context is None else record.happened_at
         trials = self.trial_rows.get(identifier)
         if subject.trial_id is None or trials is None:
             self.states[identifier] = evolve_experiment(self.states.get(identifier), subject, event, at)
             if trials is None:
                 trials = self.trial_rows[identifier] = TrialRows(identifier)
-        if subject.trial_id is not None:
-            if isinstance(event, ev.TrialCreated):
-                trials.create(subject, event, at, self.config_ids.number(config_digest(event.config)))
-            else:
-                if isinstance(event, ev.TrialConfigured | ev.TrialAmended):
-                    state = trials.state(subject.trial_id)
-                    self.originals.setdefault(trials.config_id(subject.trial_id), state.config)
-                trials.apply(subject, event, at)
+        trials.updated_at = max(trials.updated_at, at)
+        kind = type(event)
+        if subject.trial_id is None or kind in _HISTORY_ONLY:
+            return
+        if kind is ev.TrialCreated:
+            trials.create(subject, event, at, self.config_ids.number(config_digest(event.config)))
+            return
+        if kind in _CHANGING_CONFIGS:
+            config = trials.state(subject.trial_id).config
+            self.originals.setdefault(trials.config_id(subject.trial_id), config)
+        trials.apply(subject, event, at)
 
     # -------------------------------------------------------------------------------------------------- tables
 
@@ -94,7 +96,7 @@ class Experiments(Projection):
 
     def of(self, experiment_id: UUID) -> TrialRows:
         """Return the trials of one experiment, all of them in their rows."""
-        trials = self.trial_rows.get(experiment_id) or TrialRows(experiment_id)
+        trials = self.trial_rows.get(experiment_id, TrialRows(experiment_id))
         trials.flush()
         return trials
 
@@ -109,7 +111,7 @@ class Experiments(Projection):
             rows |= {f"{name}.trials": trials.rows, f"{name}.configs": trials.configs, f"{name}.results": trials.results}
             recorded[name] = {trial_id: encode_state(state) for trial_id, state in trials.recorded.items()}
         return rows, {
-            "experiments": [(encode_state(state), self.updated_at[key]) for key, state in self.states.items()],
+            "experiments": [(encode_state(state), self.trial_rows[key].updated_at) for key, state in self.states.items()],
             "digests": self.config_ids.digests(),
             "originals": list(self.originals.items()),
             "recorded": {name: list(states.items()) for name, states in recorded.items()},
@@ -121,7 +123,7 @@ class Experiments(Projection):
         for encoded, updated_at in memory["experiments"]:
             state = decode_experiment_state(encoded)
             trials = self.trial_rows[state.id] = TrialRows(state.id)
-            self.states[state.id], self.updated_at[state.id] = state, updated_at
+            self.states[state.id], trials.updated_at = state, updated_at
             name = state.id.hex
             trials.rows, trials.configs, trials.results = (rows[f"{name}.{part}"] for part in ("trials", "configs", "results"))
             trials.recorded = {trial_id: decode_trial_state(each) for trial_id, each in memory["recorded"][name]}

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
+from operator import attrgetter
 from typing import Any
 from uuid import UUID
 
@@ -21,6 +22,7 @@ STATE_COLUMNS = {
     "status": "status", "created_at": "time", "started_at": "time", "ended_at": "time", "attempt": "integer", "worker": "text",
     "deadline": "time", "assigned_to": "text", "label": "text", "group": "text", "is_amended": "flag", "deleted_at": "time",
 }  # fmt: skip
+_cells_of = attrgetter(*STATE_COLUMNS)
 _MAY_BE_EMPTY = ("assigned_to", "label", "group")  # texts, of which none is an empty one
 _NOT_SHOWN = (ev.AttributesSet, ev.TagsChanged, ev.ParentsSet, ev.ArtifactLogged, ev.LateResultReceived)
 _MOST_STATES = 8192
@@ -42,7 +44,8 @@ class TrialRows:
         self._states: dict[int, TrialState] = {}
         self._changed: dict[int, None] = {}
         self._new: list[tuple[int, int]] = []  # trials without a row yet, and their configs
-        self._dense = 0  # so many rows from the first have numbers one above the other
+        self._first = self._dense = 0  # the first trial's number; so many rows from it have numbers one above the other
+        self.updated_at = 0
         self._places: dict[int, int] = {}  # of the others: trial -> row
 
     # -------------------------------------------------------------------------------------------------- fold
@@ -50,7 +53,7 @@ class TrialRows:
     def create(self, subject: Subject, event: Event, at: int, config_id: int) -> None:
         """Take in a new trial."""
         trial_id = subject.trial_id or 0
-        self._states[trial_id] = evolve_trial(self.find(trial_id), subject, event, at)
+        self._states[trial_id] = evolve_trial(self.find(trial_id), subject, event, at, is_checked=True)
         self._changed[trial_id] = None
         self._new.append((trial_id, config_id))
         if len(self._new) >= _MOST_STATES:
@@ -117,15 +120,15 @@ class TrialRows:
             places[index] = self._places[int(ids[index])]
         return places
 
-    @property
-    def _first(self) -> int:
-        return int(self.rows["trial_id"].arrays()[0][0]) if self.rows.length else 0
-
     def _add_places(self, ids: Sequence[int]) -> None:
         row = self.rows.length
-        first = self._first if row else ids[0]
+        if not row:
+            self._first = ids[0]
+        if self._dense == row and ids == tuple(range(self._first + row, self._first + row + len(ids))):
+            self._dense += len(ids)
+            return
         for place, trial_id in enumerate(ids, start=row):
-            if trial_id == first + place and self._dense == place:
+            if trial_id == self._first + place and self._dense == place:
                 self._dense += 1
             else:
                 self._places[trial_id] = place
@@ -153,6 +156,7 @@ class TrialRows:
     def restore(self) -> None:
         """Find out again where the trials' rows are, after the rows have been put in from a checkpoint."""
         ids = self.rows["trial_id"].arrays()[0]
+        self._first = int(ids[0]) if len(ids) else 0
         others = ids != np.arange(len(ids)) + self._first
         self._dense = int(others.argmax()) if others.any() else len(ids)
         self._places = {trial_id: place for place, trial_id in enumerate(ids[self._dense :].tolist(), start=self._dense)}
@@ -160,8 +164,7 @@ class TrialRows:
 
 def write_states(rows: Rows, configs: Rows, results: Rows, places: Any, states: Sequence[TrialState]) -> None:
     """Write states to rows of such columns as ``TrialRows`` has."""
-    for name in STATE_COLUMNS:
-        cells = [getattr(state, name) for state in states]
+    for name, cells in zip(STATE_COLUMNS, zip(*map(_cells_of, states), strict=True), strict=True):
         rows[name].write(places, [cell or None for cell in cells] if name in _MAY_BE_EMPTY else cells)
     rows["depends_on"].write(places, [state.depends_on or MISSING for state in states])
     _write_values(configs, places, [state.config for state in states])

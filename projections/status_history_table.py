@@ -13,12 +13,15 @@ from ledger import events as ev
 from ledger.records import Record
 from ledger.state import TRANSITIONS, evolve_trial
 from ledger.status import Status, TrialState
-from ledger.streams import subject_of
+from ledger.streams import Subject, subject_of
 from projections.appended import TOMBSTONES, AppendedTable
 from projections.columns import STATUS_CODES
 
 #: The status after events of these types, whatever it was before.
-_AFTER = {kind: STATUS_CODES[status] for kind, (_, status) in TRANSITIONS.items() if status is not None}
+_AFTER: dict[type, int] = {
+    ev.TrialCreated: STATUS_CODES[evolve_trial(None, Subject(UUID(int=0), 1), ev.TrialCreated({}), 0).status],
+    **{kind: STATUS_CODES[status] for kind, (_, status) in TRANSITIONS.items() if status is not None},
+}
 _STATUSES = list(Status)
 _NONE = 255  # of a trial that is not there yet
 
@@ -50,7 +53,7 @@ class StatusHistoryTable(AppendedTable):
 
     name = "status_history"
     schema_version = 1
-    types = frozenset(kind.__name__ for kind in _AFTER) | {"TrialCreated", "StatusForced", "TrialAmended"} | TOMBSTONES
+    types = frozenset(kind.__name__ for kind in _AFTER) | {"StatusForced", "TrialAmended"} | TOMBSTONES
     columns: ClassVar[Mapping[str, str]] = {
         "owner": "id", "from": "status", "to": "status", "recorded_from": "status", "recorded_to": "status", "time": "time",
         "actor": "text", "reason": "text", "attempt": "integer", "worker": "text", "event": "text", "position": "id",

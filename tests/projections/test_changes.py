@@ -1,5 +1,7 @@
 """What changed from one position to another."""
 
+import datetime as dt
+
 import numpy as np
 import pandas as pd
 import pytest
@@ -12,7 +14,10 @@ SAME = [
     (np.array([1.0, np.nan]), np.array([1, None], object)),
     (np.array(["a", None], object), pd.array(["a", None], "string")),
     (pd.Categorical(["a", None]), pd.array(["a", None], "string")),
-    (np.array([[1, float("nan")], {"a": (float("nan"),)}], object), np.array([[1, float("nan")], {"a": (float("nan"),)}], object)),
+    (
+        np.array([[1, float("nan")], {"a": (float("nan"),)}], object),
+        np.array([[1, float("nan")], {"a": (float("nan"),)}], object),
+    ),
     (pd.array([True, None], "boolean"), np.array([True, None], object)),
     (pd.to_datetime(["2026-01-01", None], utc=True).array, pd.to_datetime(["2026-01-01", None], utc=True).array),
     (np.array([float("inf"), -0.0]), np.array([float("inf"), 0], object)),
@@ -82,7 +87,7 @@ def test_what_became_of_trials(book, tables, clock):
     assert changed.loc[changed["column"] == "status", ["trial_id", "change", "before", "after"]].values.tolist() == [
         [1, "changed", "PENDING", "CANCELED"], [2, "added", None, "PENDING"],
     ]  # fmt: skip
-    first = next(book.log.read()).time
+    first = next(book.log.read()).time + dt.timedelta(seconds=30)
     assert tables.changes("trials", "later", after=first).equals(changed)
     assert tables.changes("trials", "later", after=book.log.head).empty
     assert set(tables.changes("trials", "later")["change"]) == {"added"}  # since before it was there

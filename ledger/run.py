@@ -67,7 +67,7 @@ class Run:
                 trial.experiment.book.log.backend.check_usable()
             return
         try:
-            if trial._is_done:  # set inside the block: it stays
+            if trial.is_done:  # set inside the block: it stays
                 trial.flush()
             elif error is None:
                 trial.complete()
@@ -81,7 +81,7 @@ class Run:
                 return  # an interrupt or exit goes on as what it is
             raise problem from error
         finally:
-            trial._let_go()
+            trial.let_go()
 
 
 def error_info(error: BaseException | str | None) -> ev.ErrorInfo | None:

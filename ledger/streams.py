@@ -72,3 +72,11 @@ def subject_of(stream: str) -> Subject | None:
             "experiments and trials. Name your stream otherwise."
         )
     return Subject(experiment_id, trial_id)
+
+
+def trial_number(stream: str) -> int:
+    """Return the number of the trial whose stream this is; raises InvalidValue for any other stream."""
+    subject = subject_of(stream)
+    if subject is None or subject.trial_id is None:
+        raise InvalidValue(f"{stream!r} is no stream of a trial.")
+    return subject.trial_id

@@ -35,6 +35,7 @@ import msgspec
 from ledger.errors import InvalidValue
 
 MAX_DEPTH = 64
+_SHOWN_PLACE = 60  # characters of where a value stands that is too deep
 MAX_LABEL = 16_384
 
 _PLAIN = frozenset({str, float, bool, bytes, type(None)})
@@ -82,7 +83,8 @@ def pack(value: Any, what: str = "value", depth: int = 0) -> Any:
         return msgspec.msgpack.Ext(2, value.to_bytes(value.bit_length() // 8 + 1, "big", signed=True))
     if depth > MAX_DEPTH:
         raise InvalidValue(
-            f"{what} is nested more than {MAX_DEPTH} levels deep, or contains itself. Flatten it, or record its text."
+            f"{what[:_SHOWN_PLACE]}... is nested more than {MAX_DEPTH} levels deep, or contains itself. "
+            "Flatten it, or record its text."
         )
     if kind is dict:
         return _pack_dict(value, what, depth)

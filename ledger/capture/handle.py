@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import warnings
 from abc import ABC, abstractmethod
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
 from ledger import events as ev
 from ledger.backends.base import config_digest
+from ledger.caller import warn_caller
 from ledger.capture.options import CaptureOptions, options_of
 from ledger.errors import EnvironmentDiffers
 from ledger.telemetry import point_rows
@@ -74,7 +74,7 @@ class Capturing(ABC):
         from ledger.capture.record import with_captures  # here, as below: `import ledger` need not pay for it
 
         captures = collect_for(options, function, refresh) or {}
-        self._warn_of_changes(self._ask(with_captures(self.experiment.id, self.id, captures, self.attempt)))
+        warn_of_changes(self, self._ask(with_captures(self.experiment.id, self.id, captures, self.attempt)))
         return {kind: dict(capture.content) for kind, capture in captures.items()}
 
     def _with_captures(self, captures: Mapping[str, Capture] | None, command: Command) -> Command:
@@ -83,16 +83,6 @@ class Capturing(ABC):
         from ledger.capture.record import with_captures
 
         return with_captures(self.experiment.id, self.id, captures, None, command)
-
-    def _warn_of_changes(self, appended: Appended) -> None:
-        for _, event in appended.events:
-            if isinstance(event, ev.EnvironmentChanged) and event.before:
-                which = f"trial {self.id} of {self.experiment.name!r}"
-                changes = ", ".join(event.changes)
-                warnings.warn(
-                    EnvironmentDiffers(f"{which} runs with something else than the trial captured before it: {changes}."),
-                    stacklevel=4,
-                )
 
     @property
     def captured(self) -> dict[str, dict[str, Any]]:
@@ -129,7 +119,7 @@ class Capturing(ABC):
             "experiment": self.experiment.name,
             "trial_id": self.id,
             "status": str(state.status),
-            "error": None if state.error is None else f"{state.error.type}: {state.error.message}",
+            "error": None if state.error is None else state.error.text,
             "parameters": dict(state.config),
             "results": dict(state.results),
             "persisted": dict(state.attributes.get(PERSISTED, {})),
@@ -157,6 +147,15 @@ def collect_for(
     from ledger.capture.collect import collect  # what it needs is loaded by those who capture only
 
     return collect(options, function, refresh=refresh)
+
+
+def warn_of_changes(trial: Capturing, appended: Appended) -> None:
+    """Warn when what was recorded of a trial says that it runs with something else than the one before."""
+    for _, event in appended.events:
+        if isinstance(event, ev.EnvironmentChanged) and event.before:
+            which = f"trial {trial.id} of {trial.experiment.name!r}"
+            changes = ", ".join(event.changes)
+            warn_caller(EnvironmentDiffers(f"{which} runs with something else than the trial captured before it: {changes}."))
 
 
 def _metrics(records: list[Record]) -> dict[str, list[dict[str, Any]]]:

@@ -341,5 +341,9 @@ def test_the_core_does_not_load_the_read_side():
 
 def test_public_names():
     """The public surface is the list in __all__, and each name of it is there and documented."""
-    assert sorted(projections.__all__) == ["Experiments", "Projection", "Rows", "Tables", "build"]
+    assert sorted(projections.__all__) == [
+        "AmendmentTable", "ArtifactTable", "EnvironmentTable", "Experiments", "Frame", "GroupedFrame", "MISSING", "MetricSeries",
+        "MetricTable", "Projection", "Reader", "Row", "Rows", "StatusHistoryTable", "Tables", "TelemetryTable", "build",
+        "compare",
+    ]  # fmt: skip
     assert all(getattr(projections, name).__doc__ for name in projections.__all__)

@@ -25,7 +25,7 @@ import numpy as np
 import pandas as pd
 
 from ledger.state import Status
-from projections.columns import MISSING, NOT_A_TIME, STATUS_CODES, STATUSES, text_array
+from projections.columns import MISSING, NOT_A_TIME, STATUS_CODES, STATUSES, missing_texts, text_array
 
 _FIRST_CAPACITY = 64
 _STATUSES = list(Status)
@@ -139,9 +139,10 @@ class IntegerBuffer(Buffer):
     kind, dtypes, empty = "integer", ("int64",), (NOT_A_TIME,)
 
     def _encode(self, cells: Sequence[Any]) -> list[Any]:
-        if None in cells:
-            cells = [NOT_A_TIME if cell is None else cell for cell in cells]
-        return [np.array(cells, np.int64)]
+        try:
+            return [np.array(cells, np.int64)]
+        except TypeError:  # some are missing
+            return [np.array([NOT_A_TIME if cell is None else cell for cell in cells], np.int64)]
 
     def values(self, rows: Any) -> list[Any]:
         return [None if cell == NOT_A_TIME else cell for cell in self.arrays()[0][rows].tolist()]
@@ -205,6 +206,29 @@ class Texts:
         return texts[codes]  # the last one, None, is that of -1
 
 
+class TextCells:
+    """The texts of a column as pandas takes them: objects, of which those made before are not made again."""
+
+    def __init__(self) -> None:
+        self._made, self._count = missing_texts(0), 0
+        self._stale: list[Any] = []
+
+    def written(self, rows: Any) -> None:
+        """Take note that cells have been written, given as an array of their rows or a slice at the end."""
+        if not isinstance(rows, slice):
+            self._stale.append(rows[rows < self._count])
+
+    def array(self, codes: Any, texts: Texts) -> Any:
+        """Return the texts of the codes of all cells."""
+        if len(codes) > len(self._made):
+            new = missing_texts(len(codes) + len(codes) // 2 - len(self._made))
+            self._made = type(new)._concat_same_type([self._made, new])
+        for rows in (*self._stale, slice(self._count, len(codes))):
+            self._made[rows] = text_array(texts.take(codes[rows]))
+        self._count, self._stale = len(codes), []
+        return self._made[: len(codes)].copy()
+
+
 class TextBuffer(Buffer):
     """Texts."""
 
@@ -212,8 +236,7 @@ class TextBuffer(Buffer):
 
     def __init__(self) -> None:
         super().__init__()
-        self._texts = Texts()
-        self._made = text_array([])  # the first cells as pandas takes them: objects, which are not made twice
+        self._texts, self._cells = Texts(), TextCells()
 
     def _encode(self, cells: Sequence[Any]) -> list[Any]:
         if None not in cells:
@@ -226,20 +249,15 @@ class TextBuffer(Buffer):
         every[np.fromiter((cell is not None for cell in cells), np.bool_, len(cells))] = codes
         return [every]
 
+    def _put(self, rows: Any, cells: Sequence[Any]) -> None:
+        super()._put(rows, cells)
+        self._cells.written(rows)
+
     def values(self, rows: Any) -> list[Any]:
         return self._texts.take(self.arrays()[0][rows]).tolist()  # type: ignore[no-any-return]
 
-    def write(self, rows: Any, cells: Sequence[Any]) -> None:
-        super().write(rows, cells)
-        rows = rows[rows < len(self._made)]
-        self._made[rows] = text_array(self._texts.take(self._arrays[0][rows]))
-
     def array(self) -> Any:
-        codes = self.arrays()[0]
-        if len(codes) > len(self._made):
-            new = text_array(self._texts.take(codes[len(self._made) :]))
-            self._made = type(new)._concat_same_type([self._made, new]) if len(self._made) else new
-        return self._made.copy()
+        return self._cells.array(self.arrays()[0], self._texts)
 
     def extras(self) -> list[Any]:
         return self._texts.list
@@ -260,8 +278,12 @@ class ValueBuffer(Buffer):
 
     def __init__(self) -> None:
         super().__init__()
-        self._texts = Texts()
+        self._texts, self._cells = Texts(), TextCells()
         self._others: list[Any] = []
+
+    def _put(self, rows: Any, cells: Sequence[Any]) -> None:
+        super()._put(rows, cells)
+        self._cells.written(rows)
 
     def _encode(self, cells: Sequence[Any]) -> list[Any]:
         kinds = set(map(type, cells))
@@ -307,7 +329,7 @@ class ValueBuffer(Buffer):
         if kinds == {_BOOL}:
             return pd.arrays.BooleanArray(bits.astype(np.bool_), tags != _BOOL)
         if kinds == {_STR}:
-            return text_array(self._texts.take(np.where(tags == _STR, bits, -1)))
+            return self._cells.array(np.where(tags == _STR, bits, -1), self._texts)
         return self._objects(tags, bits)
 
     def _objects(self, tags: Any, bits: Any) -> Any:
@@ -329,6 +351,7 @@ class ValueBuffer(Buffer):
     def clear(self, rows: Any) -> None:
         """Have nothing in the cells of rows."""
         self._arrays[0][rows] = _ABSENT
+        self._cells.written(rows)
 
     def values(self, rows: Any) -> list[Any]:
         tags, bits = (array[rows] for array in self.arrays())

@@ -41,10 +41,10 @@ STEPS = st.lists(
 #: Points of attempts that were lost, taken over, forced and late; a deleted trial that comes back; two experiments.
 RETRIED = [
     ("experiment", 0, 1), ("trials", 0, 1), ("claim", 1, 30), ("points", 0, 1), ("claim", 2, 1), ("points", 8, 1),
-    ("points", 1, 1), ("points", 5, 1), ("artifact", 1, 1), ("artifact", 0, 1), ("claim", 1, 30), ("claim", 1, 1), ("points", 2, 1),
-    ("delete", 0, 1), ("experiment", 1, 1), ("trial", 2, 1), ("points", 3, 1), ("restore", 0, 1), ("points", 6, 1), ("points", 7, 1),
-    ("telemetry", 2, 1), ("telemetry", 9, 1), ("note", 0, 1), ("amend_note", 0, 1), ("captured", 0, 1), ("captured", 5, 1),
-    ("said", 1, 1), ("moved", 2, 1), ("delete", 0, 1), ("points", 0, 1),
+    ("points", 1, 1), ("points", 5, 1), ("artifact", 1, 1), ("artifact", 0, 1), ("claim", 1, 30), ("claim", 1, 1),
+    ("points", 2, 1), ("delete", 0, 1), ("experiment", 1, 1), ("trial", 2, 1), ("points", 3, 1), ("restore", 0, 1),
+    ("points", 6, 1), ("points", 7, 1), ("telemetry", 2, 1), ("telemetry", 9, 1), ("note", 0, 1), ("amend_note", 0, 1),
+    ("captured", 0, 1), ("captured", 5, 1), ("said", 1, 1), ("moved", 2, 1), ("delete", 0, 1), ("points", 0, 1),
 ]  # fmt: skip
 
 
@@ -230,7 +230,9 @@ def environments_of(records, identifier):
             elif record.type == "EnvironmentCaptured":
                 said[trial] = record.event.environment["rack"]
     order = sorted(captures.keys() | said.keys(), key=lambda trial: -1 if trial is None else trial)
-    return [(trial, captures.get(trial, {}).get("git"), captures.get(trial, {}).get("command"), said.get(trial)) for trial in order]
+    return [
+        (trial, captures.get(trial, {}).get("git"), captures.get(trial, {}).get("command"), said.get(trial)) for trial in order
+    ]
 
 
 # -------------------------------------------------------------------------------------------------------- compare
@@ -279,7 +281,9 @@ def check_series(tables, key, points, hidden, as_of):
             steps, values = series.of(trial)
             assert [bare(step) for step in steps.tolist()] == [bare(each["step"]) for each in own]
             assert [bare(value) for value in values.tolist()] == [bare(each["value"]) for each in own]
-            numbers = [float(each["value"]) for each in own if isinstance(each["value"], int | float) and not missing(each["value"])]
+            numbers = [
+                float(each["value"]) for each in own if isinstance(each["value"], int | float) and not missing(each["value"])
+            ]
             assert bare(series.reduce("last").tolist()[place]) == bare(own[-1]["value"])
             assert series.reduce("count").tolist()[place] == len(own)
             assert bare(float(series.reduce("min")[place])) == (min(numbers) if numbers else None)
@@ -315,7 +319,9 @@ def check(tables, records, as_of):
         expected = [row for row in environments_of(records, identifier) if row[0] not in hidden]
         assert cells(frame, names) == expected
         contents = {capture_digest(git(number)): git(number) for number in (0, 1)}
-        told = [(contents[row[1]]["commit"], ("bool", contents[row[1]]["is_dirty"])) if row[1] else (None, None) for row in expected]
+        told = [
+            (contents[row[1]]["commit"], ("bool", contents[row[1]]["is_dirty"])) if row[1] else (None, None) for row in expected
+        ]
         assert cells(frame, ["git_commit", "git_dirty"]) == told
 
 

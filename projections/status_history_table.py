@@ -83,7 +83,7 @@ class StatusHistoryTable(AppendedTable):
             if attempt_after != attempt:  # forced: nobody's
                 self._workers[owner] = None
                 attempt = self._attempts[owner] = attempt_after
-            elif after is before and recorded_after is recorded:
+            elif after is before:
                 return
         elif type(event) is ev.TrialClaimed:
             attempt = self._attempts[owner] = event.attempt

@@ -22,7 +22,7 @@ P = TypeVar("P", bound=Projection)
 
 _MOST_CHECKPOINTS = 16
 _STEPS = 8  # so many checkpoints are made, at most, while a log is folded for the first time
-_LEAST_RECORDS = 5_000  # fewer are folded again sooner than they are saved
+_LEAST_RECORDS, _LEAST_SECONDS = 5_000, 0.25  # what is less than both is folded again sooner than it is saved
 _SAVING_SHARE = 0.1  # of the time of folding that saving may take while it goes on
 
 
@@ -36,7 +36,7 @@ class Fold(Generic[P]):
         self._kind, self._log, self._store, self._progress = kind, log, store, progress
         self._kept: list[P] = []  # the one at the head, and the one asked for last before it
         self._saved = 0  # position of the newest checkpoint
-        self._save_seconds = 0.0
+        self._save_seconds = self._unsaved_seconds = 0.0
 
     def at(self, position: int) -> P:
         """Return the projection as of a position, which is not beyond the head. It stays the fold's own."""
@@ -59,23 +59,19 @@ class Fold(Generic[P]):
     def _go(self, projection: P, position: int, *, save: bool) -> None:
         """Fold up to the position, in steps, between which what is folded is saved: a build that is killed goes on there."""
         step = max(_LEAST_RECORDS, (position - projection.position) // _STEPS + 1)
-        unsaved = 0.0
         while True:
             began = time.monotonic()
             build(projection, self._log, as_of=min(position, projection.position + step), progress=self._told(position))
-            unsaved += time.monotonic() - began
-            is_done = projection.position >= position
-            if save and self._is_worth_saving(projection):
-                share = 1.0 if is_done and not self._save_seconds else _SAVING_SHARE
-                if self._save_seconds <= share * unsaved:
-                    self._save(projection)
-                    unsaved = 0.0
-            if is_done:
+            self._unsaved_seconds += time.monotonic() - began
+            if save and self._is_worth_saving(projection) and self._save_seconds <= _SAVING_SHARE * self._unsaved_seconds:
+                self._save(projection)
+            if projection.position >= position:
                 return
 
     def _is_worth_saving(self, projection: P) -> bool:
-        may_save = self._store is not None and not self._store.readonly
-        return may_save and projection.position - self._saved >= _LEAST_RECORDS
+        if self._store is None or self._store.readonly or projection.position <= self._saved:
+            return False
+        return projection.position - self._saved >= _LEAST_RECORDS or self._unsaved_seconds >= _LEAST_SECONDS
 
     def _told(self, target: int) -> Progress | None:
         progress = self._progress
@@ -98,7 +94,7 @@ class Fold(Generic[P]):
             self._store.save(projection.name, projection.position, key, rows, memory, _MOST_CHECKPOINTS)
         except (OSError, lmdb.Error, Damaged) as error:
             self._tell(f"a checkpoint of {projection.name!r} could not be saved in {self._store.directory}: {error}.")
-        self._saved = projection.position
+        self._saved, self._unsaved_seconds = projection.position, 0.0
         self._save_seconds = time.monotonic() - began
 
     def _loaded(self, position: int, best: P | None, redactions: int) -> P | None:

@@ -225,12 +225,16 @@ def test_a_cache_directory_for_a_ledger_that_one_may_only_read(path, tmp_path, m
         projections.Tables(path, cache_dir=tmp_path / "file")
 
 
-def test_a_small_ledger_and_one_in_memory_have_no_checkpoints(tmp_path):
-    """Nothing is written for what is folded in a moment."""
+def test_a_small_ledger_and_one_in_memory_have_no_checkpoints(tmp_path, monkeypatch):
+    """Nothing is written for what is folded in a moment; for what took its time, also when it was few records."""
+    monkeypatch.setattr(folds, "_LEAST_SECONDS", 3600)
     with ledger.open(tmp_path / "small") as book:
         fill(book, 10)
     table(tmp_path / "small")
     assert not (tmp_path / "small" / "projections").exists()
+    monkeypatch.setattr(folds, "_LEAST_SECONDS", 1e-9)
+    table(tmp_path / "small")
+    assert CheckpointStore(tmp_path / "small" / "projections").positions("experiments")
     with ledger.open("memory:") as book:
         fill(book, 10)
         assert len(projections.Tables(book).trials("demo")) == 9

@@ -2,16 +2,21 @@
 
 from __future__ import annotations
 
+import errno
 import os
 import re
 from pathlib import Path
 
-from ledger.errors import LedgerNotFound, NetworkFileSystem, NotALedger, ReadOnlyLedger
+import lmdb
+
+from ledger.errors import LedgerNotFound, NetworkFileSystem, NotALedger, OpenError, ReadOnlyLedger
+from ledger.partial import clear_abandoned, partial_directory
 
 #: What a ledger's directory may hold; anything else in a directory without data.mdb belongs to somebody.
 KNOWN_NAMES = frozenset({"data.mdb", "lock.mdb", "head", "open.lock", "blobs", "projections"})
-#: Beginnings of the names of directories in it where a compaction or a restore works, or worked when it was killed.
-PARTIALS = ("compacting-", "restoring-")
+#: Beginnings of the names of directories in it where a compaction, a restore or whoever creates the ledger works, or worked
+#: when it was killed.
+PARTIALS = ("compacting-", "restoring-", "creating-")
 
 _NETWORK = frozenset(
     {
@@ -22,6 +27,7 @@ _NETWORK = frozenset(
 _LOCAL_FUSE = frozenset({"fuseblk", "fusectl", "fuse.fuse-overlayfs", "fuse.gocryptfs", "fuse.lxcfs"})
 
 
+_NO_LINKS = {errno.EPERM, errno.ENOTSUP, errno.ENOSYS, errno.EMLINK, errno.EINVAL}
 _OCTAL = re.compile(r"\\([0-7]{3})")  # how the kernel writes spaces and backslashes there
 
 
@@ -51,6 +57,31 @@ def describe_directory(path: Path, *, create: bool) -> tuple[int, int] | None:
     refuse_network(path)
     stat = path.stat()
     return stat.st_dev, stat.st_ino
+
+
+def put_empty_log(path: Path) -> None:
+    """Put a log without entries in place, whole: what LMDB would leave after a power cut may be no file of its own.
+
+    When another process is first, its log stays. Raises OpenError or OSError when it cannot be written.
+    """
+    clear_abandoned(path, "creating-")
+    with partial_directory(path, "creating-") as partial:
+        try:
+            lmdb.open(str(partial), lock=False).close()
+        except lmdb.Error as error:
+            raise OpenError(f"no ledger could be made at {path}: {error}. Look at the disk, or give another path.") from error
+        fd = os.open(partial / "data.mdb", os.O_RDONLY)
+        try:
+            os.fsync(fd)
+        finally:
+            os.close(fd)
+        try:
+            os.link(partial / "data.mdb", path / "data.mdb")
+        except FileExistsError:
+            pass
+        except OSError as error:
+            if error.errno not in _NO_LINKS:
+                raise  # else LMDB makes the file itself
 
 
 def require_writable(path: Path) -> None:

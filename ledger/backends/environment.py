@@ -23,7 +23,7 @@ from typing import Any, NamedTuple, TypeVar
 import lmdb
 
 from ledger.backends.activity import Activity, Visit
-from ledger.backends.directory import describe_directory, require_writable
+from ledger.backends.directory import describe_directory, put_empty_log, require_writable
 from ledger.backends.exclusive import share_directory
 from ledger.backends.gate import Gate
 from ledger.errors import (
@@ -75,6 +75,8 @@ class Environment:
         self._readers_checked = time.monotonic()
         self._lock_fd = share_directory(path, readonly=readonly, timeout=options.lock_timeout)
         try:
+            if not readonly and not (path / "data.mdb").exists():
+                put_empty_log(path)
             self._lmdb = self._open_lmdb()
             self.head_fd = os.open(path / "head", os.O_RDONLY if readonly else os.O_RDWR | os.O_CREAT, 0o666)
             self._gate = Gate(path / "head", self.head_fd)

@@ -204,13 +204,20 @@ def read_identity(value: bytes, path: str) -> Identity:
     """Return the identity from its stored value; UnsupportedFormat for a newer format, Corrupted for damage."""
     try:  # the format first: a version that this one does not know can at least be named
         version = msgspec.msgpack.decode(value[CHECK_BYTES:]).get("format")
-    except (msgspec.MsgspecError, AttributeError):
+    except (msgspec.MsgspecError, AttributeError, UnicodeDecodeError):
         version = None
     if isinstance(version, int) and version > FORMAT:
         raise UnsupportedFormat(
             f"{path} has format {version}; this version reads up to {FORMAT}. Upgrade: pip install -U experiment-ledger."
         )
     return msgspec.msgpack.decode(Checks(b"").open_meta(IDENTITY_KEY, value), type=Identity)
+
+
+def block_position(key: bytes) -> int:
+    """Return the position from a block's key; Corrupted for a key of another length, which is none."""
+    if len(key) != BLOCK_KEY_BYTES:
+        raise Corrupted(f"the index 'blocks' has the key {key[:20]!r}, which is none.")
+    return int.from_bytes(key[1:], "big")
 
 
 def read_header(value: bytes) -> BlockHeader:

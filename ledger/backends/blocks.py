@@ -28,6 +28,7 @@ from ledger.format import (
     Run,
     array_header,
     block_key,
+    block_position,
     unpack_body,
 )
 from ledger.records import Record
@@ -196,7 +197,7 @@ def blocks_from(txn: Any, checks: Checks, position: int) -> Iterator[Block]:
 
 
 def _open(checks: Checks, key: bytes, value: bytes) -> Block:
-    position = int.from_bytes(key[1:], "big")
+    position = block_position(key)
     return Block(position, value, checks.open_block(position, value))
 
 

@@ -28,7 +28,7 @@ from ledger.backends.jobindex import (
 from ledger.backends.postings import ListEntry, entry_decoder, unpack_chunk
 from ledger.codec import decode_experiment_state, decode_trial_state
 from ledger.errors import Corrupted
-from ledger.format import BLOCK_KEY_BYTES, BLOCKS, HEAD_KEY, META, Checks, Head, experiment_key, name_key, posting_key, stream_key
+from ledger.format import BLOCKS, HEAD_KEY, META, Checks, Head, block_position, experiment_key, name_key, posting_key, stream_key
 from ledger.records import Record
 from ledger.state import ExperimentState, TrialState, evolve_trial
 from ledger.streams import Subject, trial_stream
@@ -75,7 +75,13 @@ class LmdbView:
 
     def _read_head(self) -> Head:
         value = self._txn.get(HEAD_KEY)
-        return Head() if value is None else _head_decoder.decode(self._checks.open_meta(HEAD_KEY, value))
+        if value is not None:
+            return _head_decoder.decode(self._checks.open_meta(HEAD_KEY, value))
+        self._check_absent(HEAD_KEY)
+        cursor = self._txn.cursor()
+        if cursor.set_range(BLOCKS) and cursor.key()[:1] == BLOCKS:  # taken for empty, the log would be written over
+            raise Corrupted("the ledger's 'head' value is missing, but it has records.")
+        return Head()
 
     def _get(self, key: bytes) -> bytes | None:
         value = self._txn.get(key)
@@ -118,8 +124,7 @@ class LmdbView:
         if other[:1] == BLOCKS:
             # Its bytes are tested when it is read; to hash a block for each new append id would cost more than the append.
             # That an entry of another kind looks like a block takes two flipped bits and a key of another length.
-            if len(other) != BLOCK_KEY_BYTES:
-                raise Corrupted(f"the index 'blocks' has the key {other!r}, which is none.")
+            block_position(other)
         elif other[:1] == META:
             self._checks.open_meta(other, cursor.value())
         else:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import faulthandler
 import json
 import os
 import select
@@ -85,6 +86,7 @@ class _Worker:
 
 
 def _work_and_leave(work: Callable[[Any], object], items: Sequence[Any], numbers: Sequence[int], writer: int) -> None:
+    faulthandler.disable()
     silence = os.open(os.devnull, os.O_WRONLY)
     os.dup2(silence, 2)  # LMDB says there which of its assertions failed
     code = 1

@@ -81,6 +81,8 @@ def _check_all(book: ledger.Ledger, told: Told) -> int:
 def _check_order(records: list[ledger.Record], head: int) -> None:
     assert [record.position for record in records] == list(range(1, head + 1)), "positions have a gap"
     assert len({record.id for record in records}) == head, "an id is there twice"
+    times = [record.recorded_at for record in records]
+    assert times == sorted(times), "times go back"
     versions: dict[str, int] = {}
     for record in records:
         versions[record.stream] = versions.get(record.stream, 0) + 1

@@ -8,9 +8,13 @@ from __future__ import annotations
 import argparse
 import itertools
 import os
+import random
 import resource
 import sys
+import time
 import uuid
+import warnings
+from collections.abc import Callable
 
 import ledger
 from ledger.backends import blocks
@@ -33,6 +37,7 @@ def _arguments() -> argparse.Namespace:
     parser.add_argument("--file-bytes", type=int, help="RLIMIT_FSIZE, set when the ledger is open")
     parser.add_argument("--retry", action="store_true", help="after a failed commit open again and repeat the append")
     parser.add_argument("--reopen", action="store_true", help="open the ledger for each batch")
+    parser.add_argument("--clock-jumps", type=int, help="seed of a clock that jumps by up to ten days, back and forth")
     parser.add_argument("--careless", choices=["early", "blind"], help="acknowledge before the append, or although it failed")
     return parser.parse_args()
 
@@ -46,7 +51,9 @@ class Writer:
 
     def _open(self) -> Ledger:
         options = Options(self._options.durability, 60.0, self._options.map_bytes)
-        return Ledger(LmdbBackend(self._options.path, options=options), self._options.name)
+        jumps = self._options.clock_jumps
+        clock = None if jumps is None else _jumping_clock(jumps)
+        return Ledger(LmdbBackend(self._options.path, options=options, clock=clock), self._options.name)
 
     def write(self, number: int) -> None:
         """Append one batch, and print what was said."""
@@ -75,11 +82,26 @@ class Writer:
             _tell(batch, position)
         if options.reopen:
             self._book.close()
+            time.sleep(random.uniform(0.0, 0.1))  # others may have the ledger meanwhile
             self._book = self._open()
 
     def close(self) -> None:
         """Close the handle."""
         self._book.close()
+
+
+def _jumping_clock(seed: int) -> Callable[[], int]:
+    """Return a clock that now and then jumps to somewhere within ten days of the time."""
+    random_ = random.Random(seed)
+    offset = 0
+
+    def now() -> int:
+        nonlocal offset
+        if random_.random() < 0.1:
+            offset = random_.randrange(-10 * 86400, 10 * 86400) * 1_000_000_000
+        return time.time_ns() + offset
+
+    return now
 
 
 def _tell(batch: str, position: int) -> None:
@@ -90,6 +112,8 @@ def main() -> None:
     """Write as the arguments say; ends with 3 when the ledger raised an error."""
     options = _arguments()
     blocks.SEAL_RECORDS = options.seal_records
+    if options.clock_jumps is not None:
+        warnings.simplefilter("ignore")  # that the clock is wrong
     numbers = itertools.count(options.first)
     try:
         writer = Writer(options)

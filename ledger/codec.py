@@ -189,7 +189,7 @@ def decode_envelopes(records: bytes | memoryview) -> list[Envelope]:
     """Decode an array of records, leaving the events as bytes; Corrupted when they are none."""
     try:
         return _envelopes.decode(records)
-    except (msgspec.MsgspecError, ValueError) as error:
+    except (msgspec.MsgspecError, ValueError, RecursionError) as error:
         raise Corrupted(f"records do not decode: {error}.") from error
 
 
@@ -219,7 +219,7 @@ def decode_records(records: bytes | memoryview, types: bytes) -> list[Record]:
             return decoder.decode(records)  # type: ignore[no-any-return]
     except msgspec.ValidationError:
         pass  # an event does not fit its class: find it below
-    except (msgspec.MsgspecError, ValueError) as error:
+    except (msgspec.MsgspecError, ValueError, RecursionError) as error:
         raise Corrupted(f"records do not decode: {error}.") from error
     return [_decode_one(envelope) for envelope in decode_envelopes(records)]
 
@@ -252,7 +252,7 @@ def decode_event(type_name: str, schema: int, raw: bytes) -> Event:
 def _decode_any(payload: bytes) -> Any:
     try:
         return msgspec.msgpack.decode(payload, ext_hook=unpack_extension)
-    except (msgspec.MsgspecError, ValueError, ArithmeticError) as error:
+    except (msgspec.MsgspecError, ValueError, ArithmeticError, RecursionError) as error:
         raise Corrupted(f"a record's content does not decode: {error}.") from error
 
 

@@ -204,7 +204,7 @@ def read_identity(value: bytes, path: str) -> Identity:
     """Return the identity from its stored value; UnsupportedFormat for a newer format, Corrupted for damage."""
     try:  # the format first: a version that this one does not know can at least be named
         version = msgspec.msgpack.decode(value[CHECK_BYTES:]).get("format")
-    except (msgspec.MsgspecError, AttributeError, UnicodeDecodeError):
+    except (msgspec.MsgspecError, AttributeError, UnicodeDecodeError, RecursionError):
         version = None
     if isinstance(version, int) and version > FORMAT:
         raise UnsupportedFormat(

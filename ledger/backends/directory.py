@@ -84,10 +84,21 @@ def put_empty_log(path: Path) -> None:
                 raise  # else LMDB makes the file itself
 
 
+def is_read_only(path: Path) -> bool:
+    """Say whether the directory is on a read-only mount, or on a file system that made itself read-only upon an error."""
+    if os.statvfs(path).f_flag & os.ST_RDONLY:
+        return True
+    try:  # ext4 does not tell of it: opening something that is there shows it
+        os.close(os.open(path / "open.lock", os.O_RDWR))
+    except OSError as error:
+        return error.errno == errno.EROFS
+    return False
+
+
 def require_writable(path: Path) -> None:
     """Raise ReadOnlyLedger unless this process may write in the directory (readers must, too: LMDB's lock file)."""
     place = path if path.exists() else path.parent
-    if os.statvfs(place).f_flag & os.ST_RDONLY:
+    if is_read_only(place):
         raise ReadOnlyLedger(f"{place} is on a read-only mount. Open the ledger with readonly=True to read it.")
     files = [place, *(path / name for name in ("data.mdb", "lock.mdb", "head", "open.lock") if (path / name).exists())]
     for file in files:

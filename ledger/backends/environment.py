@@ -23,7 +23,7 @@ from typing import Any, NamedTuple, TypeVar
 import lmdb
 
 from ledger.backends.activity import Activity, Visit
-from ledger.backends.directory import describe_directory, put_empty_log, require_writable
+from ledger.backends.directory import describe_directory, is_read_only, put_empty_log, require_writable
 from ledger.backends.exclusive import share_directory
 from ledger.backends.gate import Gate
 from ledger.errors import (
@@ -115,7 +115,7 @@ class Environment:
                 environment._close_files()
         # A read-only handle shares the environment with others of this process, so the environment is made read-only
         # only where it has to be.
-        readonly = readonly and path.exists() and bool(os.statvfs(path).f_flag & os.ST_RDONLY)
+        readonly = readonly and path.exists() and is_read_only(path)
         if not readonly:
             require_writable(path)
         is_new = not (path / "data.mdb").exists()

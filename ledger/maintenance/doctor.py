@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from ledger.artifacts.blobs import SAVING
-from ledger.backends.directory import PARTIALS, describe_directory, file_system, refuse_network, require_writable
+from ledger.backends.directory import PARTIALS, describe_directory, file_system, is_read_only, refuse_network, require_writable
 from ledger.backends.exclusive import LOCK_NAME
 from ledger.backends.gate import describe_process, lock_holders
 from ledger.errors import Corrupted, LedgerBusy, LedgerError, NetworkFileSystem, NotALedger, OpenError, ReadOnlyLedger
@@ -165,7 +165,7 @@ def _permissions(path: Path) -> Iterator[Finding]:
     try:
         require_writable(path)
     except ReadOnlyLedger as error:
-        is_mount = bool(os.statvfs(path).f_flag & os.ST_RDONLY)
+        is_mount = is_read_only(path)
         message, _, cure = str(error).partition(". ")
         yield Finding("permissions", NOTE if is_mount else PROBLEM, f"{message}.", cure)
         return

@@ -9,6 +9,7 @@ from typing import Any
 
 import lmdb
 
+from ledger.backends.directory import is_read_only
 from ledger.backends.environment import MAP_BYTES, MAX_READERS
 from ledger.backends.exclusive import share_directory
 from ledger.backends.view import LmdbView
@@ -27,7 +28,7 @@ def look_here(place: str) -> dict[str, Any]:
     Raises an OpenError for what is no ledger or is held exclusively, Corrupted for damage.
     """
     path = Path(place)
-    readonly = bool(os.statvfs(path).f_flag & os.ST_RDONLY)
+    readonly = is_read_only(path)
     fd = share_directory(path, readonly=readonly, timeout=_LOCK_SECONDS)
     try:
         with _open(path, readonly) as env:

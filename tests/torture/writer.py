@@ -16,6 +16,8 @@ import uuid
 import warnings
 from collections.abc import Callable
 
+import lmdb
+
 import ledger
 from ledger.backends import blocks
 from ledger.backends.environment import Options
@@ -38,7 +40,9 @@ def _arguments() -> argparse.Namespace:
     parser.add_argument("--retry", action="store_true", help="after a failed commit open again and repeat the append")
     parser.add_argument("--reopen", action="store_true", help="open the ledger for each batch")
     parser.add_argument("--clock-jumps", type=int, help="seed of a clock that jumps by up to ten days, back and forth")
-    parser.add_argument("--careless", choices=["early", "blind"], help="acknowledge before the append, or although it failed")
+    parser.add_argument("--careless", choices=["early", "blind", "unsynced"],
+                        help="acknowledge before the append, or although it failed, or without a sync")  # fmt: skip
+    parser.add_argument("--hog-bytes", type=int, default=0, help="memory to take with each batch, and keep")
     return parser.parse_args()
 
 
@@ -112,6 +116,10 @@ def main() -> None:
     """Write as the arguments say; ends with 3 when the ledger raised an error."""
     options = _arguments()
     blocks.SEAL_RECORDS = options.seal_records
+    if options.careless == "unsynced":
+        open_lmdb = lmdb.open
+        lmdb.open = lambda *arguments, **more: open_lmdb(*arguments, **(more | {"sync": False}))
+    hog = []
     if options.clock_jumps is not None:
         warnings.simplefilter("ignore")  # that the clock is wrong
     numbers = itertools.count(options.first)
@@ -122,6 +130,7 @@ def main() -> None:
             resource.setrlimit(resource.RLIMIT_FSIZE, (options.file_bytes, options.file_bytes))
         for number in numbers if options.batches is None else itertools.islice(numbers, options.batches):
             writer.write(number)
+            hog.append(bytearray(os.urandom(1) * options.hog_bytes))
         writer.close()
     except ledger.LedgerError as error:
         print(f"{type(error).__name__}: {error}", file=sys.stderr)

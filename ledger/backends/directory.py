@@ -14,9 +14,9 @@ from ledger.partial import clear_abandoned, partial_directory
 
 #: What a ledger's directory may hold; anything else in a directory without data.mdb belongs to somebody.
 KNOWN_NAMES = frozenset({"data.mdb", "lock.mdb", "head", "open.lock", "blobs", "projections"})
-#: Beginnings of the names of directories in it where a compaction, a restore or whoever creates the ledger works, or worked
-#: when it was killed.
-PARTIALS = ("compacting-", "restoring-", "creating-")
+#: Beginnings of the names of directories in it where a compaction, a restore, the doctor or whoever creates the ledger works,
+#: or worked when it was killed.
+PARTIALS = ("compacting-", "restoring-", "creating-", "trying-")
 
 _NETWORK = frozenset(
     {

@@ -69,43 +69,54 @@ def _bytes(text: str) -> bytes:
     return bytes.fromhex(text.replace("\\x", ""))
 
 
-def _steps(lines: list[str], file_name: str) -> Iterator[Step]:
-    place = 0  # where the next write without an offset goes
-    synced = set()  # descriptors that were opened with O_DSYNC
+class _Traced(NamedTuple):
+    """A system call: what it was called on, the bytes it was given, its last argument and its result."""
+
+    name: str
+    fd: int
+    path: str
+    data: bytes
+    last: str
+    result: int
+
+
+def _traced(lines: list[str], file_name: str) -> Iterator[_Traced]:
     for line in lines:
         match = _CALL.match(line)
         if match is None:
             assert "unfinished" not in line or file_name.encode().hex() not in line.replace("\\x", ""), line
             continue
         name, arguments, result = match[1], match[2], int(match[3])
-        if name == "openat":
-            (synced.add if "O_DSYNC" in arguments else synced.discard)(result)
-            continue
-        if name.startswith("link"):
-            yield Named()
         found = _FD.match(arguments)
-        if found is None or name.startswith("link"):
-            continue
-        fd, path = int(found[1]), _bytes(found[2]).decode(errors="replace")
-        data = b"".join(_bytes(text) for text in _TEXT.findall(arguments[found.end() :]))
-        if fd == 1 and name == "write":
-            yield from (Told(said) for said in data.decode().splitlines(keepends=True))
-        if name == "fsync" and path.endswith(".ledger"):
-            yield NameSync()
-        if not path.endswith(f"/{file_name}"):
-            continue
+        fd, path = (int(found[1]), _bytes(found[2]).decode(errors="replace")) if found else (-1, "")
+        data = b"".join(_bytes(text) for text in _TEXT.findall(arguments[found.end() if found else 0 :]))
+        last = arguments if name == "openat" else arguments.rpartition(", ")[2]
+        yield _Traced(name, fd, path, data, last, result)
+
+
+def _steps(lines: list[str], file_name: str) -> Iterator[Step]:
+    place = 0  # where the next write without an offset goes
+    synced = set()  # descriptors that were opened with O_DSYNC
+    for name, fd, path, data, last, result in _traced(lines, file_name):
         match name:
+            case "openat":
+                (synced.add if "O_DSYNC" in last else synced.discard)(result)
+            case "link" | "linkat":
+                yield Named()
+            case "write" if fd == 1:
+                yield from (Told(said) for said in data.decode().splitlines(keepends=True))
+            case "fsync" if path.endswith(".ledger"):
+                yield NameSync()
+            case _ if not path.endswith(f"/{file_name}"):
+                continue
             case "lseek":
                 place = result
             case "fdatasync" | "fsync":
                 yield Sync()
-            case "pwrite64":
+            case "pwrite64" | "writev" | "write":
                 assert result == len(data)
-                yield Write(int(arguments.rpartition(", ")[2]), data, fd in synced)
-            case "writev" | "write":
-                assert result == len(data)
-                yield Write(place, data, fd in synced)
-                place += len(data)
+                yield Write(int(last) if name == "pwrite64" else place, data, fd in synced)
+                place += len(data) if name != "pwrite64" else 0
             case _:
                 raise AssertionError(f"the model does not know {name}")
 

@@ -130,4 +130,3 @@ def decoders() -> dict[str, Decoder]:
         "an archive": Decoder(_archive, [archive]),
         "results of a program": Decoder(last_object, texts, (BadResults,)),
     }  # fmt: skip
-

@@ -67,4 +67,3 @@ def run_with_fault(command: Sequence[str], call: Call, fault: str) -> subprocess
     inject = f"inject={call.name}:{kind}:when={call.number}"
     tracing = ["strace", "-f", *quick, "-qq", "-o", "/dev/null", "-e", f"trace={call.name}", "-e", inject]
     return subprocess.run([*tracing, *command], capture_output=True, text=True, check=False, env=ENVIRONMENT, timeout=120)
-

@@ -5,6 +5,7 @@ python fuzz.py SECONDS
 
 from __future__ import annotations
 
+import contextlib
 import sys
 import warnings
 
@@ -20,10 +21,8 @@ def look(data: bytes) -> None:
     """Give the bytes to the decoder that the first of them names."""
     if data:
         decoder = decoders()[NAMES[data[0] % len(NAMES)]]
-        try:
+        with contextlib.suppress(decoder.errors):
             decoder.decode(data[1:])
-        except decoder.errors:
-            pass
 
 
 if __name__ == "__main__":

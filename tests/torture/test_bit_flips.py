@@ -59,7 +59,7 @@ def sample(tmp_path_factory: pytest.TempPathFactory) -> Sample:
         trials = exp.new_trials([{"n": n} for n in range(300)])
         exp.new_trial({"d": 1}, depends_on=[trials[200]])
         exp.new_trial({"w": 1}, worker="bob")
-        exp.new_trial({"s": 1}, scheduled_at=dt.datetime(2100, 1, 1, tzinfo=dt.timezone.utc))
+        exp.new_trial({"s": 1}, scheduled_at=dt.datetime(2100, 1, 1, tzinfo=dt.UTC))
         for _ in range(30):
             trial = exp.claim()
             assert trial is not None

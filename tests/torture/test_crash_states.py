@@ -66,7 +66,7 @@ def _explore(steps: list[Step], place: Path, count: int, *, with_syncs: bool = T
 
 
 def test_no_power_cut_loses_what_was_acknowledged(tmp_path: Path, place: Path) -> None:
-    """Over 2,000 different states of a run that appends, seals and grows: acknowledged events are there, batches whole, all checks pass."""
+    """Over 2,000 different states of a run that appends, seals and grows: what was acknowledged is there, all checks pass."""
     steps = _recorded(tmp_path)
     assert any(isinstance(step, Sync) for step in steps)
     assert any(isinstance(step, Write) and step.is_durable for step in steps)

@@ -101,7 +101,7 @@ def test_a_full_table_of_readers_is_said_and_cleared_of_the_dead(
         try:
             wait_for_line(out, "reading", count=6)
             with pytest.raises(ledger.LedgerBusy, match=r"readers.*Try again"):
-                book.log.head  # noqa: B018
+                book.log.head
             assert book.log.append([ledger.NoteAdded("second")], stream="w").position == 2
         finally:
             end(*holders)

@@ -195,13 +195,15 @@ def decode_envelopes(records: bytes | memoryview) -> list[Envelope]:
 
 @functools.lru_cache(maxsize=256)
 def _typed_decoder(types: bytes, registered: int) -> Any:
-    """Return one decoder for a block of these types, or None when one of them is old or unknown here."""
+    """Return one decoder for a block of these types, or None when one of them is old or unknown here, or there is none."""
     classes = []
     for name, schema in msgspec.msgpack.decode(types, type=list[tuple[str, int]]):
         kind = find_type(name)
         if kind is None or kind.schema != schema:
             return None
         classes.append(record_class(name, cast("Any", kind.cls)))
+    if not classes:
+        return None
     union: Any = Union[tuple(classes)]  # noqa: UP007 - made at run time
     return msgspec.msgpack.Decoder(list[union], ext_hook=unpack_extension)
 

@@ -234,9 +234,11 @@ def unpack_body(position: int, value: bytes, header: BlockHeader) -> Body:
         if header.flags & _FLAG_ZSTD:
             content = memoryview(_decompressor().decompress(content))
         runs, sizes = _index_decoder.decode(content[: header.index_bytes])
-        return Body(runs, sizes, content[header.index_bytes :])
     except (zstandard.ZstdError, msgspec.MsgspecError) as error:
         raise Corrupted(f"the block at position {position} cannot be unpacked: {error}.", position) from error
+    if sum(run.count for run in runs) != header.count:
+        raise Corrupted(f"the block at position {position} does not say where the salts of its records come from.", position)
+    return Body(runs, sizes, content[header.index_bytes :])
 
 
 def group_sizes(records: Sequence[bytes]) -> list[int]:

@@ -86,9 +86,14 @@ class Block(NamedTuple):
         body = self.unpack()
         found = []
         origins = ((run.salt, _ordinal(run, i)) for run in body.runs for i in range(run.count))
-        for raw, (salt, ordinal) in zip(_raw_records.decode(body.records), origins, strict=True):
-            peek = _peek.decode(raw)
-            found.append(Stored(bytes(raw), salt, ordinal, (peek.type, peek.schema), peek.recorded_at))
+        try:
+            for raw, (salt, ordinal) in zip(_raw_records.decode(body.records), origins, strict=True):
+                peek = _peek.decode(raw)
+                found.append(Stored(bytes(raw), salt, ordinal, (peek.type, peek.schema), peek.recorded_at))
+        except (msgspec.MsgspecError, ValueError) as error:
+            raise Corrupted(
+                f"the block at position {self.position} does not hold what it says: {error}.", self.position
+            ) from error
         return found
 
     def records(self) -> list[Record]:

@@ -24,7 +24,7 @@ from ledger.backends.postings import unpack_chunk
 from ledger.checkpoint import read_checkpoints
 from ledger.codec import decode_envelopes, decode_event, decode_experiment_state, decode_records, decode_trial_state, encode_types
 from ledger.errors import LedgerError
-from ledger.format import HEAD_KEY, IDENTITY_KEY, Checks, block_key, read_identity
+from ledger.format import HEAD_KEY, IDENTITY_KEY, Checks, Run, block_key, read_identity
 from ledger.maintenance.archive import members, unpack
 from ledger.transfer.jsonlines import export_lines, line_to_entry
 from ledger.values import decode_value, from_json
@@ -97,14 +97,17 @@ def decoders() -> dict[str, Decoder]:
     known = encode_types({("TrialCreated", 1), ("NoteAdded", 1)})
     unknown = encode_types({("Martian", 7)})
     array = [bytes((0x91,)) + raw for raw in raws]
-    blocks = [Checks(b"l" * 16).pack_block(5, raws[:3], [], known, (1, 2), sealed=sealed) for sealed in (True, False)]
+    blocks = [
+        Checks(b"l" * 16).pack_block(5, raws[:3], [Run(3, 0, b"s" * 16)], known, (1, 2), sealed=sealed)
+        for sealed in (True, False)
+    ]
     chunk = (1).to_bytes(8, "big") + (3).to_bytes(4, "big") + b"\x01\x82\x01\x03"
     value = ledger.codec.encode_value({"a": (1, 2.5, uuid.UUID(int=3)), "b": [2**80, None, b"x"]})
     texts = [b'loading\n{"loss": 0.5}\nbye\n', b'{"a": [1, {"b": null}]}']
     return {
         "records": Decoder(lambda data: list(map(repr, decode_records(data, known))), array),
         "records of unknown types": Decoder(lambda data: list(map(repr, decode_records(data, unknown))), array),
-        "types of records": Decoder(lambda data: decode_records(array[0], data), [known, unknown]),
+        "types of records": Decoder(lambda data: decode_records(array[0], data), [known, unknown, encode_types(set())]),
         "envelopes": Decoder(decode_envelopes, array),
         "an event": Decoder(lambda data: repr(decode_event("TrialCreated", 1, data)), [value]),
         "an unknown event": Decoder(lambda data: repr(decode_event("Martian", 7, data)), [value]),

@@ -7,28 +7,36 @@ from __future__ import annotations
 
 import contextlib
 import sys
+import tempfile
 import warnings
 
-import atheris
 
-with atheris.instrument_imports(include=["ledger"]):
-    from tests.torture.decoders import decoders
+def main(seconds: str) -> None:
+    """Fuzz for a time."""
+    import atheris  # here: it is not needed to collect this file
 
-NAMES = sorted(set(decoders()) - {"an archive"})  # which needs files: too slow for this
+    with atheris.instrument_imports(include=["ledger"]):
+        from tests.torture.decoders import decoders
 
+    names = sorted(set(decoders()) - {"an archive"})  # which needs files: too slow for this
 
-def look(data: bytes) -> None:
-    """Give the bytes to the decoder that the first of them names."""
-    if data:
-        decoder = decoders()[NAMES[data[0] % len(NAMES)]]
-        with contextlib.suppress(decoder.errors):
-            decoder.decode(data[1:])
+    def look(data: bytes) -> None:
+        """Give the bytes to the decoder that the first of them names."""
+        if data:
+            decoder = decoders()[names[data[0] % len(names)]]
+            with contextlib.suppress(decoder.errors):
+                decoder.decode(data[1:])
+
+    warnings.simplefilter("ignore")
+    with tempfile.TemporaryDirectory() as corpus:
+        for number, name in enumerate(names):
+            for place, sample in enumerate(decoders()[name].samples):
+                with open(f"{corpus}/{number}-{place}", "wb") as file:
+                    file.write(bytes((number,)) + sample)
+        limits = [f"-max_total_time={seconds}", "-timeout=10", "-max_len=4096", "-print_final_stats=1"]
+        atheris.Setup([sys.argv[0], *limits, f"-artifact_prefix={tempfile.gettempdir()}/", corpus], look)
+        atheris.Fuzz()
 
 
 if __name__ == "__main__":
-    warnings.simplefilter("ignore")
-    samples = [bytes((number,)) + sample for number, name in enumerate(NAMES) for sample in decoders()[name].samples]
-    atheris.Setup([sys.argv[0], f"-max_total_time={sys.argv[1]}", "-timeout=10", "-print_final_stats=1"], look)
-    for each in samples:
-        look(each)
-    atheris.Fuzz()
+    main(sys.argv[1])

@@ -9,10 +9,11 @@
 ['ExperimentCreated', 'TrialCreated', 'TrialClaimed', 'TrialStarted', 'TrialCompleted']
 """
 
+import importlib
+import typing
+
 from ledger import errors, events
 from ledger.annotations import Note
-from ledger.artifacts.artifact import Artifact
-from ledger.artifacts.savers import register_saver
 from ledger.backends.base import Appended, Backend, Command, View
 from ledger.capture.options import CaptureOptions
 from ledger.checkpoint import Checkpoint, read_checkpoints
@@ -32,6 +33,10 @@ from ledger.telemetry import point_rows
 from ledger.trial import Trial
 from ledger.upcasters import upcaster
 
+if typing.TYPE_CHECKING:
+    from ledger.artifacts.artifact import Artifact
+    from ledger.artifacts.savers import register_saver
+
 __version__ = "0.1.0"
 
 __all__ = [
@@ -41,3 +46,16 @@ __all__ = [
     "new_uuid7", "open", "point_rows", "read_checkpoints", "register_saver", "upcaster",
     *errors.__all__, *events.__all__,
 ]  # fmt: skip
+
+_LATE = {"Artifact": "ledger.artifacts.artifact", "register_saver": "ledger.artifacts.savers"}  # most processes need neither
+
+
+def __getattr__(name: str) -> typing.Any:
+    if name not in _LATE:
+        raise AttributeError(f"module 'ledger' has no attribute {name!r}")
+    value = globals()[name] = getattr(importlib.import_module(_LATE[name]), name)
+    return value
+
+
+def __dir__() -> list[str]:
+    return sorted({*globals(), *_LATE})

@@ -2,32 +2,24 @@
 
 from __future__ import annotations
 
-import os
 from abc import abstractmethod
 from collections.abc import Callable, Iterator, Mapping
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from ledger import events as ev
 from ledger.annotations import Annotated
-from ledger.artifacts.artifact import Artifact, latest
-from ledger.artifacts.blobs import Saving
-from ledger.artifacts.content import Content, Progress, kind_of, save_directory, save_file, save_object
-from ledger.artifacts.formats import Saver
-from ledger.artifacts.savers import saver_for, saver_named
 from ledger.commands import experiment_of
-from ledger.errors import InvalidValue, UnknownArtifact
+from ledger.errors import UnknownArtifact
 from ledger.rules import check_open
 from ledger.streams import subject_of
-from ledger.values import check_label, check_text
 
 if TYPE_CHECKING:
+    from ledger.artifacts.artifact import Artifact
+    from ledger.artifacts.content import Progress
     from ledger.log import EventLog
 
-_MAX_NAME = 1024
 
-
-class Artifacts(Mapping[str, Artifact]):
+class Artifacts(Mapping[str, "Artifact"]):
     """The artifacts of an experiment or a trial by name, as they are when they are asked for; contents are not read.
 
     >>> import ledger
@@ -90,20 +82,15 @@ class ArtifactOwner(Annotated):
 
         Raises InvalidValue for what cannot be saved, DiskFull, ExperimentReadOnly; then nothing was recorded.
         """
+        from ledger.artifacts.artifact import Artifact  # here: `import ledger` need not pay for it
+        from ledger.artifacts.source import Source
+
         log = self._event_log()
         log.backend.check_usable()
-        path = Path(value) if isinstance(value, os.PathLike) else None
-        name = _checked_name(name, value, path)
-        chosen = saver_named(saver) if saver is not None else saver_for(value) if path is None else None
-        if path is not None:
-            kind_of(path)
+        source = Source(value, name, saver=saver, media_type=media_type)
         self._check_may_log()
         with log.backend.blobs.saving() as saving:
-            content = _save(saving, value, path, chosen, f"the artifact {name!r}", progress)
-            event = ev.ArtifactLogged(
-                name, content.digest, content.size, content.kind, chosen.name if chosen else "", chosen.module if chosen else "",
-                _media_type(media_type, name, content, chosen), content.files, self._attempt or 0,
-            )  # fmt: skip
+            event = source.save(saving, self._attempt or 0, progress)
             with log.backend.blobs.guard():
                 saving.publish()
                 appended = self._ask(lambda view: [(self.stream, event)], reason)
@@ -133,9 +120,13 @@ class ArtifactOwner(Annotated):
         return found[0]
 
     def _find_artifacts(self) -> dict[str, Artifact]:
+        from ledger.artifacts.artifact import latest
+
         return latest(self._all_artifacts())
 
     def _all_artifacts(self) -> Iterator[Artifact]:
+        from ledger.artifacts.artifact import Artifact
+
         for record in self._records([ev.ArtifactLogged]):
             if isinstance(record.event, ev.ArtifactLogged) and record.event.digest:  # a redacted one has none
                 yield Artifact.of_record(self._event_log().backend.blobs, record)
@@ -146,37 +137,3 @@ class ArtifactOwner(Annotated):
         assert subject is not None  # its own stream
         with self._event_log().backend.view() as view:
             check_open(experiment_of(view, subject.experiment_id), ev.ArtifactLogged("", "", 0))
-
-
-def _checked_name(name: str | None, value: Any, path: Path | None) -> str:
-    if name is None:
-        if path is None:
-            hint = f" If it is a path, give pathlib.Path({value!r:.100})." if isinstance(value, str) and "\n" not in value else ""
-            raise InvalidValue(f"an artifact made of a {type(value).__name__} needs a name: log_artifact(value, name=...).{hint}")
-        name = path.resolve().name
-    if type(name) is not str or not name.strip() or len(name) > _MAX_NAME:
-        raise InvalidValue(f"the artifact's name is {name!r:.100}; give a text of 1 to {_MAX_NAME:,} characters.")
-    return check_label(check_text(name, "the artifact's name"), "the artifact's name")
-
-
-def _save(
-    saving: Saving, value: Any, path: Path | None, saver: Saver | None, what: str, progress: Progress | None
-) -> Content:  # fmt: skip
-    if path is None:
-        assert saver is not None  # chosen for the value
-        return save_object(saving, saver, value, what)
-    if kind_of(path) == "file":
-        return save_file(saving, path, progress)
-    if saver is not None:
-        raise InvalidValue(f"{path} is a directory; no saver loads one. Leave saver= out.")
-    return save_directory(saving, path, progress)
-
-
-def _media_type(given: str | None, name: str, content: Content, saver: Saver | None) -> str:
-    if given is not None:
-        return check_label(given, "the media type")
-    if saver is not None:
-        return saver.media_type
-    import mimetypes  # here: `import ledger` need not pay for it
-
-    return "" if content.kind == "directory" else mimetypes.guess_type(name)[0] or ""

@@ -75,7 +75,7 @@ def _pack_typed(value: Any, hint: Any, what: str) -> Any:
     if value is None or (type(value) in (dict, list) and not value):
         return value
     hint = _member(hint, value)
-    arguments = typing.get_args(hint)
+    arguments = _arguments(hint)
     if isinstance(value, msgspec.Struct) and isinstance(hint, type):
         parts = {f: _pack_typed(getattr(value, f), h, f"{what}.{f}") for f, h in open_fields(type(value)).items()}
         changed = {f: packed for f, packed in parts.items() if packed is not getattr(value, f)}
@@ -94,12 +94,18 @@ def _pack_typed(value: Any, hint: Any, what: str) -> Any:
 
 def _member(hint: Any, value: Any) -> Any:
     """Return the member of a union that the value belongs to, a plain hint itself, and Any where there is no telling."""
+    return next((member for member, kind in _members(hint) if isinstance(value, kind)), Any)
+
+
+_arguments = functools.cache(typing.get_args)
+
+
+@functools.cache
+def _members(hint: Any) -> list[tuple[Any, type]]:
+    """Return the members of a union, or a plain hint alone, that say something of a value's type, each with that type."""
     members = typing.get_args(hint) if typing.get_origin(hint) in (Union, UnionType) else (hint,)
-    for member in members:
-        kind = typing.get_origin(member) or member
-        if isinstance(kind, type) and kind not in (Any, object) and isinstance(value, kind):
-            return member
-    return Any
+    kinds = [(member, typing.get_origin(member) or member) for member in members]
+    return [(member, kind) for member, kind in kinds if isinstance(kind, type) and kind not in (Any, object)]
 
 
 def _encode_unknown(event: UnknownEvent) -> Payload:

@@ -26,6 +26,7 @@ from ledger.errors import (
     UnknownTrial,
     WrongExpectedVersion,
 )
+from ledger.identity import default_actor
 from ledger.objectives import out_of_bounds
 from ledger.registry import Event
 from ledger.rules import check_open
@@ -47,6 +48,11 @@ def check_name(name: Any, what: str = "the experiment's name") -> str:
     if type(name) is not str or not name.strip():
         raise InvalidValue(f"{what} is {name!r}; give a text that is not empty.")
     return check_label(name, what)
+
+
+def check_worker(name: Any) -> str:
+    """Return a worker's name: that of this process when none is given."""
+    return default_actor() if name is None else check_name(name, "the worker's name")
 
 
 def require_reason(reason: str | None, what: str, why: str) -> None:

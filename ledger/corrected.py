@@ -31,7 +31,7 @@ class CorrectedTrial(Annotated):
         """Iterate over the trial's records."""
 
     @abstractmethod
-    def _let_go(self, *, done: bool = False) -> None:
+    def let_go(self, *, done: bool = False) -> None:
         """Hold the trial no more."""
 
     def amend(
@@ -75,7 +75,7 @@ class CorrectedTrial(Annotated):
         that is left as it is.
         """
         appended = self._ask(corrections.delete_trial(self.experiment.id, self.id, ensure=ensure), reason, expected_version)
-        self._let_go(done=True)
+        self.let_go(done=True)
         return appended
 
     def restore(self, reason: str | None = None, *, expected_version: int | None = None) -> Appended:

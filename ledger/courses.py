@@ -45,3 +45,13 @@ def _run(end: Event, results: dict[str, Any], worker: str) -> Course:
         return [claimed(view, created.assigned_to or worker, 1, 1.0), ev.TrialStarted(1), own]
 
     return course
+
+
+def claimed_course(worker: str, lease_seconds: float) -> Course:
+    """Return the course of a trial that a worker holds from the moment when it is created."""
+
+    def course(view: View, stream: str, created: ev.TrialCreated) -> list[Event]:
+        require_dependencies(view, stream, created.depends_on)
+        return [claimed(view, worker, 1, lease_seconds)]
+
+    return course

@@ -165,7 +165,7 @@ def has_differences(comparison: Comparison, *, but: Iterable[str] = ()) -> bool:
 def _sections(description: Description) -> dict[str, dict[str, Any]]:
     state = description.state
     status = {name: getattr(state, name) for name in _STATUS}
-    error = {"error": f"{state.error.type}: {state.error.message}".strip(": ")} if state.error else {}
+    error = {"error": state.error.text} if state.error else {}
     arms = {f"arm {arm.name or i}": {"config": arm.config, "weight": arm.weight} for i, arm in enumerate(state.arms)}
     return {
         "status": _given({**status, "status": str(state.status)}) | error,

@@ -17,6 +17,10 @@
     │   └── LedgerPoisoned              a commit failed on this handle before
     ├── InvalidValue                    a value cannot be recorded          (ValueError)
     │   └── RecordTooLarge              over the limit of one record
+    ├── InvalidQuery                    a query cannot be answered          (ValueError)
+    │   ├── QuerySyntaxError            it is not of the dialect's grammar  (SyntaxError)
+    │   ├── UnknownKey                  nothing has such a key              (LookupError)
+    │   └── NotComparable               values of such types have no order  (TypeError)
     ├── AppendError                     the append did not happen, or may not have
     │   ├── WrongExpectedVersion        another writer was first
     │   ├── AppendIdReused              known id, other content             (ValueError)
@@ -41,6 +45,7 @@
     ├── ResultOutOfBounds               the trial is FAILED for it
     ├── ArtifactChanged                 a file was written to while it was saved
     ├── EnvironmentDiffers              a trial runs with something else than the one before it
+    ├── CheckpointDiscarded             saved tables cannot be used, or not be saved
     ├── CaptureIncomplete               something a trial runs with could not be found out
     ├── ResultDiffers                   the same inputs and the same code gave another result
     └── ResultNotRecorded               a tracked function returned what no record can hold
@@ -58,12 +63,13 @@ if TYPE_CHECKING:
     from ledger.status import ExperimentState, TrialState
 
 __all__ = [
-    "AppendError", "AppendIdReused", "ArtifactChanged", "CaptureIncomplete", "CommandRefused", "CommitFailed", "Corrupted",
-    "DiskFull", "EnvironmentDiffers", "ExperimentChanged", "ExperimentExists", "ExperimentReadOnly", "ForkedHandle",
-    "HandleError", "InvalidTransition", "InvalidValue", "LeaseLost", "LedgerBusy", "LedgerClosed", "LedgerError",
-    "LedgerNotFound", "LedgerPoisoned", "LedgerWarning", "LoadError", "LockTimeout", "NetworkFileSystem", "NotALedger",
-    "OpenError", "OptionsConflict", "PickleRefused", "ReadOnlyLedger", "RecordTooLarge", "ResultDiffers", "ResultNotRecorded",
-    "ResultOutOfBounds", "TrialExists", "UnknownArtifact", "UnknownExperiment", "UnknownTrial", "UnsupportedFormat",
+    "AppendError", "AppendIdReused", "ArtifactChanged", "CaptureIncomplete", "CheckpointDiscarded", "CommandRefused",
+    "CommitFailed", "Corrupted", "DiskFull", "EnvironmentDiffers", "ExperimentChanged", "ExperimentExists",
+    "ExperimentReadOnly", "ForkedHandle", "HandleError", "InvalidQuery", "InvalidTransition", "InvalidValue", "LeaseLost",
+    "LedgerBusy", "LedgerClosed", "LedgerError", "LedgerNotFound", "LedgerPoisoned", "LedgerWarning", "LoadError",
+    "LockTimeout", "NetworkFileSystem", "NotALedger", "NotComparable", "OpenError", "OptionsConflict", "PickleRefused",
+    "QuerySyntaxError", "ReadOnlyLedger", "RecordTooLarge", "ResultDiffers", "ResultNotRecorded", "ResultOutOfBounds",
+    "TrialExists", "UnknownArtifact", "UnknownExperiment", "UnknownKey", "UnknownTrial", "UnsupportedFormat",
     "WrongExpectedVersion",
 ]  # fmt: skip
 
@@ -137,6 +143,43 @@ class RecordTooLarge(InvalidValue):
         )
         self.size_bytes = size_bytes
         self.limit_bytes = limit_bytes
+
+
+class InvalidQuery(LedgerError, ValueError):
+    """A query of the Reader cannot be answered."""
+
+
+class QuerySyntaxError(InvalidQuery, SyntaxError):
+    """The text of a query is not of the dialect's grammar.
+
+    Attributes: ``query``, ``index`` (of the first character that does not fit), ``problem`` (the message without the cure).
+    """
+
+    def __init__(self, query: str, index: int, problem: str, cure: str) -> None:
+        line = query[:index].count("\n")
+        column = index - (query.rfind("\n", 0, index) + 1)
+        shown = "".join(f"\n  {text}" + (f"\n  {' ' * column}^" if i == line else "") for i, text in enumerate(query.split("\n")))
+        super().__init__(f"the query cannot be read: {problem}. {cure}{shown}")
+        self.msg = str(self)  # what tracebacks show of a SyntaxError
+        self.query, self.index, self.problem = query, index, problem
+
+    def __str__(self) -> str:
+        return str(self.args[0])
+
+
+class UnknownKey(InvalidQuery, LookupError):
+    """Nothing has the key; the message names the nearest one that there is.
+
+    Attribute: ``key``.
+    """
+
+    def __init__(self, message: str, key: str) -> None:
+        super().__init__(message)
+        self.key = key
+
+
+class NotComparable(InvalidQuery, TypeError):
+    """Values of such types have no order, and the dialect ``mlxp`` says so as MLXP does."""
 
 
 class AppendError(LedgerError):
@@ -308,6 +351,10 @@ class EnvironmentDiffers(LedgerWarning):
 
 class CaptureIncomplete(LedgerWarning):
     """Something that a trial runs with could not be found out, or not in time; the capture says what."""
+
+
+class CheckpointDiscarded(LedgerWarning):
+    """What was saved of a table cannot be used, or could not be saved; the table is made of the log all the same."""
 
 
 class ResultDiffers(LedgerWarning):

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-import time
 from collections.abc import Callable, Iterable, Iterator, Mapping
+from functools import partial
 from typing import TYPE_CHECKING, Any, ParamSpec, TypeVar, overload
 from uuid import UUID
 
@@ -12,20 +12,18 @@ from ledger import events as ev
 from ledger.annotations import streams_of
 from ledger.artifact_owner import ArtifactOwner
 from ledger.capture.options import CaptureOptions, options_of
-from ledger.claims import Where
 from ledger.commands import Course
-from ledger.courses import course_to
-from ledger.errors import UnknownExperiment, UnknownTrial
+from ledger.courses import claimed_course, course_to
+from ledger.errors import InvalidValue, UnknownExperiment, UnknownTrial
 from ledger.identity import default_actor
 from ledger.objectives import check_objectives
 from ledger.records import Record, iso_nanoseconds, to_nanoseconds
 from ledger.registry import Event
 from ledger.state import ExperimentState, Status
-from ledger.streams import experiment_stream, subject_of
+from ledger.streams import experiment_stream, trial_number
 from ledger.telemetry import flush_buffers
-from ledger.tracking import Tracked
-from ledger.trial import LEASE_SECONDS, Trial
-from ledger.waiting import deadline_in, take, wait_for_work
+from ledger.trial import Trial
+from ledger.trial_queue import TrialQueue
 
 if TYPE_CHECKING:
     import datetime as dt
@@ -33,12 +31,13 @@ if TYPE_CHECKING:
     from ledger.backends.base import Appended, Command
     from ledger.log import EventLog
     from ledger.session import Ledger
+    from ledger.tracking import Tracked
 
 P = ParamSpec("P")
 R = TypeVar("R")
 
 
-class Experiment(ArtifactOwner):
+class Experiment(TrialQueue, ArtifactOwner):
     """An experiment of a ledger. Made by ``Ledger.experiment``.
 
     ``id`` never changes and is what records refer to; ``name`` is an attribute. ``capture`` says whether ``trial.run`` of
@@ -104,7 +103,7 @@ class Experiment(ArtifactOwner):
         scheduled_at: dt.datetime | int | None = None, max_attempts: int = 3, arms: Iterable[ev.Arm] = (),
         label: str = "", group: str = "", parents: Iterable[Trial | str] = (), worker: str | None = None,
         depends_on: Iterable[Trial | str] = (), status: Status | str | None = None, results: Mapping[str, Any] | None = None,
-        reason: str | None = None,
+        lease_seconds: float | None = None, reason: str | None = None,
     ) -> Trial:  # fmt: skip
         """Add a trial; it waits to be claimed, or to be run by this handle.
 
@@ -120,6 +119,9 @@ class Experiment(ArtifactOwner):
 
         ``status``: add it as one that has ended (SUCCEEDED, FAILED, PRUNED, TIMED_OUT, CANCELED, ABANDONED) with ``results``,
         in one atomic step; results of a trial that waits are kept until it is requeued.
+
+        ``lease_seconds``: claim it in the same step, for this process (or ``worker``), so that no other worker of the queue is
+        handed it before this handle runs it.
 
         Raises InvalidValue for a config that cannot be recorded exactly, TrialExists for a number that is taken, UnknownTrial
         for a parent or dependency that does not exist.
@@ -139,10 +141,17 @@ class Experiment(ArtifactOwner):
             scheduled_at=to_nanoseconds(scheduled_at, "scheduled_at"), parents=streams_of(parents), assigned_to=assigned_to,
             depends_on=streams_of(depends_on, "dependencies"),
         )  # fmt: skip
-        course = (
-            None if status is None and results is None else course_to(status or Status.PENDING, results or {}, default_actor())
-        )
-        return self._create([created], number, reason, course)[0]
+        if lease_seconds is None:
+            is_ended = status is not None or results is not None
+            course = course_to(status or Status.PENDING, results or {}, default_actor()) if is_ended else None
+            return self._create([created], number, reason, course)[0]
+        if status is not None or results is not None:
+            raise InvalidValue("a trial that is added with a status or results cannot be claimed; leave lease_seconds out.")
+        seconds, name = commands.check_lease(lease_seconds), commands.check_worker(worker)
+        actor = default_actor(worker) if worker else None
+        (trial,) = self._create([created], number, reason, claimed_course(name, seconds))
+        trial.hold(1, seconds, name, actor)
+        return trial
 
     def new_trials(
         self, configs: Iterable[Mapping[str, Any]], *, priority: int = 0, max_attempts: int = 3, group: str = ""
@@ -162,16 +171,8 @@ class Experiment(ArtifactOwner):
         self, created: list[ev.TrialCreated], number: int | None, reason: str | None, course: Course | None = None
     ) -> list[Trial]:
         appended = self.book.log.execute(commands.create_trials(self.id, created, number, course), reason=reason)
-        return [self._handle(stream, event) for stream, event in appended.events if isinstance(event, ev.TrialCreated)]
-
-    def _handle(self, stream: str, event: Event) -> Trial:
-        return Trial(self, self._number(stream), event.config if isinstance(event, ev.TrialCreated) else None)
-
-    def _number(self, stream: str) -> int:
-        subject = subject_of(stream)
-        assert subject is not None  # the log has checked the stream
-        assert subject.trial_id is not None
-        return subject.trial_id
+        created_ones = [(stream, event) for stream, event in appended.events if isinstance(event, ev.TrialCreated)]
+        return [Trial(self, trial_number(stream), event.config) for stream, event in created_ones]
 
     def trial(self, trial_id: int, *, deleted: bool = False) -> Trial:
         """Return the handle of a trial; raises UnknownTrial. One that was deleted is found with ``deleted`` only."""
@@ -195,86 +196,7 @@ class Experiment(ArtifactOwner):
             (gone.add if isinstance(record.event, ev.TrialDeleted) else gone.discard)(record.stream)
         for record in self.book.log.read(experiment=self.id, types=[ev.TrialCreated]):
             if (record.stream in gone) is deleted:
-                yield Trial(self, self._number(record.stream))
-
-    def claim(
-        self, *, worker: str | None = None, lease_seconds: float = LEASE_SECONDS, where: Where | None = None,
-        timeout: float | None = 0.0,
-    ) -> Trial | None:  # fmt: skip
-        """Take the next trial that waits: the highest priority, then the earliest; None when nothing waits.
-
-        Exactly one worker gets a trial. It is the caller's while its lease is renewed, which the handle does by itself;
-        when that stops (the process was killed), the trial is LOST after ``lease_seconds``, and by ``max_attempts``
-        waits again: the next claim by anyone records both. Times are the log's, which never go back: with the clock set
-        back, leases run out only when it has caught up.
-
-        Scheduled trials are not taken before their time, those assigned to another worker and those whose dependencies have
-        not SUCCEEDED not at all, and none while the experiment is paused. ``where`` takes a config that has these values, or
-        for which a function says so; it is asked in the order of claims, outside of the write transaction, at some 20 us for
-        each trial passed over. ``timeout``: wait so many seconds for a trial (None: for ever), as ``wait`` does.
-
-        One write transaction; as fast with a million trials waiting as with one. Raises ExperimentReadOnly when it is sealed.
-
-        >>> import ledger
-        >>> exp = ledger.open("memory:").experiment("demo")
-        >>> _ = exp.new_trial({"lr": 0.1})
-        >>> while job := exp.claim(worker="w1", lease_seconds=60):
-        ...     with job.run():
-        ...         job.complete({"loss": job.config["lr"] * 2})
-        >>> exp.trial(1).results
-        {'loss': 0.2}
-        """
-        seconds, name = commands.check_lease(lease_seconds), _worker_name(worker)
-        actor = default_actor(worker) if worker else None
-        end = deadline_in(timeout)
-        while (taken := take(self.book.log, self.id, name, seconds, where, actor)) is None:
-            left = end - time.monotonic()
-            if left <= 0 or not wait_for_work(self.book.log, self.id, name, where, left):
-                return None
-        stream, event = taken
-        trial = self._handle(stream, event)
-        trial._hold(event.attempt, seconds, name, actor)
-        return trial
-
-    def wait(self, timeout: float | None = None, *, worker: str | None = None, where: Where | None = None) -> bool:
-        """Wait until there is a trial that the worker could claim; False when there was none for ``timeout`` seconds.
-
-        Another worker may be faster: then ``claim`` gives None, and one waits again. It sleeps until a process commits, a
-        scheduled time comes or a lease runs out, and looks twice a second where file events are missed. None waits for
-        ever; Ctrl-C ends it.
-
-        >>> import ledger
-        >>> exp = ledger.open("memory:").experiment("demo")
-        >>> exp.wait(timeout=0.01)
-        False
-        >>> _ = exp.new_trial({"lr": 0.1})
-        >>> exp.wait()
-        True
-        """
-        return wait_for_work(self.book.log, self.id, _worker_name(worker), where, timeout)
-
-    def pause(self, reason: str | None = None, *, expected_version: int | None = None) -> Appended:
-        """Hand out no trial until ``resume``: claims give None, workers that hold one go on.
-
-        A trial that is named can still be run by its handle.
-
-        >>> import ledger
-        >>> exp = ledger.open("memory:").experiment("demo")
-        >>> _ = exp.new_trial({"lr": 0.1})
-        >>> _ = exp.pause("the GPUs are needed")
-        >>> exp.claim() is None, exp.is_paused
-        (True, True)
-        """
-        return self._ask(commands.set_paused(self.id, is_paused=True), reason, expected_version)
-
-    def resume(self, reason: str | None = None, *, expected_version: int | None = None) -> Appended:
-        """Hand out trials again."""
-        return self._ask(commands.set_paused(self.id, is_paused=False), reason, expected_version)
-
-    @property
-    def is_paused(self) -> bool:
-        """Whether claims are given nothing now."""
-        return self.state.paused_at is not None
+                yield Trial(self, trial_number(record.stream))
 
     @overload
     def track(self, function: Callable[P, R]) -> Tracked[P, R]: ...
@@ -304,23 +226,30 @@ class Experiment(ArtifactOwner):
         ({'lr': 0.5, 'size': 3}, {'loss': 1.5})
         """
 
-        def made(function: Callable[..., Any]) -> Tracked[..., Any]:
-            return Tracked(self, function, capture=capture, deterministic=deterministic, group=group)
+        from ledger.tracking import Tracked  # here: `import ledger` need not pay for it
 
+        made = partial(Tracked, self, capture=capture, deterministic=deterministic, group=group)
         return made if function is None else made(function)
 
     def run(
         self, function: Callable[..., Any], config: Mapping[str, Any] | None = None, *, capture: CaptureOptions | bool = True,
-        group: str = "",
+        group: str = "", reuse: bool = False,
     ) -> Trial:  # fmt: skip
         """Call a function with a config as its arguments, as a trial; see ``track``. Return the trial.
+
+        With ``reuse`` it is not called when a trial of the experiment has SUCCEEDED with the same arguments and the same
+        source of this function: that trial is returned. For functions that depend on nothing else, or where that does not
+        matter.
 
         >>> import ledger
         >>> exp = ledger.open("memory:").experiment("demo")
         >>> exp.run(lambda lr: {"loss": lr * 2}, {"lr": 0.5}, capture=False).results
         {'loss': 1.0}
         """
-        return Tracked(self, function, capture=capture, group=group).call((), dict(config or {}))[0]
+        if reuse and options_of(capture) is None:
+            raise InvalidValue("reuse=True looks for trials of the same code, which capture=False leaves unknown.")
+        tracked, arguments = self.track(capture=capture, group=group)(function), dict(config or {})
+        return (tracked.find_succeeded(arguments) if reuse else None) or tracked.call((), arguments)[0]
 
     # ------------------------------------------------------------------------------------------------ record
 
@@ -394,7 +323,3 @@ class Experiment(ArtifactOwner):
 
     def _records(self, types: Iterable[type[Event]]) -> Iterator[Record]:
         return self.book.log.read(stream=self.stream, types=types)
-
-
-def _worker_name(worker: str | None) -> str:
-    return default_actor() if worker is None else commands.check_name(worker, "the worker's name")

@@ -20,11 +20,8 @@ Every value begins with a check over the ledger's id, the key and the rest of th
 bytes silently for most flipped bits. Blocks, Identity and Head carry 8 bytes of SHA-256, the others a CRC-32.
 """
 
-from __future__ import annotations
-
 import functools
 import hashlib
-import re
 import struct
 import threading
 import zlib
@@ -268,7 +265,7 @@ def append_key(identifier: bytes) -> bytes:
     return APPENDS + identifier
 
 
-_DIGITS = re.compile(r"(\d{0,40})\Z", re.ASCII)
+_MOST_DIGITS = 40
 
 
 @functools.lru_cache(maxsize=4096)
@@ -278,8 +275,7 @@ def stream_key(stream: str) -> bytes:
     A number at the end of the name is preceded by its length, so that trial 10 comes after trial 9 and new trials go
     to the right edge of the experiment's entries.
     """
-    match = _DIGITS.search(stream)
-    digits = match.group(1) if match else ""
+    digits = stream[len(stream.rstrip("0123456789")) :][-_MOST_DIGITS:]
     head = stream[: len(stream) - len(digits)]
     # A lone surrogate, which no stream has, is looked up like any other name and not found.
     return b"ls" + head.encode(errors="surrogatepass") + bytes((len(digits),)) + digits.encode()

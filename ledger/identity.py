@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import getpass
 import os
 import time
 from collections import deque
@@ -60,6 +59,8 @@ def random_bytes(count: int) -> bytes:
 @lru_cache(maxsize=1)
 def _user_at_host() -> str:
     try:
+        import getpass  # here: `import ledger` need not pay for it
+
         user = getpass.getuser()
     except (KeyError, OSError):  # a uid without a passwd entry, as containers have
         user = f"uid{os.getuid()}"

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import contextlib
 import threading
-import warnings
 from collections import deque
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from itertools import chain, islice, pairwise
@@ -12,6 +11,7 @@ from typing import Any
 from uuid import UUID
 
 from ledger.backends.base import Appended, Backend, Command, Submission, config_digest
+from ledger.caller import warn_caller
 from ledger.codec import SALT_BYTES
 from ledger.conflicts import add_states
 from ledger.errors import CommandRefused, CommitFailed, Corrupted, InvalidValue, WrongExpectedVersion
@@ -134,6 +134,10 @@ class EventLog:
         """
         return answers_of(self.commit([self._submission(command, append_id, context, expect=_checked(expect))]))[0]
 
+    def submission(self, command: Command, **context: Any) -> Submission:
+        """Make a command ready to be committed together with others that have another reason or actor; see ``commit``."""
+        return self._submission(command, None, context)
+
     def execute_all(self, commands: Iterable[tuple[Command, UUID | None]], **context: Any) -> list[Appended | Exception]:
         """Run commands, each with its append id or None, one after the other in one commit; return each one's answer.
 
@@ -193,7 +197,7 @@ class EventLog:
     def _warn(self) -> None:
         warning = self.backend.take_warning()
         if warning is not None:
-            warnings.warn(warning, stacklevel=4)
+            warn_caller(warning)
 
     def _submission(self, command: Command, append_id: UUID | None, context: dict[str, Any], **more: Any) -> Submission:
         if append_id is not None:

@@ -48,7 +48,7 @@ class MetricOwner(ABC):
         """Run a command on the trial."""
 
     @abstractmethod
-    def _let_go(self, *, done: bool = False) -> None:
+    def let_go(self, *, done: bool = False) -> None:
         """Stop holding the trial."""
 
     def log(self, *, step: float | None = None, at: int | None = None, **values: Any) -> None:
@@ -115,7 +115,7 @@ class MetricOwner(ABC):
             requests.insert(place, (command, None))
             answers = self._book.log.execute_all(requests, actor=self._actor, reason=reason)
             (appended,) = answers_of([answers.pop(place)])  # refused: the points are kept, and known again by their ids
-            self._let_go(done=True)
+            self.let_go(done=True)
             answers_of(answers)
         return appended
 

@@ -1,4 +1,4 @@
-"""Partial directories: directories where something is made that gets its name when it is whole.
+"""Partial directories and files: where something is made that gets its name when it is whole.
 
 A killed process leaves its directory behind. Each is locked as long as somebody works in it, so that one that is not can
 be told, and cleared away.
@@ -10,12 +10,17 @@ import fcntl
 import os
 from collections.abc import Iterator
 from contextlib import contextmanager
-from pathlib import Path
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from pathlib import Path
+    from typing import BinaryIO
 
 
 def beside(path: Path) -> str:
     """Return the beginning of the names of partial directories for what is to be at the path, in its parent.
 
+    >>> from pathlib import Path
     >>> beside(Path("/data/runs.ledger"))
     '.runs.ledger.partial-'
     """
@@ -37,6 +42,7 @@ def partial_directory(parent: Path, prefix: str) -> Iterator[Path]:
 
 def _make(parent: Path, prefix: str) -> tuple[Path, int]:
     import tempfile
+    from pathlib import Path
 
     while True:
         path = Path(tempfile.mkdtemp(prefix=prefix, dir=parent))
@@ -88,6 +94,38 @@ def _is_locked(path: Path) -> bool:
     finally:
         os.close(fd)
     return False
+
+
+@contextmanager
+def partial_file(path: str | os.PathLike[str]) -> Iterator[BinaryIO]:
+    """Write a file that takes its name, and the place of what has it, when the block ends well; else nothing is left.
+
+    A device or a pipe is written to as it is.
+    """
+    import tempfile
+
+    if os.path.exists(path) and not os.path.isfile(path):  # nothing to rename over
+        with open(path, "wb") as file:
+            yield file
+        return
+    directory, name = os.path.split(path)
+    descriptor, temporary = tempfile.mkstemp(prefix=f".{name}.", dir=directory or ".")
+    try:
+        with os.fdopen(descriptor, "wb") as file:
+            yield file
+            file.flush()
+            os.fsync(file.fileno())
+        os.chmod(temporary, 0o666 & ~_umask())
+        os.replace(temporary, path)
+    except BaseException:
+        os.unlink(temporary)
+        raise
+
+
+def _umask() -> int:
+    mask = os.umask(0o022)
+    os.umask(mask)
+    return mask
 
 
 def sync_directory(path: Path) -> None:

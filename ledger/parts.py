@@ -1,7 +1,5 @@
 """Parts of events: what more than one field has to say."""
 
-from __future__ import annotations
-
 from typing import Any
 
 import msgspec
@@ -42,13 +40,18 @@ class Bounds(msgspec.Struct, frozen=True, omit_defaults=True):
 class ErrorInfo(msgspec.Struct, frozen=True, omit_defaults=True):
     """An exception as recorded: the type with its module, the message, and the formatted traceback.
 
-    >>> ErrorInfo("ValueError", "batch must be positive").type
-    'ValueError'
+    >>> ErrorInfo("ValueError", "batch must be positive").text, ErrorInfo("", "exit code 3").text
+    ('ValueError: batch must be positive', 'exit code 3')
     """
 
     type: str
     message: str = ""
     traceback: str = ""
+
+    @property
+    def text(self) -> str:
+        """Type and message, as far as there are any, in one text."""
+        return ": ".join(filter(None, (self.type, self.message)))
 
 
 class Points(msgspec.Struct, frozen=True, omit_defaults=True):

@@ -20,11 +20,11 @@ MAX_PRIORITY = 2**31 - 1
 MAX_TIME = 2**63 - 1  # ns since 1970 UTC: the year 2262
 ARTIFACT_KINDS = ("file", "directory", "object")
 
-_DIGEST = re.compile(r"[0-9a-f]{64}")
+_DIGEST = r"[0-9a-f]{64}"
 
-_REDACTED_NAME = re.compile(r"redacted [0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}")
-_CAPTURE_KIND = re.compile(r"[a-z][a-z0-9_-]{0,39}")
-_CAPTURE_DIGEST = re.compile(r"[0-9a-f]{32}")
+_REDACTED_NAME = r"redacted [0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}"
+_CAPTURE_KIND = r"[a-z][a-z0-9_-]{0,39}"
+_CAPTURE_DIGEST = r"[0-9a-f]{32}"
 
 #: What a worker reports that did not know: taken whatever has become of the trial.
 _EVIDENCE = ev.LateResultReceived | ev.MetricsLogged | ev.TelemetryLogged | ev.ArtifactLogged
@@ -61,7 +61,7 @@ def check_experiment(state: ExperimentState, subject: Subject, event: Event) -> 
 
 def check_name(subject: Subject, name: str) -> None:
     """Refuse the name that another experiment gets when its own is redacted."""
-    if _REDACTED_NAME.fullmatch(name) and name != f"redacted {subject.experiment_id}":
+    if re.fullmatch(_REDACTED_NAME, name) and name != f"redacted {subject.experiment_id}":
         raise InvalidValue(f"{name!r} is what another experiment is called once its name is redacted. Choose another name.")
 
 
@@ -82,7 +82,7 @@ def check_artifact(event: ev.ArtifactLogged) -> None:
     """Refuse an artifact that no content could be found for; a redacted one has neither name nor digest."""
     if not event.name and not event.digest:
         return
-    if not event.name or not _DIGEST.fullmatch(event.digest):
+    if not event.name or not re.fullmatch(_DIGEST, event.digest):
         raise InvalidValue(
             f"the artifact {event.name!r} has the digest {event.digest!r}; it needs a name, and the 64 hexadecimal digits of its "
             "content's SHA-256. Use log_artifact, which saves the content first."
@@ -135,7 +135,7 @@ def check_capture(stream: str, event: Event) -> None:
 
 def _check_digests(captures: Mapping[str, str]) -> None:
     for kind, digest in captures.items():
-        if not _CAPTURE_KIND.fullmatch(kind) or not _CAPTURE_DIGEST.fullmatch(digest):
+        if not re.fullmatch(_CAPTURE_KIND, kind) or not re.fullmatch(_CAPTURE_DIGEST, digest):
             raise InvalidValue(f"{kind!r}: {digest!r} is no kind of capture with its digest (32 hexadecimal digits).")
 
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import traceback
 from collections.abc import Callable
 from contextvars import ContextVar
 from types import TracebackType
@@ -68,7 +67,7 @@ class Run:
                 trial.experiment.book.log.backend.check_usable()
             return
         try:
-            if trial._is_done:  # set inside the block: it stays
+            if trial.is_done:  # set inside the block: it stays
                 trial.flush()
             elif error is None:
                 trial.complete()
@@ -82,7 +81,7 @@ class Run:
                 return  # an interrupt or exit goes on as what it is
             raise problem from error
         finally:
-            trial._let_go()
+            trial.let_go()
 
 
 def error_info(error: BaseException | str | None) -> ev.ErrorInfo | None:
@@ -91,6 +90,8 @@ def error_info(error: BaseException | str | None) -> ev.ErrorInfo | None:
         return None
     if isinstance(error, str):
         return ev.ErrorInfo("", _clean(error))
+    import traceback  # here: `import ledger` need not pay for it
+
     kind = type(error)
     name = kind.__qualname__ if kind.__module__ == "builtins" else f"{kind.__module__}.{kind.__qualname__}"
     try:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import atexit
 import os
-import warnings
 import weakref
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from typing import TYPE_CHECKING, Any, Self
@@ -16,6 +15,7 @@ from ledger.annotations import streams_of
 from ledger.backends.base import Backend, Entry
 from ledger.backends.lmdb import LmdbBackend
 from ledger.background import Background
+from ledger.caller import warn_caller
 from ledger.capture.options import CaptureOptions
 from ledger.checkpoint import Checkpoint
 from ledger.errors import ExperimentChanged, InvalidValue, UnknownExperiment
@@ -145,7 +145,7 @@ class Ledger:
             return Experiment(self, new_id, capture=capture)
         experiment = Experiment(self, subject.experiment_id, [event for _, event in appended.events], capture)
         what = ", ".join(type(event).__name__ for event in experiment.changes)
-        warnings.warn(ExperimentChanged(f"experiment {name!r} was resumed with changes, now recorded: {what}."), stacklevel=2)
+        warn_caller(ExperimentChanged(f"experiment {name!r} was resumed with changes, now recorded: {what}."))
         return experiment
 
     def get_experiment(self, name: str | UUID, *, deleted: bool = False) -> Experiment:
@@ -195,8 +195,8 @@ class Ledger:
         Each record keeps its position, id and hash, and every proof stays valid; texts and values are gone from it, from
         the tables and from the states. Returns the positions of the PayloadRedacted events that say who and why. In the
         file the bytes are overwritten by ``ledger compact``; until then ``info`` and ``doctor`` show the erasure as pending.
-        What an artifact held is removed by ``collect_garbage``, unless another record refers to it. What is outside stays:
-        backups, exports, and what a record carries beside its payload (actor, reason, ids).
+        What an artifact held goes then, too, or by ``collect_garbage``, unless another record refers to it. What is outside
+        stays: backups, exports, and what a record carries beside its payload (actor, reason, ids).
 
         Raises InvalidValue for a position without a record, CommandRefused for a record that is redacted already or holds
         nothing that people put in; then none is redacted.

@@ -180,14 +180,17 @@ def evolve_trial(state: TrialState | None, subject: Subject, event: Event, at: i
     if isinstance(event, ev.TrialCreated):
         if state is not None:
             raise TrialExists(f"{state.stream} exists already. Leave the number out to get the next free one.")
+        if not is_checked:
+            check_created(subject, event)
         return _created(subject, event, at)
-    _refuse_newer(event)
+    change = _TRIAL_CHANGES.get(type(event))
+    if change is None:
+        _refuse_newer(event)
     if state is None:
         stream = trial_stream(subject.experiment_id, subject.trial_id or 0)
         raise UnknownTrial(f"there is no {stream}; its first event is TrialCreated.")
     if not is_checked:
         _check_transition(state, subject, event)
-    change = _TRIAL_CHANGES.get(type(event))
     if change is None:
         if type(event) in _EXPERIMENT_ONLY:
             raise InvalidValue(f"{type(event).__name__} is an event of an experiment; append it to the experiment's stream.")
@@ -230,7 +233,6 @@ def _check_transition(state: TrialState, subject: Subject, event: Event) -> None
 
 
 def _created(subject: Subject, event: ev.TrialCreated, at: int) -> TrialState:
-    check_created(subject, event)
     return TrialState(
         experiment_id=subject.experiment_id,
         id=subject.trial_id or 0,

@@ -1,7 +1,5 @@
 """Where an experiment or a trial stands: its status, and its state as one value."""
 
-from __future__ import annotations
-
 import enum
 from typing import Any
 from uuid import UUID

@@ -42,6 +42,14 @@ def capture_digest(content: Mapping[str, Any]) -> str:
     return hashlib.sha256(encode_value(content, "the capture")).hexdigest()[:32]
 
 
+@functools.lru_cache(maxsize=256)
+def _experiment_id(identifier: str) -> UUID:
+    found = UUID(hex=identifier)
+    if found.hex != identifier:  # of the ways to write it, one is in streams
+        raise ValueError(identifier)
+    return found
+
+
 @functools.lru_cache(maxsize=4096)
 def subject_of(stream: str) -> Subject | None:
     """Say whom the stream is about; None for streams of the caller's naming.
@@ -53,14 +61,22 @@ def subject_of(stream: str) -> Subject | None:
         return None
     identifier, _, number = rest.partition("/")
     try:
-        experiment_id = UUID(hex=identifier)
+        experiment_id = _experiment_id(identifier)
         trial_id = None if kind == "experiment" else int(number)
-        canonical = experiment_stream(experiment_id) if trial_id is None else trial_stream(experiment_id, trial_id)
+        is_well_formed = rest == identifier if trial_id is None else 0 <= trial_id <= MAX_TRIAL_ID and str(trial_id) == number
     except ValueError:
-        canonical = ""
-    if stream != canonical or (trial_id is not None and not 0 <= trial_id <= MAX_TRIAL_ID):
+        is_well_formed = False
+    if not is_well_formed:
         raise InvalidValue(
             f"the stream {stream!r} is not well-formed: names that begin with 'experiment/' and 'trial/' are kept for "
             "experiments and trials. Name your stream otherwise."
         )
     return Subject(experiment_id, trial_id)
+
+
+def trial_number(stream: str) -> int:
+    """Return the number of the trial whose stream this is; raises InvalidValue for any other stream."""
+    subject = subject_of(stream)
+    if subject is None or subject.trial_id is None:
+        raise InvalidValue(f"{stream!r} is no stream of a trial.")
+    return subject.trial_id

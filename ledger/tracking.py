@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import functools
 import inspect
-import warnings
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from typing import TYPE_CHECKING, Any, Generic, ParamSpec, TypeVar, cast
 
 from ledger.backends.base import config_digest
+from ledger.caller import warn_caller
+from ledger.capture.handle import collect_for
 from ledger.capture.options import CaptureOptions, options_of
 from ledger.capture.read import captured_of
 from ledger.errors import InvalidValue, ResultDiffers, ResultNotRecorded
@@ -59,7 +60,7 @@ class Tracked(Generic[P, R]):
     def call(self, args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> tuple[Trial, R]:
         """Call the function in a trial of its own; return the trial and what it returned."""
         config, wants_trial = self._config(args, kwargs)
-        trial = self._experiment.new_trial(config, group=self._group)
+        trial = self._experiment.new_trial(config, group=self._group, lease_seconds=LEASE_SECONDS)  # else others might claim it
         left_out: list[str] = []
         more = {"trial": trial} if wants_trial else {}
         function: Callable[..., R] = self._function
@@ -70,7 +71,7 @@ class Tracked(Generic[P, R]):
                 trial.complete(results)
         if left_out:
             what = "; ".join(left_out)
-            warnings.warn(ResultNotRecorded(f"{trial.stream}: {what} Keep it as an artifact."), stacklevel=3)
+            warn_caller(ResultNotRecorded(f"{trial.stream}: {what} Keep it as an artifact."))
         if self._deterministic:
             self._compare(trial)
         return trial, value
@@ -123,25 +124,38 @@ class Tracked(Generic[P, R]):
         before = self._known.get(key) or self._look(trial, *key)
         self._known[key] = trial.id, output
         if before is not None and before[1] != output:
-            warnings.warn(
+            warn_caller(
                 ResultDiffers(
                     f"{trial.stream} has another result than trial {before[0]}, which had the same inputs and the same code. "
                     "`ledger diff` of the two shows what was different."
-                ),
-                stacklevel=4,
+                )
             )
 
     def _look(self, trial: Trial, code: str, inputs: bytes) -> tuple[int, bytes] | None:
         """Find the newest trial before with these inputs and this code; return it and its output's digest."""
+        earlier = (other for other in self._succeeded(code, inputs) if other.id < trial.id)
+        return next(((other.id, config_digest(other.results)) for other in earlier), None)
+
+    def find_succeeded(self, config: Mapping[str, Any]) -> Trial | None:
+        """Return the newest trial that has SUCCEEDED with these arguments and this code; None when the code is not known."""
+        captures = collect_for(self._capture, self._function) or {}
+        code = captures.get("function")
+        if code is None or not code.content.keys() & {"text", "bytecode"}:
+            return None
+        return next(self._succeeded(code.digest, config_digest(self._config((), config)[0])), None)
+
+    def _succeeded(self, code: str, inputs: bytes) -> Iterator[Trial]:
+        """Iterate over the experiment's trials of these inputs and this code that have SUCCEEDED, the newest first."""
         log, experiment = self._experiment.book.log, self._experiment
         for record in reversed(log.backend.read_positions(log.backend.config_positions(inputs)[-_TRIALS_COMPARED:])):
             subject = subject_of(record.stream)
             if subject is None or subject.trial_id is None or subject.experiment_id != experiment.id:
                 continue
             other = Trial(experiment, subject.trial_id)
-            if other.id < trial.id and other.status is Status.SUCCEEDED and captured_of(other.history()).get("function") == code:
-                return other.id, config_digest(other.results)
-        return None
+            state = other.state
+            is_good = state.status is Status.SUCCEEDED and state.deleted_at is None
+            if is_good and captured_of(other.history()).get("function") == code:
+                yield other
 
 
 def _check_function(function: Any) -> None:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import warnings
 import weakref
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from typing import TYPE_CHECKING, Any
@@ -10,7 +9,8 @@ from typing import TYPE_CHECKING, Any
 from ledger import commands
 from ledger import events as ev
 from ledger.artifact_owner import ArtifactOwner
-from ledger.capture.handle import Capturing, collect_for
+from ledger.caller import warn_caller
+from ledger.capture.handle import Capturing, collect_for, warn_of_changes
 from ledger.capture.options import CaptureOptions
 from ledger.corrected import CorrectedTrial
 from ledger.dependencies import unmet_dependencies
@@ -121,6 +121,11 @@ class Trial(CorrectedTrial, ArtifactOwner, MetricOwner, Capturing):
         return self._attempt
 
     @property
+    def actor(self) -> str:
+        """Who records through this handle: the worker that holds the trial, else who opened the ledger."""
+        return self._actor or self._book.log.actor
+
+    @property
     def is_done(self) -> bool:
         """Whether this handle has ended its attempt, or handed it back."""
         return self._is_done
@@ -155,11 +160,15 @@ class Trial(CorrectedTrial, ArtifactOwner, MetricOwner, Capturing):
         """
         return Run(self, lease_seconds, self.experiment.capture if capture is None else capture)
 
-    def _hold(self, attempt: int, lease_seconds: float, worker: str, actor: str | None) -> None:
+    def hold(self, attempt: int, lease_seconds: float, worker: str, actor: str | None = None) -> None:
+        """Hold an attempt that was claimed for this handle: its records are of that attempt, and its lease is renewed.
+
+        ``claim`` and ``start`` do it by themselves.
+        """
         self._attempt, self._worker, self._actor, self._is_done = attempt, worker, actor, False
         self._lease = Lease(
             self._book.log, self._book.background, self.experiment.id, self.id, attempt, lease_seconds,
-            actor or self._book.log.actor, weakref.ref(self),
+            self.actor, weakref.ref(self),
         )  # fmt: skip
 
     def start(
@@ -178,8 +187,8 @@ class Trial(CorrectedTrial, ArtifactOwner, MetricOwner, Capturing):
         self._is_done = False
         for _, event in appended.events:
             if isinstance(event, ev.TrialClaimed):
-                self._hold(event.attempt, event.lease_seconds, self._worker, self._actor)
-        self._warn_of_changes(appended)
+                self.hold(event.attempt, event.lease_seconds, self._worker, self._actor)
+        warn_of_changes(self, appended)
 
     def complete(self, results: Mapping[str, Any] | None = None, *, expected_version: int | None = None) -> None:
         """End the trial as SUCCEEDED with its results; metrics are flushed first.
@@ -191,7 +200,7 @@ class Trial(CorrectedTrial, ArtifactOwner, MetricOwner, Capturing):
         """
         event = self._finish(ev.TrialCompleted(_results(results)), expected_version)
         if isinstance(event, ev.TrialFailed) and event.error is not None:
-            warnings.warn(ResultOutOfBounds(f"{self.stream} is FAILED: {event.error.message}."), stacklevel=2)
+            warn_caller(ResultOutOfBounds(f"{self.stream} is FAILED: {event.error.message}."))
 
     def fail(
         self,
@@ -226,7 +235,7 @@ class Trial(CorrectedTrial, ArtifactOwner, MetricOwner, Capturing):
     def cancel(self, reason: str | None = None, *, expected_version: int | None = None) -> None:
         """Call the trial off, whoever holds it; its worker gets LeaseLost."""
         self._ask(commands.cancel(self.experiment.id, self.id), reason, expected_version)
-        self._let_go(done=True)
+        self.let_go(done=True)
 
     def release(self, reason: str | None = None) -> None:
         """Hand the trial back, to be claimed by another worker."""
@@ -249,12 +258,13 @@ class Trial(CorrectedTrial, ArtifactOwner, MetricOwner, Capturing):
         """Set the status outside the rules, with the reason why."""
         event = ev.StatusForced(str(status), _results(results))
         self._ask(commands.force_status(self.experiment.id, self.id, event, reason), reason, expected_version)
-        self._let_go(done=True)
+        self.let_go(done=True)
         state = self.state
         self._attempt = None if state.status is Status.PENDING else state.attempt
         self._is_done = state.status not in (Status.READY, Status.RUNNING)
 
-    def _let_go(self, *, done: bool = False) -> None:
+    def let_go(self, *, done: bool = False) -> None:
+        """Renew the lease no more; ``done`` says that the attempt was ended or handed back."""
         self._is_done = self._is_done or done
         if self._lease is not None:
             self._lease.stop()

@@ -21,6 +21,7 @@ call, with the cure. Dictionaries are encoded with sorted keys: equal values hav
 from __future__ import annotations
 
 import base64
+import contextlib
 import datetime as dt
 import math
 import struct
@@ -34,6 +35,7 @@ import msgspec
 from ledger.errors import InvalidValue
 
 MAX_DEPTH = 64
+_SHOWN_PLACE = 60  # characters of where a value stands that is too deep
 MAX_LABEL = 16_384
 
 _PLAIN = frozenset({str, float, bool, bytes, type(None)})
@@ -81,7 +83,8 @@ def pack(value: Any, what: str = "value", depth: int = 0) -> Any:
         return msgspec.msgpack.Ext(2, value.to_bytes(value.bit_length() // 8 + 1, "big", signed=True))
     if depth > MAX_DEPTH:
         raise InvalidValue(
-            f"{what} is nested more than {MAX_DEPTH} levels deep, or contains itself. Flatten it, or record its text."
+            f"{what[:_SHOWN_PLACE]}... is nested more than {MAX_DEPTH} levels deep, or contains itself. "
+            "Flatten it, or record its text."
         )
     if kind is dict:
         return _pack_dict(value, what, depth)
@@ -174,12 +177,19 @@ _UNPACK: dict[int, Callable[[bytes], Any]] = {
 _decoder: Any = msgspec.msgpack.Decoder(ext_hook=unpack_extension)
 
 
+_SCALARS = frozenset({str, int, float, bool, type(None)})
+_TEXT = frozenset({str})
+
+
 def encode_value(value: Any, what: str = "value") -> bytes:
     """Encode one value; equal values of equal types have equal bytes.
 
     >>> decode_value(encode_value({"size": (1, 2**80)}))
     {'size': (1, 1208925819614629174706176)}
     """
+    if type(value) is dict and _SCALARS.issuperset(map(type, value.values())) and _TEXT.issuperset(map(type, value)):
+        with contextlib.suppress(OverflowError, UnicodeEncodeError):  # ints beyond 64 bits, and texts to be refused
+            return _encoder.encode(value)  # the most of all there are: nothing in it needs an extension type
     return _encoder.encode(pack(value, what))
 
 

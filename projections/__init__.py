@@ -11,11 +11,24 @@
 [[2, 64, 1.0], [1, 16, 4.0]]
 """
 
+from projections.amendment_table import AmendmentTable
+from projections.artifact_table import ArtifactTable
 from projections.builder import build
-from projections.config_table import ConfigTable
-from projections.experiment_table import ExperimentTable
+from projections.changes import compare
+from projections.columns import MISSING
+from projections.environment_table import EnvironmentTable
+from projections.experiments import Experiments
+from projections.frame import Frame, GroupedFrame
+from projections.metric_series import MetricSeries
+from projections.metric_table import MetricTable, TelemetryTable
 from projections.projection import Projection
+from projections.reader import Reader
+from projections.row import Row
+from projections.rows import Rows
+from projections.status_history_table import StatusHistoryTable
 from projections.tables import Tables
-from projections.trial_table import TrialTable
 
-__all__ = ["ConfigTable", "ExperimentTable", "Projection", "Tables", "TrialTable", "build"]
+__all__ = [
+    "AmendmentTable", "ArtifactTable", "EnvironmentTable", "Experiments", "Frame", "GroupedFrame", "MISSING", "MetricSeries",
+    "MetricTable", "Projection", "Reader", "Row", "Rows", "StatusHistoryTable", "Tables", "TelemetryTable", "build", "compare",
+]  # fmt: skip

@@ -7,6 +7,7 @@ from typing import TypeVar
 
 from ledger.errors import InvalidValue
 from ledger.log import EventLog
+from ledger.records import Record
 from projections.projection import Projection
 
 P = TypeVar("P", bound=Projection)
@@ -31,7 +32,7 @@ def build(projection: P, log: EventLog, *, as_of: int | None = None, progress: P
     >>> import ledger, projections
     >>> book = ledger.open("memory:")
     >>> trial = book.experiment("demo").new_trial({"lr": 0.1})
-    >>> table = projections.build(projections.TrialTable(), book.log)
+    >>> table = projections.build(projections.Experiments(), book.log)
     >>> trial.complete({"loss": 0.5})
     >>> table.position, projections.build(table, book.log).position
     (2, 5)
@@ -52,18 +53,28 @@ def build(projection: P, log: EventLog, *, as_of: int | None = None, progress: P
         )
     projection.redactions = redactions
     told = projection.position
-    for record in log.read(after=projection.position, as_of=target, types=projection.types):
-        try:
-            projection.apply(record)
-        except Exception as error:
-            error.add_note(f"Folding {projection.name!r}, at position {record.position}: {record.type} of {record.stream!r}.")
-            raise
-        projection.position = record.position
-        if progress is not None and record.position >= told + _REPORT_EVERY:
-            told = record.position
+    wanted: dict[type, bool] = {}  # records of one event type are of one class
+    while projection.position < target:
+        page, reached = log.page(projection.position, projection.types)
+        for record in page:
+            kind = type(record)
+            if kind not in wanted:
+                wanted[kind] = projection.types is None or record.type in projection.types
+            if wanted[kind] and record.position <= target:
+                _apply(projection, record)
+        projection.position = min(reached, target)  # records of other types lie between
+        if progress is not None and projection.position >= told + _REPORT_EVERY:
+            told = projection.position
             progress(told, target)
-    projection.position = target  # records of other types lie between
     return projection
+
+
+def _apply(projection: Projection, record: Record) -> None:
+    try:
+        projection.apply(record)
+    except Exception as error:
+        error.add_note(f"Folding {projection.name!r}, at position {record.position}: {record.type} of {record.stream!r}.")
+        raise
 
 
 def check_position(as_of: object) -> int:

@@ -40,8 +40,10 @@ MISSING: Final = _Missing()
 
 _ABSENT = frozenset({_Missing, type(None)})
 _INT64_MIN, _INT64_MAX = -(2**63), 2**63 - 1
-_NOT_A_TIME = _INT64_MIN  # numpy's own mark
-_STATUS_CODES = {status: code for code, status in enumerate(Status)}
+NOT_A_TIME = _INT64_MIN  # numpy's own mark
+STATUS_CODES = {status: code for code, status in enumerate(Status)}
+STATUSES = pd.CategoricalDtype([status.value for status in Status])
+TEXT = pd.StringDtype("python", na_value=pd.NA)  # whether pyarrow is installed or not
 
 
 def gather(rows: Sequence[Mapping[str, Any]], prefix: str) -> dict[str, Column]:
@@ -116,7 +118,17 @@ def text_column(values: Sequence[str | None]) -> Column:
     >>> text_column(["w1", None]).tolist()
     ['w1', <NA>]
     """
-    return pd.Series(pd.array(list(values), dtype="string"))
+    return pd.Series(text_array(list(values)))
+
+
+def text_array(values: Any) -> Any:
+    """Return texts as an array of dtype ``string``; None is missing."""
+    return pd.array(values, dtype=TEXT)
+
+
+def missing_texts(count: int) -> Any:
+    """Return an array of dtype ``string`` in which every text is missing."""
+    return pd.array([pd.NA], dtype=TEXT).take(np.zeros(count, np.intp))
 
 
 def object_column(values: Sequence[Any]) -> Column:
@@ -139,7 +151,7 @@ def time_column(values: Sequence[int | None]) -> Column:
     >>> time_column([1_500_000_000_123_456_789, None]).tolist()
     [Timestamp('2017-07-14 02:40:00.123456789+0000', tz='UTC'), NaT]
     """
-    numbers = (value if value is not None and _INT64_MIN < value <= _INT64_MAX else _NOT_A_TIME for value in values)
+    numbers = (value if value is not None and _INT64_MIN < value <= _INT64_MAX else NOT_A_TIME for value in values)
     array = np.fromiter(numbers, dtype=np.int64, count=len(values))
     return pd.Series(array.view("datetime64[ns]")).dt.tz_localize("UTC")
 
@@ -150,5 +162,5 @@ def status_column(values: Iterable[Status]) -> Column:
     >>> status_column([Status.RUNNING]).cat.categories[:3].tolist()
     ['PENDING', 'READY', 'RUNNING']
     """
-    codes = [_STATUS_CODES[value] for value in values]
+    codes = [STATUS_CODES[value] for value in values]
     return pd.Series(pd.Categorical.from_codes(codes, categories=pd.Index([status.value for status in Status])))

@@ -1,19 +1,17 @@
-"""ConfigTable: the configs that were tried, each once."""
+"""The table of configs: those that were tried, each once."""
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Any
-from uuid import UUID
 
 import numpy as np
 import pandas as pd
 
-from ledger.backends.base import config_digest
-from ledger.events import TrialCreated, TrialDeleted
-from ledger.records import Record
-from ledger.streams import subject_of
-from projections.columns import gather, integer_column, text_column
-from projections.projection import Projection
+from projections.columns import MISSING, text_array
+from projections.trial_rows import TrialRows
+
+_DIGEST_BYTES = 16
 
 
 class ConfigIds:
@@ -21,21 +19,40 @@ class ConfigIds:
 
     Equal configs, with values of equal types, have one number in all experiments of the ledger; 1 and 1.0 differ.
 
+    >>> from ledger.backends.base import config_digest
     >>> ids = ConfigIds()
     >>> ids.number(config_digest({"lr": 1})), ids.number(config_digest({"lr": 1.0})), ids.number(config_digest({"lr": 1}))
     (1, 2, 1)
     """
 
-    def __init__(self) -> None:
+    def __init__(self, digests: bytes = b"") -> None:
         self._ids: dict[bytes, int] = {}
+        self._digests = digests  # of those that are not in the dict: to look at a table needs no dict
 
     def number(self, digest: bytes) -> int:
         """Return the number of the config of that digest, a new one when it was not seen before."""
-        return self._ids.setdefault(digest, len(self._ids) + 1)
+        ids = self._ids
+        if self._digests:
+            self._ids = ids = {each: number for number, each in enumerate(_parts(self._digests), start=1)}
+            self._digests = b""
+        return ids.setdefault(digest, len(ids) + 1)
+
+    def digests(self) -> bytes:
+        """Return the digests in order of their numbers, one behind the other."""
+        return self._digests or b"".join(self._ids)
+
+    def hexadecimal(self, ids: Any) -> list[str]:
+        """Return the digests of some numbers."""
+        digests = self.digests()
+        return [digests[(each - 1) * _DIGEST_BYTES : each * _DIGEST_BYTES].hex() for each in ids.tolist()]
 
 
-class ConfigTable(Projection):
-    """The configs that trials were created with.
+def _parts(digests: bytes) -> list[bytes]:
+    return [digests[i : i + _DIGEST_BYTES] for i in range(0, len(digests), _DIGEST_BYTES)]
+
+
+def config_table(trials: TrialRows, config_ids: ConfigIds, originals: Mapping[int, Mapping[str, Any]]) -> pd.DataFrame:
+    """Return the configs that trials were created with, ordered by config_id; no rows for an experiment without trials.
 
     A config is what ``new_trial`` was given. Parameters that a trial adds while it runs are its own: they are in its row
     of the trial table, and do not make another config here.
@@ -43,58 +60,36 @@ class ConfigTable(Projection):
     Columns: ``config_id`` (int64, as in the trial table), ``digest`` (string, 32 hex digits), ``trials`` (Int64, those
     of the experiment that were created with it, without the deleted ones), ``first_trial_id`` (int64, the first of them to
     be created), then ``config.<parameter>`` by name.
-
-    Costs one digest a trial; keeps each config once.
-
-    >>> import ledger, projections
-    >>> book = ledger.open("memory:")
-    >>> exp = book.experiment("demo")
-    >>> _ = exp.new_trials([{"lr": 0.1}, {"lr": 0.2}, {"lr": 0.1}])
-    >>> table = projections.build(projections.ConfigTable(), book.log).table(exp.id)
-    >>> table[["config_id", "trials", "first_trial_id", "config.lr"]].values.tolist()
-    [[1, 2, 1, 0.1], [2, 1, 2, 0.2]]
     """
+    live = np.flatnonzero(is_live(trials))
+    ids, first, counts = np.unique(trials.rows["config_id"].arrays()[0][live], return_index=True, return_counts=True)
+    rows = live[first]
+    return pd.DataFrame(
+        {
+            "config_id": ids,
+            "digest": text_array(config_ids.hexadecimal(ids)),
+            "trials": pd.array(counts, dtype="Int64"),
+            "first_trial_id": trials.rows["trial_id"].arrays()[0][rows],
+            **config_columns(trials, rows, ids, originals),
+        },
+        copy=False,
+    )
 
-    name = "configs"
-    schema_version = 2
-    types = frozenset({"TrialCreated", "TrialDeleted", "TrialRestored"})
 
-    def __init__(self) -> None:
-        self._ids = ConfigIds()
-        self._digests: list[str] = []  # item i is that of config i + 1
-        self._configs: list[dict[str, Any]] = []
-        self._trials: dict[UUID, dict[int, int]] = {}  # experiment -> trial -> its config, in order of creation
-        self._deleted: dict[UUID, set[int]] = {}  # experiment -> trials
+def is_live(trials: TrialRows) -> Any:
+    """Return for each row whether its trial has not been deleted, as an array."""
+    deleted_at = trials.rows["deleted_at"].arrays()[0]
+    return deleted_at == np.iinfo(np.int64).min
 
-    def apply(self, record: Record) -> None:
-        """Count one trial's config."""
-        subject = subject_of(record.stream)
-        if subject is None or subject.trial_id is None:
-            return
-        if not isinstance(record.event, TrialCreated):
-            deleted = self._deleted.setdefault(subject.experiment_id, set())
-            (deleted.add if isinstance(record.event, TrialDeleted) else deleted.discard)(subject.trial_id)
-            return
-        digest = config_digest(record.event.config)
-        config_id = self._ids.number(digest)
-        if config_id > len(self._configs):
-            self._configs.append(record.event.config)
-            self._digests.append(digest.hex())
-        self._trials.setdefault(subject.experiment_id, {})[subject.trial_id] = config_id
 
-    def table(self, experiment_id: UUID) -> pd.DataFrame:
-        """Return the configs of one experiment, ordered by config_id; no rows for one without trials."""
-        deleted = self._deleted.get(experiment_id, set())
-        trials: dict[int, list[int]] = {}
-        for trial_id, config_id in self._trials.get(experiment_id, {}).items():
-            if trial_id not in deleted:
-                trials.setdefault(config_id, []).append(trial_id)
-        ids = sorted(trials)
-        columns = {
-            "config_id": pd.Series(np.array(ids, dtype=np.int64)),
-            "digest": text_column([self._digests[i - 1] for i in ids]),
-            "trials": integer_column([len(trials[i]) for i in ids]),
-            "first_trial_id": pd.Series(np.array([trials[i][0] for i in ids], dtype=np.int64)),
-            **gather([self._configs[i - 1] for i in ids], "config."),
-        }
-        return pd.DataFrame(columns)
+def config_columns(trials: TrialRows, rows: Any, ids: Any, originals: Mapping[int, Mapping[str, Any]]) -> dict[str, Any]:
+    """Return the columns of the configs with those numbers, which the trials of those rows were created with."""
+    changed = [index for index, each in enumerate(ids.tolist()) if each in originals] if originals else []
+    columns: dict[str, Any] = {}
+    for name, buffer in sorted(trials.configs.buffers.items()):
+        chosen = buffer.take(rows)
+        if changed:
+            chosen.write(np.array(changed), [originals[int(ids[index])].get(name, MISSING) for index in changed])
+        if not chosen.is_missing().all():
+            columns[f"config.{name}"] = chosen.array()
+    return columns

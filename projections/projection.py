@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
+from collections.abc import Mapping
 from typing import Any, ClassVar
 
 import pandas as pd
@@ -10,6 +11,7 @@ import pandas as pd
 from ledger import events
 from ledger.records import Record
 from ledger.registry import Event
+from projections.rows import Rows
 
 #: Names of the event types that may change what is known of an experiment or a trial: the whole vocabulary, without
 #: the types that only add to its history. Metrics are most of many logs; a fold that does not need them reads past them.
@@ -24,8 +26,12 @@ STATE_EVENTS = frozenset(
 class Projection(ABC):
     """Fold records into a table.
 
-    Derive from it, name it, and say what one record changes (``apply``) and how the table looks (``table``). Then
-    ``Tables.table`` shows it now and as of any position, and ``build`` folds an instance of your own.
+    Derive from it, name it, say what one record changes (``apply``) and how the table looks (``table``). Then
+    ``Tables.table`` shows it now and as of any position or time, keeps checkpoints of it, and folds only what is new.
+
+    What a projection knows is in two places, which checkpoints keep: ``rows``, with the columns that the class names in
+    ``columns`` (name to kind, see ``projections.buffers``), for what grows with the log; and ``memory``, a dict of values
+    that can be recorded, for the rest.
 
     **Guarantees** of the builder: ``apply`` gets each record once, in order of position, from the first on; it gets no
     record after the position asked for; ``position`` is the place in the log that the instance stands for.
@@ -40,22 +46,20 @@ class Projection(ABC):
 
     **Threads.** An instance belongs to one thread at a time; ``Tables`` sees to that.
 
-    >>> from collections import Counter
-    >>> import pandas, ledger, projections
+    >>> import ledger, projections
     >>> class FailureTable(projections.Projection):
     ...     name = "failures"
     ...     schema_version = 1
     ...     types = frozenset({"TrialFailed"})
-    ...
-    ...     def __init__(self):
-    ...         self.trials = Counter()
+    ...     columns = {"trial": "text", "error": "text", "failed_at": "time"}
     ...
     ...     def apply(self, record):
     ...         error = record.event.error
-    ...         self.trials[error.type if error else "unknown"] += 1
+    ...         name = error.type if error else "unknown"
+    ...         self.rows.append(trial=record.stream, error=name, failed_at=record.happened_at)
     ...
     ...     def table(self):
-    ...         return pandas.DataFrame({"error": list(self.trials), "trials": list(self.trials.values())})
+    ...         return self.rows.frame().groupby("error").size().rename("trials").reset_index()
     >>> book = ledger.open("memory:")
     >>> for error in (OSError("disk full"), ValueError("batch"), OSError("disk full")):
     ...     book.experiment("demo").new_trial({}).fail(error)
@@ -69,10 +73,19 @@ class Projection(ABC):
     name: ClassVar[str]
     schema_version: ClassVar[int]
     types: ClassVar[frozenset[str] | None] = None
+    columns: ClassVar[Mapping[str, str]] = {}
+
+    rows: Rows
+    memory: dict[str, Any]
 
     #: The last position that the instance stands for, and how many payloads had been redacted then; the builder's to set.
     position: int = 0
     redactions: int = 0
+
+    def __new__(cls, *args: Any, **kwargs: Any) -> Any:
+        made = super().__new__(cls)
+        made.rows, made.memory = Rows(cls.columns), {}
+        return made
 
     @abstractmethod
     def apply(self, record: Record) -> None:
@@ -85,3 +98,11 @@ class Projection(ABC):
     @abstractmethod
     def table(self, *args: Any, **kwargs: Any) -> pd.DataFrame:
         """Return the table as of ``position``; the arguments, if any, are the projection's own (which experiment ...)."""
+
+    def save(self) -> tuple[dict[str, Rows], dict[str, Any]]:
+        """Return what a checkpoint keeps: rows by name, and values that can be recorded."""
+        return {"rows": self.rows}, self.memory
+
+    def load(self, rows: dict[str, Rows], memory: dict[str, Any]) -> None:
+        """Take up what ``save`` gave, in an instance that is new."""
+        self.rows, self.memory = rows["rows"], memory

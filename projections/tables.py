@@ -6,6 +6,7 @@ import datetime as dt
 import difflib
 import os
 import threading
+from collections.abc import Callable
 from typing import Any, Self, TypeVar
 from uuid import UUID
 
@@ -14,36 +15,44 @@ import pandas as pd
 import ledger
 from ledger.errors import InvalidValue, UnknownExperiment
 from ledger.records import to_nanoseconds
-from projections.builder import Progress, build, check_position
-from projections.config_table import ConfigTable
-from projections.experiment_table import ExperimentNames, ExperimentTable
+from projections.builder import Progress
+from projections.detail_tables import DetailTables
+from projections.experiment_names import ExperimentNames
+from projections.experiments import Experiments
+from projections.folds import Fold, open_store
 from projections.projection import Projection
-from projections.trial_table import TrialTable
+from projections.timetravel import AsOf, position_of, time_of
 
 P = TypeVar("P", bound=Projection)
+T = TypeVar("T")
 
 
-class Tables:
+class Tables(DetailTables):
     """Show the tables of a ledger.
 
     ``book`` is an open ledger, which stays the caller's to close, or the path of one, which is opened for reading until
     ``close`` or the end of the ``with`` block.
 
-    Every table takes ``as_of``, a position: the table as it stood when the record there was the newest. None is now; a
-    position beyond the head means the head; 0 is before the first record. The same position always gives the same table.
-    An experiment is named by its name as of that position, or by its id; one that was deleted by its id only. A payload
-    that was redacted is gone from the tables as of any position.
+    Every table takes ``as_of``: a position, or a time (a datetime with a time zone, ``"2026-11-20T12:00Z"``), for the table
+    as it stood when the record there, or the last one recorded by then, was the newest. None is now; a position beyond the
+    head means the head; 0 is before the first record. The same position always gives the same table. An experiment is named
+    by its name as of that position, or by its id; one that was deleted by its id only. A payload that was redacted is gone
+    from the tables as of any position.
 
-    **Guarantees.** A table is a pure fold of the records up to its position, and a DataFrame of the caller's own.
+    **Guarantees.** A table is a pure fold of the records up to its position, and a DataFrame of the caller's own. What is
+    kept of it between (checkpoints) is proved before it is used; where it cannot be, CheckpointDiscarded is warned of and
+    the log is folded instead.
 
-    **Threads and processes.** Use one handle from any thread: one table is made at a time. A forked child makes its own.
+    **Threads and processes.** Use one handle from any thread: one table is made at a time. Any number of processes may
+    share the checkpoints. A forked child makes its own handle.
 
-    **Cost.** The first call of each table reads the log; a later one folds only the records that came since, and an
-    ``as_of`` before the last position shown folds the log from the beginning. ``progress`` is called now and then while it
-    reads, with the position reached and the one to be reached.
+    **Cost.** The first call of each table reads the log, from the last checkpoint on; a later one folds only the records
+    that came since. ``as_of`` folds from the nearest checkpoint before it. Checkpoints are kept in the ledger's directory,
+    where that can be written to, or in ``cache_dir``; small ledgers need none. ``progress`` is called now and then while it
+    reads, with the position reached and the one to be reached; a build that is stopped goes on from where it was saved last.
 
-    Raises InvalidValue for an ``as_of`` that is no position, UnknownExperiment with the nearest name, and for a path the
-    OpenErrors of ``ledger.open``.
+    Raises InvalidValue for an ``as_of`` that is none and for a ``cache_dir`` that cannot be written to, UnknownExperiment
+    with the nearest name, and for a path the OpenErrors of ``ledger.open``.
 
     >>> import ledger, projections
     >>> with ledger.open("memory:") as book:
@@ -56,10 +65,18 @@ class Tables:
     [[1, 'PENDING']]
     """
 
-    def __init__(self, book: ledger.Ledger | str | os.PathLike[str], *, progress: Progress | None = None) -> None:
+    def __init__(
+        self, book: ledger.Ledger | str | os.PathLike[str], *, cache_dir: str | os.PathLike[str] | None = None,
+        progress: Progress | None = None,
+    ) -> None:  # fmt: skip
+        self._folds: dict[type[Projection], Fold[Any]] = {}
         self._is_owner = not isinstance(book, ledger.Ledger)
         self.book = book if isinstance(book, ledger.Ledger) else ledger.open(book, create=False, readonly=True)
-        self._kept: dict[type[Projection], Projection] = {}  # each as far as it was ever asked for
+        try:
+            self._store = open_store(self.book.log, cache_dir)
+        except BaseException:
+            self.close()
+            raise
         self._progress = progress
         self._mutex = threading.RLock()
 
@@ -68,8 +85,8 @@ class Tables:
 
     # ------------------------------------------------------------------------------------------------ tables
 
-    def experiments(self, *, as_of: int | None = None, deleted: bool = False) -> pd.DataFrame:
-        """Return one row for each experiment, oldest first; ``ExperimentTable`` documents the columns.
+    def experiments(self, *, as_of: AsOf = None, deleted: bool = False) -> pd.DataFrame:
+        """Return one row for each experiment, oldest first; ``experiment_table`` documents the columns.
 
         ``deleted``: those that were deleted as well.
 
@@ -79,19 +96,19 @@ class Tables:
         >>> Tables(book).experiments()[["name", "trials", "pending"]].values.tolist()
         [['demo', 1, 1]]
         """
-        return self.table(ExperimentTable, as_of=as_of, deleted=deleted)
+        return self.table(Experiments, as_of=as_of, deleted=deleted)
 
     def trials(
-        self, experiment: str | UUID, *, as_of: int | None = None, now: dt.datetime | int | None = None, amended: bool = True,
+        self, experiment: str | UUID, *, as_of: AsOf = None, now: dt.datetime | int | None = None, amended: bool = True,
         deleted: bool = False,
     ) -> pd.DataFrame:  # fmt: skip
-        """Return one row for each trial of the experiment, ordered by trial_id; ``TrialTable`` documents the columns.
+        """Return one row for each trial of the experiment, ordered by trial_id; ``trial_table`` documents the columns.
 
         Values are as amended; with ``amended=False`` as they were first recorded. ``deleted``: trials that were deleted as
         well.
 
         ``now`` (datetime with time zone, or ns since 1970 UTC) is the time for the column ``lease_expired``: by default
-        the ledger's clock, and with ``as_of`` the time at which the record at that position was recorded.
+        the ledger's clock, and with ``as_of`` that time, or the one at which the record at that position was recorded.
 
         >>> import ledger
         >>> book = ledger.open("memory:")
@@ -100,15 +117,15 @@ class Tables:
         [[1, 'PENDING', 0.1]]
         """
         with self._mutex:
-            position = self._position(as_of)
+            position = self.position(as_of)
             identifier = self._find(experiment, position)
             time = to_nanoseconds(now, "now")
             if time is None:
-                time = self._now() if as_of is None else self._recorded_at(position)
-            return self._built(TrialTable, position).table(identifier, now=time, amended=amended, deleted=deleted)
+                time = self._now() if as_of is None else time_of(self.book.log, as_of, position)
+            return self._at(Experiments, position).trials(identifier, now=time, amended=amended, deleted=deleted)
 
-    def configs(self, experiment: str | UUID, *, as_of: int | None = None) -> pd.DataFrame:
-        """Return one row for each config that trials of the experiment were created with; see ``ConfigTable``.
+    def configs(self, experiment: str | UUID, *, as_of: AsOf = None) -> pd.DataFrame:
+        """Return one row for each config that trials of the experiment were created with; see ``config_table``.
 
         >>> import ledger
         >>> book = ledger.open("memory:")
@@ -117,10 +134,23 @@ class Tables:
         [[1, 2, 0.1]]
         """
         with self._mutex:
-            position = self._position(as_of)
-            return self._built(ConfigTable, position).table(self._find(experiment, position))
+            position = self.position(as_of)
+            return self._at(Experiments, position).configs(self._find(experiment, position))
 
-    def table(self, projection: type[Projection], *args: Any, as_of: int | None = None, **kwargs: Any) -> pd.DataFrame:
+    def groups(self, experiment: str | UUID, *, as_of: AsOf = None) -> pd.DataFrame:
+        """Return one row for each group of trials that were created with the same config; see ``group_table``.
+
+        >>> import ledger
+        >>> book = ledger.open("memory:")
+        >>> _ = book.experiment("demo").new_trials([{"lr": 0.1}, {"lr": 0.2}, {"lr": 0.1}])
+        >>> Tables(book).groups("demo")[["group_id", "trials", "config.lr"]].values.tolist()
+        [[1, 2, 0.1], [2, 1, 0.2]]
+        """
+        with self._mutex:
+            position = self.position(as_of)
+            return self._at(Experiments, position).groups(self._find(experiment, position))
+
+    def table(self, projection: type[Projection], *args: Any, as_of: AsOf = None, **kwargs: Any) -> pd.DataFrame:
         """Return the table of any projection, your own as well; other arguments go to its ``table``.
 
         It is kept and refreshed like the tables of the package. ``Projection`` has an example.
@@ -128,49 +158,70 @@ class Tables:
         if not (isinstance(projection, type) and issubclass(projection, Projection)):
             raise InvalidValue(f"{projection!r} is no projection; give a class derived from Projection (not an instance).")
         with self._mutex:
-            return self._built(projection, self._position(as_of)).table(*args, **kwargs)
+            return self._at(projection, self.position(as_of)).table(*args, **kwargs)
+
+    def position(self, as_of: AsOf = None) -> int:
+        """Return the position that ``as_of`` means, which is not beyond the head.
+
+        >>> import ledger
+        >>> book = ledger.open("memory:")
+        >>> _ = book.experiment("demo")
+        >>> Tables(book).position(), Tables(book).position("2001-01-01T00:00Z")
+        (1, 0)
+        """
+        return position_of(self.book.log, as_of)
+
+    def find_experiment(self, experiment: str | UUID, as_of: AsOf = None) -> UUID:
+        """Return the id of the experiment that had the name, or has the id; raises UnknownExperiment with the nearest name."""
+        with self._mutex:
+            return self._find(experiment, self.position(as_of))
+
+    def read(self, kind: type[P], experiment: str | UUID, as_of: AsOf, show: Callable[[P, UUID], T]) -> T:
+        """Return what ``show`` makes of a projection as of a place, and of the experiment's id; it is asked by one thread."""
+        with self._mutex:
+            position = self.position(as_of)
+            return show(self._at(kind, position), self._find(experiment, position))
 
     # --------------------------------------------------------------------------------------------------- fold
 
-    def _position(self, as_of: int | None) -> int:
-        head = self.book.log.head
-        return head if as_of is None else min(check_position(as_of), head)
-
-    def _built(self, kind: type[P], position: int) -> P:
-        redactions = self.book.log.backend.redactions().total
-        kept = self._kept.pop(kind, None)
-        if kept is None or not isinstance(kept, kind) or kept.redactions != redactions:
-            kept = kind()  # what was folded before a redaction may hold what it dropped
-        if position < kept.position:
-            self._kept[kind] = kept
-            return build(kind(), self.book.log, as_of=position, progress=self._progress)
-        build(kept, self.book.log, as_of=position, progress=self._progress)
-        self._kept[kind] = kept  # not when it raised: what is half folded must not be shown
-        return kept
+    def _at(self, kind: type[P], position: int) -> P:
+        fold = self._folds.get(kind)
+        if fold is None:
+            fold = self._folds[kind] = Fold(kind, self.book.log, self._store, self._progress)
+        found: P = fold.at(position)
+        return found
 
     def _now(self) -> int:
         with self.book.log.backend.view() as view:
             return view.now  # the clock that claims go by
-
-    def _recorded_at(self, position: int) -> int:
-        return next(self.book.log.read(after=position - 1, limit=1)).recorded_at
 
     # ------------------------------------------------------------------------------------------------- lookup
 
     def _find(self, experiment: str | UUID, position: int) -> UUID:
         if not isinstance(experiment, str | UUID):
             raise InvalidValue(f"the experiment is {experiment!r}; give its name (a str) or its id (a UUID).")
-        names = self._built(ExperimentNames, position)
+        if isinstance(experiment, str) and position == self.position():
+            with self.book.log.backend.view() as view:
+                named = view.experiment_named(experiment)
+            if named is not None:
+                return named
+        names = self._names(position)
         found = names.find(experiment)
         if found is None:
             raise self._unknown(experiment, names.names(), position)
         return found
 
+    def _names(self, position: int) -> ExperimentNames:
+        """Fold the names, of which it is not worth telling how far it is."""
+        if ExperimentNames not in self._folds:
+            self._folds[ExperimentNames] = Fold(ExperimentNames, self.book.log, self._store)
+        return self._at(ExperimentNames, position)
+
     def _unknown(self, experiment: str | UUID, names: list[str], position: int) -> UnknownExperiment:
-        head = self._position(None)
+        head = self.position()
         text = str(experiment)
         when = f" as of position {position}" if position < head else ""
-        first = self._built(ExperimentNames, head).first_position(experiment)
+        first = self._names(head).first_position(experiment)
         if first is not None and first > position:
             return UnknownExperiment(
                 f"there was no experiment {text!r} in {self.book.path} yet{when}: "
@@ -183,9 +234,14 @@ class Tables:
     # -------------------------------------------------------------------------------------------------- close
 
     def close(self) -> None:
-        """Close the ledger if this handle opened it (by path); closing again does nothing."""
-        if self._is_owner:
-            self.book.close()
+        """Save what is worth it, and close the ledger if this handle opened it (by path); closing again does nothing."""
+        folds, self._folds = self._folds, {}
+        try:
+            for fold in folds.values():
+                fold.save()
+        finally:
+            if self._is_owner:
+                self.book.close()
 
     def __enter__(self) -> Self:
         return self

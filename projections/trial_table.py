@@ -1,128 +1,117 @@
-"""TrialTable: one row a trial, as its events left it."""
+"""The table of trials: one row a trial, as its events left it."""
 
 from __future__ import annotations
 
+from typing import TYPE_CHECKING, Any
 from uuid import UUID
 
 import numpy as np
 import pandas as pd
 
-from ledger.backends.base import config_digest
 from ledger.dependencies import dependency, standing, unmet_dependencies
-from ledger.events import TrialAmended, TrialCreated
-from ledger.records import Record
-from ledger.state import TrialState, evolve_as_recorded, evolve_trial
-from ledger.streams import subject_of
-from projections.columns import gather, integer_column, status_column, text_column, time_column
-from projections.config_table import ConfigIds
-from projections.projection import STATE_EVENTS, Projection
+from ledger.state import Status, TrialState
+from projections.columns import NOT_A_TIME, STATUS_CODES, missing_texts, text_array
+from projections.rows import Rows
+from projections.trial_rows import TrialRows, write_states
+
+if TYPE_CHECKING:
+    from projections.experiments import Experiments
 
 
-class TrialTable(Projection):
-    """The trials of an experiment.
+def trial_table(
+    experiments: Experiments, trials: TrialRows, now: int, *, amended: bool = True, deleted: bool = False
+) -> pd.DataFrame:  # fmt: skip
+    """Return the trials of an experiment, ordered by trial_id; no rows for one without trials.
 
     Columns, in this order:
 
     - ``trial_id`` (int64);
+    - ``started_at``, ``ended_at`` (datetime64[ns, UTC], NaT when it has not happened): the time that the caller said it
+      happened, else the time of recording;
+    - ``config_id`` (int64): the number of the config it was created with, dense over the whole ledger from 1 in order of
+      first appearance. Parameters added while it ran do not change it;
+    - ``group_id`` (int64): the lowest trial_id in the table that was created with the same config;
     - ``status`` (category over all of ``ledger.Status``);
-    - ``created_at``, ``started_at``, ``ended_at`` (datetime64[ns, UTC], NaT when it has not happened): the time that the
-      caller said it happened, else the time of recording;
-    - ``attempts`` (Int64): the number of the last attempt granted, 0 when it was never claimed;
     - ``worker`` (string): who holds it, or held it when it ended;
+    - ``created_at`` (datetime64[ns, UTC]);
+    - ``attempts`` (Int64): the number of the last attempt granted, 0 when it was never claimed;
     - ``lease_expired`` (bool): it is held, and its lease has run out. Nobody has recorded it as LOST yet, so ``status``
       still says READY or RUNNING; the next claim will;
     - ``assigned_to`` (string; missing when any worker may claim it);
     - ``waits_for`` (string; missing when there is nothing): of a trial that waits, the trials that have to succeed before it is
       claimed, with their status: ``3 (FAILED), 5 (RUNNING)``; of another experiment by the stream;
-    - ``config_id`` (Int64): the number of the config it was created with, dense over the whole ledger from 1 in order of
-      first appearance. Parameters added while it ran do not change it;
     - ``label`` and ``group`` (string; missing when there is none);
     - ``is_amended`` (bool): something recorded of it has been corrected since;
     - ``deleted_at`` (datetime64[ns, UTC]), only in a table with the deleted trials;
     - ``config.<parameter>`` by name: the config, with parameters added while it ran;
     - ``result.<name>`` by name: the results that count.
 
-    ``projections.columns`` says how values become dtypes.
-
-    Costs one state in memory for each trial, and to show a table, time in proportion to its cells.
-
-    >>> import ledger, projections
-    >>> book = ledger.open("memory:")
-    >>> exp = book.experiment("demo")
-    >>> exp.new_trial({"lr": 0.1}).complete({"loss": 0.5})
-    >>> trials = projections.build(projections.TrialTable(), book.log).table(exp.id, now=0)
-    >>> trials[["trial_id", "status", "config.lr", "result.loss"]].values.tolist()
-    [[1, 'SUCCEEDED', 0.1, 0.5]]
+    ``projections.columns`` says how values become dtypes. ``now`` (ns since 1970 UTC) is when leases are looked at.
     """
+    rows, configs, results = trials.rows, trials.configs, trials.results
+    if not amended and trials.recorded:
+        every = slice(None)
+        rows, configs, results = rows.take(every), configs.take(every), results.take(every)
+        places = trials.places(trials.recorded)
+        write_states(rows, configs, results, places, list(trials.recorded.values()))
+        rows["is_amended"].write(places, [True] * len(places))
+    chosen = _chosen(rows, deleted)
+    if chosen is not None:
+        rows, configs, results = rows.take(chosen), configs.take(chosen), results.take(chosen)
+    deadline = rows["deadline"].arrays()[0]
+    columns = {
+        **{name: rows[name].array() for name in ("trial_id", "started_at", "ended_at", "config_id")},
+        "group_id": _group_ids(rows),
+        **{name: rows[name].array() for name in ("status", "worker", "created_at")},
+        "attempts": rows["attempt"].array(),
+        "lease_expired": (deadline != NOT_A_TIME) & (deadline < now),
+        "assigned_to": rows["assigned_to"].array(),
+        "waits_for": _waits_for(experiments, trials.experiment_id, rows),
+        **{name: rows[name].array() for name in ("label", "group", "is_amended", *(("deleted_at",) if deleted else ()))},
+        **_value_columns("config.", configs),
+        **_value_columns("result.", results),
+    }
+    return pd.DataFrame(columns, pd.RangeIndex(rows.length), copy=False)
 
-    name = "trials"
-    schema_version = 3
-    types = STATE_EVENTS
 
-    def __init__(self) -> None:
-        self._ids = ConfigIds()
-        self._states: dict[UUID, dict[int, TrialState]] = {}
-        self._config_ids: dict[UUID, dict[int, int]] = {}
-        self._recorded: dict[UUID, dict[int, TrialState]] = {}  # of amended trials: as they would be had they not been
+def _chosen(rows: Rows, deleted: bool) -> Any:
+    """Return the rows to be shown, in order of trial_id; None when that is all of them as they are."""
+    ids, deleted_at = rows["trial_id"].arrays()[0], rows["deleted_at"].arrays()[0]
+    hidden = np.zeros(0, np.int64) if deleted else np.flatnonzero(deleted_at != NOT_A_TIME)
+    is_sorted = bool((ids[1:] > ids[:-1]).all())
+    if is_sorted and not len(hidden):
+        return None
+    order = np.argsort(ids, kind="stable")
+    return order[~np.isin(order, hidden)]
 
-    def apply(self, record: Record) -> None:
-        """Let the trial that the record is about go one event further."""
-        subject = subject_of(record.stream)
-        if subject is None or subject.trial_id is None:
-            return
-        experiment_id, trial_id = subject.experiment_id, subject.trial_id
-        states = self._states.setdefault(experiment_id, {})
-        before, at = states.get(trial_id), record.happened_at
-        states[trial_id] = evolve_trial(before, subject, record.event, at, is_checked=True)
-        recorded = self._recorded.setdefault(experiment_id, {})
-        if trial_id in recorded:
-            recorded[trial_id] = evolve_as_recorded(recorded[trial_id], subject, record.event, at) or recorded[trial_id]
-        elif isinstance(record.event, TrialAmended) and before is not None:
-            recorded[trial_id] = before
-        if isinstance(record.event, TrialCreated):
-            number = self._ids.number(config_digest(record.event.config))
-            self._config_ids.setdefault(experiment_id, {})[trial_id] = number
 
-    def table(self, experiment_id: UUID, *, now: int, amended: bool = True, deleted: bool = False) -> pd.DataFrame:
-        """Return the trials of one experiment, ordered by trial_id; no rows for one without trials.
+def _group_ids(rows: Rows) -> Any:
+    ids, config_ids = rows["trial_id"].arrays()[0], rows["config_id"].arrays()[0]
+    lowest = np.zeros(config_ids.max(initial=0) + 1, np.int64)
+    lowest[config_ids[::-1]] = ids[::-1]  # of several the last assignment stays: that of the lowest, as rows are in order
+    return lowest[config_ids]
 
-        ``now`` (ns since 1970 UTC) is the time at which leases are looked at.
-        """
-        known, config_ids = self._states.get(experiment_id, {}), self._config_ids.get(experiment_id, {})
-        changed = self._recorded.get(experiment_id, {})
-        ids = sorted(trial_id for trial_id, state in known.items() if deleted or state.deleted_at is None)
-        states = [known[trial_id] if amended else changed.get(trial_id, known[trial_id]) for trial_id in ids]
-        expired = [state.deadline is not None and state.deadline < now for state in states]
-        columns = {
-            "trial_id": pd.Series(np.array(ids, dtype=np.int64)),
-            "status": status_column(state.status for state in states),
-            "created_at": time_column([state.created_at for state in states]),
-            "started_at": time_column([state.started_at for state in states]),
-            "ended_at": time_column([state.ended_at for state in states]),
-            "attempts": integer_column([state.attempt for state in states]),
-            "worker": text_column([state.worker for state in states]),
-            "lease_expired": pd.Series(np.array(expired, dtype=np.bool_)),
-            "assigned_to": text_column([state.assigned_to or None for state in states]),
-            "waits_for": text_column([self._waits_for(state) for state in states]),
-            "config_id": integer_column([config_ids[trial_id] for trial_id in ids]),
-            "label": text_column([state.label or None for state in states]),
-            "group": text_column([state.group or None for state in states]),
-            "is_amended": pd.Series(np.array([trial_id in changed for trial_id in ids], dtype=np.bool_)),
-            **({"deleted_at": time_column([state.deleted_at for state in states])} if deleted else {}),
-            **gather([state.config for state in states], "config."),
-            **gather([state.results for state in states], "result."),
-        }
-        return pd.DataFrame(columns)
 
-    def _waits_for(self, state: TrialState) -> str | None:
-        if not state.is_waiting or not state.depends_on:
-            return None
-        said = []
-        for stream in unmet_dependencies(state.depends_on, self._find):
+def _value_columns(prefix: str, values: Rows) -> dict[str, Any]:
+    return {prefix + name: buffer.array() for name, buffer in sorted(values.buffers.items()) if not buffer.is_missing().all()}
+
+
+def _waits_for(experiments: Experiments, experiment_id: UUID, rows: Rows) -> Any:
+    waiting = (rows["status"].arrays()[0] == STATUS_CODES[Status.PENDING]) & (rows["deleted_at"].arrays()[0] == NOT_A_TIME)
+    places = np.flatnonzero(waiting & ~rows["depends_on"].is_missing())
+    if not len(places):
+        return missing_texts(rows.length)
+    said = np.full(rows.length, None)
+
+    def find(experiment_id: UUID, trial_id: int) -> TrialState | None:
+        others = experiments.trial_rows.get(experiment_id)
+        return None if others is None else others.find(trial_id)
+
+    for place, depends_on in zip(places, rows["depends_on"].values(places), strict=True):
+        unmet = []
+        for stream in unmet_dependencies(depends_on, find):
             subject = dependency(stream)
-            name = str(subject.trial_id) if subject.experiment_id == state.experiment_id else stream
-            said.append(f"{name} ({standing(stream, self._find)})")
-        return ", ".join(said) or None
-
-    def _find(self, experiment_id: UUID, trial_id: int) -> TrialState | None:
-        return self._states.get(experiment_id, {}).get(trial_id)
+            name = str(subject.trial_id) if subject.experiment_id == experiment_id else stream
+            unmet.append(f"{name} ({standing(stream, find)})")
+        said[place] = ", ".join(unmet) or None
+    return text_array(said)

@@ -18,6 +18,12 @@ from ledger.audit import verify
 from ledger.backends.environment import Environment
 
 
+def pytest_configure() -> None:
+    """Listen to Ctrl-C: ``pytest &`` has it ignored, and the processes that the tests start would inherit that."""
+    if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
+        signal.signal(signal.SIGINT, signal.default_int_handler)
+
+
 @pytest.fixture
 def ledger_path(tmp_path: Path) -> Iterator[Path]:
     """A path for a ledger; what is there at the end must be in order."""

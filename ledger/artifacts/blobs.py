@@ -244,7 +244,7 @@ class Saving:
         if kept.exists():
             return
         try:
-            if known.stat().st_size == path.stat().st_size:
+            if _are_same(known, path):  # else it is damaged, and this one comes in its place
                 # A second name for the one that is there: it stays even if the garbage collection removes the first.
                 os.link(known, kept)
                 return
@@ -280,13 +280,23 @@ class Saving:
             if not target.parent.exists():
                 target.parent.mkdir(exist_ok=True)
                 is_new = True
-            if not target.exists() or target.stat().st_size != entry.stat().st_size:
-                os.replace(entry.path, target)
+            os.replace(entry.path, target)
             folders.add(target.parent)
         for folder in folders:  # of those that were there, too: who put them there may not have come so far
             sync_directory(folder)
         if is_new:
             sync_directory(self.store.directory)
+
+
+def _are_same(one: Path, other: Path) -> bool:
+    """Say whether two files hold the same bytes; FileNotFoundError when one is not there."""
+    if one.stat().st_size != other.stat().st_size:
+        return False
+    with open(one, "rb", buffering=0) as first, open(other, "rb", buffering=0) as second:
+        while piece := first.read(PIECE_BYTES):
+            if piece != second.read(PIECE_BYTES):
+                return False
+    return True
 
 
 def _lock_alone(fd: int, directory: Path, seconds: float) -> None:

@@ -5,7 +5,6 @@ from __future__ import annotations
 import io
 import os
 import stat
-import warnings
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import BinaryIO, NamedTuple, cast
@@ -15,6 +14,7 @@ from ledger.artifacts.formats import Saver
 from ledger.artifacts.manifest import Entry, entry_line, first_line
 from ledger.artifacts.reading import PIECE_BYTES
 from ledger.artifacts.savers import write_object
+from ledger.caller import warn_caller
 from ledger.errors import ArtifactChanged, InvalidValue
 
 _SAMPLES, _SAMPLE_BYTES = 8, 64 << 10
@@ -152,11 +152,10 @@ def _save(saving: Saving, path: Path, relative: str, counter: Counter) -> Entry:
     finally:
         os.close(fd)
     if (after.st_size, after.st_mtime_ns) != (before.st_size, before.st_mtime_ns):
-        warnings.warn(
+        warn_caller(
             ArtifactChanged(
                 f"{path} was written to while it was saved; the artifact has the {writer.size:,} bytes that were read."
-            ),
-            stacklevel=5,
+            )
         )
     return Entry(relative, writer.digest, writer.size, stat.S_IMODE(before.st_mode))
 

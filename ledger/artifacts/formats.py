@@ -66,7 +66,8 @@ def _save_array(value: Any, file: BinaryIO) -> None:
 def _load_array(file: BinaryIO) -> Any:
     import numpy as np
 
-    return np.load(file, allow_pickle=False)
+    loaded = np.load(file, allow_pickle=False)
+    return loaded if isinstance(loaded, np.ndarray) else dict(loaded)  # an archive of arrays (.npz), logged as a file
 
 
 def _save_frame(value: Any, file: BinaryIO) -> None:

@@ -11,16 +11,18 @@ from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager
 from itertools import repeat
-from typing import NamedTuple, Protocol
+from typing import TYPE_CHECKING, NamedTuple, Protocol
 from uuid import UUID
 
 import msgspec
 
-from ledger.artifacts.blobs import BlobStore
 from ledger.records import Context, Record
 from ledger.registry import Event
 from ledger.state import ExperimentState, TrialState
 from ledger.values import encode_value
+
+if TYPE_CHECKING:
+    from ledger.artifacts.blobs import BlobStore
 
 
 class View(Protocol):

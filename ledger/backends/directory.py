@@ -5,12 +5,13 @@ from __future__ import annotations
 import errno
 import os
 import re
-from pathlib import Path
-
-import lmdb
+from typing import TYPE_CHECKING
 
 from ledger.errors import LedgerNotFound, NetworkFileSystem, NotALedger, OpenError, ReadOnlyLedger
-from ledger.partial import clear_abandoned, partial_directory
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
 
 #: What a ledger's directory may hold; anything else in a directory without data.mdb belongs to somebody.
 KNOWN_NAMES = frozenset({"data.mdb", "lock.mdb", "head", "open.lock", "blobs", "projections"})
@@ -28,7 +29,7 @@ _LOCAL_FUSE = frozenset({"fuseblk", "fusectl", "fuse.fuse-overlayfs", "fuse.gocr
 
 
 _NO_LINKS = {errno.EPERM, errno.ENOTSUP, errno.ENOSYS, errno.EMLINK, errno.EINVAL}
-_OCTAL = re.compile(r"\\([0-7]{3})")  # how the kernel writes spaces and backslashes there
+_OCTAL = r"\\([0-7]{3})"  # how the kernel writes spaces and backslashes there
 
 
 def describe_directory(path: Path, *, create: bool) -> tuple[int, int] | None:
@@ -64,6 +65,10 @@ def put_empty_log(path: Path) -> None:
 
     When another process is first, its log stays. Raises OpenError or OSError when it cannot be written.
     """
+    import lmdb  # here, like what follows: whoever only looks for a ledger need not pay for it
+
+    from ledger.partial import clear_abandoned, partial_directory
+
     clear_abandoned(path, "creating-")
     with partial_directory(path, "creating-") as partial:
         try:
@@ -122,14 +127,15 @@ def refuse_network(path: Path) -> None:
 def file_system(path: Path) -> str:
     """Return the type of the file system that holds the path, as Linux names it; empty where it cannot be told."""
     try:
-        lines = Path("/proc/self/mountinfo").read_text(errors="surrogateescape").splitlines()
+        with open("/proc/self/mountinfo", errors="surrogateescape") as mounts:
+            lines = mounts.read().splitlines()
     except OSError:
         return ""
     place = str(path.resolve())
     best, kind = "", ""
     for line in lines:
         left, _, right = line.partition(" - ")
-        mount = _OCTAL.sub(lambda match: chr(int(match[1], 8)), left.split()[4])
+        mount = re.sub(_OCTAL, lambda match: chr(int(match[1], 8)), left.split()[4])
         inside = place == mount or place.startswith(mount.rstrip("/") + "/")
         if inside and len(mount) >= len(best):
             best, kind = mount, right.split()[0]

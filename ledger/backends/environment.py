@@ -17,8 +17,7 @@ import resource
 import threading
 import time
 from collections.abc import Callable, Iterator
-from pathlib import Path
-from typing import Any, NamedTuple, TypeVar
+from typing import TYPE_CHECKING, Any, NamedTuple, TypeVar
 
 import lmdb
 
@@ -41,6 +40,9 @@ from ledger.errors import (
     ReadOnlyLedger,
 )
 from ledger.partial import sync_directory
+
+if TYPE_CHECKING:
+    from pathlib import Path
 
 T = TypeVar("T")
 

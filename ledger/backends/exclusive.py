@@ -11,10 +11,14 @@ import os
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
-from pathlib import Path
+from typing import TYPE_CHECKING
 
 from ledger.backends.gate import lock_holders
 from ledger.errors import LedgerBusy
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
 
 LOCK_NAME = "open.lock"
 _POLL_SECONDS = 0.02

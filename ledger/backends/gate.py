@@ -13,10 +13,12 @@ import queue
 import threading
 import time
 from collections.abc import Callable
-from pathlib import Path
-from typing import Any, TypeVar
+from typing import TYPE_CHECKING, Any, TypeVar
 
 from ledger.errors import LockTimeout
+
+if TYPE_CHECKING:
+    from pathlib import Path
 
 T = TypeVar("T")
 
@@ -117,7 +119,8 @@ def lock_holders(path: Path) -> list[str]:
     """Name the processes that hold a lock on the file, as far as this platform tells (Linux: /proc/locks)."""
     try:
         inode = os.stat(path).st_ino
-        lines = Path("/proc/locks").read_text().splitlines()
+        with open("/proc/locks") as locks:
+            lines = locks.read().splitlines()
     except OSError:
         return []
     holders = []
@@ -133,8 +136,10 @@ def describe_process(pid: int) -> str:
     if pid == os.getpid():
         return f"this process ({pid})"
     try:
-        command = Path(f"/proc/{pid}/cmdline").read_bytes().replace(b"\0", b" ").decode(errors="replace").strip()
-        state = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0]
+        with open(f"/proc/{pid}/cmdline", errors="replace") as told:
+            command = told.read().replace("\0", " ").strip()
+        with open(f"/proc/{pid}/stat", errors="replace") as told:
+            state = told.read().rpartition(")")[2].split()[0]
     except OSError:
         return f"process {pid}"
     stopped = ", which is stopped" if state in "tT" else ""

@@ -6,15 +6,14 @@ import os
 import time
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager, suppress
+from functools import cached_property
 from itertools import chain
-from pathlib import Path
-from typing import Any, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple
 from uuid import UUID
 
 import lmdb
 import msgspec
 
-from ledger.artifacts.blobs import BlobStore
 from ledger.backends.base import Appended, Backend, Entry, Redactions, Submission, View
 from ledger.backends.blocks import UnpackedBlocks, blocks_from, own_salt, type_names
 from ledger.backends.doorbell import Doorbell
@@ -41,6 +40,9 @@ from ledger.format import (
 from ledger.identity import default_actor, new_uuid7
 from ledger.records import Record
 from ledger.tree import Edge
+
+if TYPE_CHECKING:
+    from ledger.artifacts.blobs import BlobStore
 
 _PAGE_RECORDS = 256
 _encoder = msgspec.msgpack.Encoder()
@@ -80,10 +82,11 @@ class LmdbBackend(Backend):
         options: Options | None = None,
         identity: Identity | None = None,
     ) -> None:
+        from pathlib import Path  # here: `import ledger` need not pay for it
+
         self.path = Path(path).absolute()
         self.name = str(path)
         self.readonly = readonly
-        self.blobs = BlobStore(self.path / "blobs", readonly=readonly)
         options = options or Options()
         if options.durability not in ("full", "relaxed"):
             raise InvalidValue(
@@ -106,6 +109,12 @@ class LmdbBackend(Backend):
             self._environment.release()
             raise
         self._doorbell = Doorbell(self.path / "head")
+
+    @cached_property
+    def blobs(self) -> BlobStore:  # type: ignore[override]
+        from ledger.artifacts.blobs import BlobStore  # here: `import ledger` need not pay for it
+
+        return BlobStore(self.path / "blobs", readonly=self.readonly)
 
     # -- opening
 

@@ -13,11 +13,11 @@ from __future__ import annotations
 import os
 import threading
 import time
-import warnings
 import weakref
 from collections.abc import Callable, Iterable, Mapping
 from typing import Any, NamedTuple
 
+from ledger.caller import warn_caller
 from ledger.capture import environment, git, packages, source
 from ledger.capture.masking import clean, secret_values
 from ledger.capture.options import CaptureOptions
@@ -54,7 +54,7 @@ def collect(options: CaptureOptions, function: Callable[..., Any] | None = None,
     except LedgerWarning:
         raise  # made an error by whoever runs this
     except Exception as error:  # noqa: BLE001 - what is wrong with capturing must not end a trial
-        warnings.warn(CaptureIncomplete(f"nothing was captured: {type(error).__name__}: {error}."), stacklevel=4)
+        warn_caller(CaptureIncomplete(f"nothing was captured: {type(error).__name__}: {error}."))
         return {}
 
 
@@ -152,4 +152,4 @@ def _warn(found: Mapping[str, Capture]) -> None:
     for kind, capture in found.items():
         problem = capture.content.get("problem")
         if problem:
-            warnings.warn(CaptureIncomplete(f"{kind}: {problem}."), stacklevel=5)
+            warn_caller(CaptureIncomplete(f"{kind}: {problem}."))

@@ -2,16 +2,14 @@
 
 from __future__ import annotations
 
-import warnings
 from abc import ABC, abstractmethod
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
 from ledger import events as ev
 from ledger.backends.base import config_digest
+from ledger.caller import warn_caller
 from ledger.capture.options import CaptureOptions, options_of
-from ledger.capture.read import captured_of, read_captures
-from ledger.capture.record import with_captures
 from ledger.errors import EnvironmentDiffers
 from ledger.telemetry import point_rows
 
@@ -73,24 +71,18 @@ class Capturing(ABC):
 
         Secrets are masked as far as they are known for such; see ``ledger.capture.masking``.
         """
+        from ledger.capture.record import with_captures  # here, as below: `import ledger` need not pay for it
+
         captures = collect_for(options, function, refresh) or {}
-        self._warn_of_changes(self._ask(with_captures(self.experiment.id, self.id, captures, self.attempt)))
+        warn_of_changes(self, self._ask(with_captures(self.experiment.id, self.id, captures, self.attempt)))
         return {kind: dict(capture.content) for kind, capture in captures.items()}
 
     def _with_captures(self, captures: Mapping[str, Capture] | None, command: Command) -> Command:
         if captures is None:
             return command
-        return with_captures(self.experiment.id, self.id, captures, None, command)
+        from ledger.capture.record import with_captures
 
-    def _warn_of_changes(self, appended: Appended) -> None:
-        for _, event in appended.events:
-            if isinstance(event, ev.EnvironmentChanged) and event.before:
-                which = f"trial {self.id} of {self.experiment.name!r}"
-                changes = ", ".join(event.changes)
-                warnings.warn(
-                    EnvironmentDiffers(f"{which} runs with something else than the trial captured before it: {changes}."),
-                    stacklevel=4,
-                )
+        return with_captures(self.experiment.id, self.id, captures, None, command)
 
     @property
     def captured(self) -> dict[str, dict[str, Any]]:
@@ -98,6 +90,8 @@ class Capturing(ABC):
 
         Of its last attempt that was captured; empty when none was.
         """
+        from ledger.capture.read import captured_of, read_captures
+
         return read_captures(self.experiment.book.log, captured_of(self.history()))
 
     def to_dict(self) -> dict[str, Any]:
@@ -114,6 +108,8 @@ class Capturing(ABC):
         >>> known["status"], known["parameters"], known["results"], known["git"]
         ('SUCCEEDED', {'lr': 0.1}, {'loss': 0.4}, None)
         """
+        from ledger.capture.read import captured_of, read_captures
+
         records, state = list(self.history()), self.state
         digests = captured_of(records)
         captured = read_captures(self.experiment.book.log, digests)
@@ -123,7 +119,7 @@ class Capturing(ABC):
             "experiment": self.experiment.name,
             "trial_id": self.id,
             "status": str(state.status),
-            "error": None if state.error is None else f"{state.error.type}: {state.error.message}",
+            "error": None if state.error is None else state.error.text,
             "parameters": dict(state.config),
             "results": dict(state.results),
             "persisted": dict(state.attributes.get(PERSISTED, {})),
@@ -151,6 +147,15 @@ def collect_for(
     from ledger.capture.collect import collect  # what it needs is loaded by those who capture only
 
     return collect(options, function, refresh=refresh)
+
+
+def warn_of_changes(trial: Capturing, appended: Appended) -> None:
+    """Warn when what was recorded of a trial says that it runs with something else than the one before."""
+    for _, event in appended.events:
+        if isinstance(event, ev.EnvironmentChanged) and event.before:
+            which = f"trial {trial.id} of {trial.experiment.name!r}"
+            changes = ", ".join(event.changes)
+            warn_caller(EnvironmentDiffers(f"{which} runs with something else than the trial captured before it: {changes}."))
 
 
 def _metrics(records: list[Record]) -> dict[str, list[dict[str, Any]]]:

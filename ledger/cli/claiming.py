@@ -1,4 +1,4 @@
-"""Commands of the queue, for shell scripts: claim, finish, release, requeue, cancel, pause."""
+"""Commands of the queue, for shell scripts: claim, renew, finish, release, requeue, cancel, pause."""
 
 from __future__ import annotations
 
@@ -44,14 +44,15 @@ def claim(
     where: Annotated[
         Pairs, typer.Option(metavar="NAME=VALUE", help="Only with this in the config; repeat for more.", show_default=False)
     ] = None,
-    lease_seconds: Annotated[float, typer.Option(help="How long it is the worker's: nothing renews it.")] = _LEASE_SECONDS,
+    lease_seconds: Annotated[float, typer.Option(help="How long it is the worker's, unless renewed.")] = _LEASE_SECONDS,
     timeout: Annotated[float, typer.Option(min=0, help="Wait so many seconds for a trial.")] = 0.0,
     form: FormatOption = ObjectFormat.TABLE,
 ) -> None:
     """Take the next trial that waits, for a script.
 
-    End it with `ledger finish`, or hand it back with `ledger release`; else it is LOST when the lease has run out, and the
-    next claim tries it again. Exit code 1 says that there is none to be had. VALUE is JSON, and a text where it is none.
+    End it with `ledger finish`, or hand it back with `ledger release`; else it is LOST when the lease has run out (which
+    `ledger renew` puts off), and the next claim tries it again. Exit code 1 says that there is none to be had. VALUE is JSON,
+    and a text where it is none.
     """
     wanted = {name: value_of(text) for name, text in split_pairs(where, "--where")} or None
     with open_book(path) as book:
@@ -83,6 +84,23 @@ def _print_claimed(trial: Trial, state: TrialState, form: ObjectFormat) -> None:
         ("lease ends", shown_time(state.deadline)),
     ]
     print_fields([*pairs, *flattened("config", state.config)])
+
+
+@command("ledger renew runs.ledger sqlite-tuning 7 --attempt 1")
+def renew(
+    path: PathArgument, experiment: ExperimentArgument, trial: TrialNumber, attempt: AttemptOption = None,
+    form: FormatOption = ObjectFormat.TABLE,
+) -> None:  # fmt: skip
+    """Renew the lease of a trial that was claimed.
+
+    It is the worker's for as long again as was claimed for, from now on. Exit code 4 says that it is not any more: stop
+    working on it. Without --attempt it is whichever attempt is held now.
+    """
+    with open_book(path) as book:
+        found = find_trial(book, experiment, trial)
+        command = commands.renew(found.experiment.id, found.id, attempt or found.state.attempt)
+        done = book.log.execute(command)
+    print_appended([done], form)
 
 
 @command(

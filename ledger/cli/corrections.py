@@ -138,8 +138,8 @@ def redact(
     """Drop the payload of records (a leaked secret) for ever.
 
     Position, id and hash of the records stay, and every proof; a new event says who dropped them and why. `ledger compact`
-    then overwrites the bytes in the file, and `ledger gc` removes what a redacted artifact held. Backups and exports made
-    before still have them.
+    then overwrites the bytes in the file, and removes what a redacted artifact held (`ledger gc` does that, too, while others
+    use the ledger). Backups and exports made before still have them.
     """
     if bool(positions) == containing:
         raise typer.BadParameter("give the positions of the records, or --containing.", param_hint="'POSITION'")
@@ -160,7 +160,7 @@ def redact(
     if pending:
         print(f"Erasure pending: their bytes are in the file until `ledger compact {printable(path)}`.")
     if has_artifact:
-        print(f"What the artifact held is there until `ledger gc {printable(path)} --grace 0`, unless other records refer to it.")
+        print("What the artifact held goes then, too, unless other records refer to it; without delay by `ledger gc --grace 0`.")
 
 
 def _secret() -> str:

@@ -7,6 +7,7 @@ import warnings
 from typing import Any
 
 from ledger.cli import (
+    adding,
     artifacts,
     audit,
     capture,
@@ -28,6 +29,7 @@ from ledger.cli.app import app, program_name
 from ledger.cli.output import printable
 
 __all__ = [
+    "adding",
     "app",
     "artifacts",
     "audit",

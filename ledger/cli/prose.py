@@ -190,7 +190,7 @@ def _trial_lost(event: ev.TrialLost, setting: Setting) -> str:
 
 def _trial_failed(event: ev.TrialFailed, setting: Setting) -> str:
     error = event.error
-    said = "" if error is None else cut(printable(f"{error.type}: {error.message}".strip(": ")), LONGEST_TEXT)
+    said = "" if error is None else cut(printable(error.text), LONGEST_TEXT)
     return f"recorded that {setting.it} failed{with_values(event.results)}" + (f": {said}" if said else "")
 
 

@@ -11,9 +11,12 @@ from uuid import UUID
 import typer
 
 from ledger.annotations import Note
+from ledger.artifact_owner import ArtifactOwner
+from ledger.capture.read import captured_of
 from ledger.cli import summary
 from ledger.cli.app import command
 from ledger.cli.completion import complete_experiments
+from ledger.cli.info import size_text
 from ledger.cli.opening import (
     ExperimentArgument,
     Names,
@@ -65,7 +68,8 @@ def show(
 ) -> None:
     """Show an experiment or a trial as it is now.
 
-    One that was deleted as well. What was amended is shown with the value that was first recorded.
+    One that was deleted as well. What was amended is shown with the value that was first recorded. What a trial ran with is
+    named, and its artifacts; `ledger capture` and `ledger artifacts` show them.
     """
     with open_book(path) as book:
         found = recorded_experiment(book, experiment)
@@ -103,10 +107,23 @@ def _environments(book: Ledger, stream: str) -> Iterator[Record]:
     return book.log.read(stream=stream, types=[EnvironmentCaptured])
 
 
+def _artifacts(owner: ArtifactOwner) -> Iterator[tuple[str, Any]]:
+    for name, artifact in owner.artifacts.items():
+        files = f", files: {artifact.files:,}" if artifact.kind == "directory" else ""
+        yield f"artifact {printable(name)}", f"{artifact.kind}, {size_text(artifact.size)}{files}"
+
+
+def _artifacts_json(owner: ArtifactOwner) -> list[dict[str, Any]]:
+    fields = ("name", "kind", "size", "files", "digest", "version")
+    return [{field: getattr(artifact, field) for field in fields} for artifact in owner.artifacts.values()]
+
+
 def _show_experiment(book: Ledger, state: ExperimentState, form: ObjectFormat) -> None:
-    notes, environment = Experiment(book, state.id).notes(), _environment(_environments(book, state.stream))
+    found = Experiment(book, state.id)
+    notes, environment = found.notes(), _environment(_environments(book, state.stream))
     if form is ObjectFormat.JSON:
         more = {"trials": state.next_trial_id - 1, "environment": to_json(environment), "notes": _notes_json(notes)}
+        more["artifacts"] = _artifacts_json(found)
         print_json_line({**_state_json(state), **more})
         return
     names = Names(book)
@@ -126,6 +143,7 @@ def _show_experiment(book: Ledger, state: ExperimentState, form: ObjectFormat) -
             *_attributes(state),
             *_notes(notes),
             *flattened("environment", environment),
+            *_artifacts(found),
         ]
     )
 
@@ -151,13 +169,13 @@ def _show_trial(book: Ledger, experiment: ExperimentState, state: TrialState, fo
     trial = Trial(Experiment(book, experiment.id), state.id)
     notes = trial.notes()
     environment = _environment(_environments(book, state.stream)) or _environment(_environments(book, experiment.stream))
-    first = _as_recorded(book, state)
+    first, captured = _as_recorded(book, state), captured_of(trial.history())
     if form is ObjectFormat.JSON:
         recorded = None if first is None else {name: to_json(plain(getattr(first, name))) for name in _AMENDABLE}
         if recorded is not None and first is not None:
             recorded["status"] = str(first.status)
         more = {"as_recorded": recorded, "environment": to_json(environment), "notes": _notes_json(notes)}
-        more["waits_for"] = trial.waits_for
+        more |= {"waits_for": trial.waits_for, "captured": captured, "artifacts": _artifacts_json(trial)}
         print_json_line({**_state_json(state), **more})
         return
     names = Names(book)
@@ -183,7 +201,9 @@ def _show_trial(book: Ledger, experiment: ExperimentState, state: TrialState, fo
             *_attributes(state),
             *_notes(notes),
             *flattened("environment", environment),
-            ("error", f"{state.error.type}: {state.error.message}" if state.error else None),
+            ("captured", f"{', '.join(map(printable, captured))} (ledger capture shows them)" if captured else None),
+            *_artifacts(trial),
+            ("error", state.error.text if state.error else None),
         ]
     )
     if state.error and state.error.traceback:

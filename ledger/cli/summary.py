@@ -99,7 +99,7 @@ def _summary(event: Any) -> str | None:
         case ev.TrialStarted(attempt) | ev.TrialReleased(attempt):
             return f"attempt {attempt}"
         case ev.TrialFailed(error) if error is not None:
-            return printable(f"{error.type}: {error.message}".strip(": "))
+            return printable(error.text)
         case _:
             return None
 

@@ -16,6 +16,7 @@ _PART = re.compile(r"(\d+(?:\.\d+)?)([smhdw])", re.ASCII)
 
 METAVAR = "TIME"
 HELP = "ISO 8601 (UTC unless it has a zone), or how long ago: 2h, 30m, 7d."
+COMING_HELP = "ISO 8601 (UTC unless it has a zone), or how long from now: 2h, 30m, 7d."
 
 
 def parse_time(text: str, option: str, *, now: int | None = None) -> int:
@@ -36,10 +37,25 @@ def parse_time(text: str, option: str, *, now: int | None = None) -> int:
     moment = _moment(text, now)
     if moment is None:
         raise typer.BadParameter(
-            f"{text!r} is no time; give ISO 8601 (2026-11-20, 2026-11-20T12:30Z, 12:30) or how long ago (2h, 30m, 7d).",
+            f"{text!r} is no time; give ISO 8601 (2026-11-20, 2026-11-20T12:30Z, 12:30) or a duration (2h, 30m, 7d).",
             param_hint=repr(option),
         )
     return to_nanoseconds(moment) or 0
+
+
+def parse_coming(text: str, option: str, *, now: int | None = None) -> int:
+    """Return a time to come: as ``parse_time``, but a duration counts from now on.
+
+    >>> parse_coming("1h30m", "--at", now=1)
+    5400000000001
+    """
+    now = time.time_ns() if now is None else now
+    if not _DURATION.fullmatch(text.strip()):
+        return parse_time(text, option, now=now)
+    ahead = now
+    for number, unit in _PART.findall(text):
+        ahead += round(float(number) * _UNITS[unit] * 1e9)
+    return ahead
 
 
 def _moment(text: str, now: int) -> dt.datetime | None:

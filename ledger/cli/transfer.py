@@ -5,7 +5,6 @@ from __future__ import annotations
 import enum
 import os
 import sys
-import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Annotated, Any, BinaryIO
@@ -14,10 +13,12 @@ from uuid import UUID
 import typer
 
 import ledger
+from ledger.cli.adapters import import_mlxp
 from ledger.cli.app import command
 from ledger.cli.opening import FormatOption, PathArgument, open_book, progress_bar, recorded_experiment
 from ledger.cli.output import ObjectFormat, print_json_line, printable
 from ledger.errors import InvalidValue, LedgerNotFound
+from ledger.partial import partial_file
 from ledger.session import Ledger
 from ledger.transfer.artifacts import count_artifacts, export_artifacts
 from ledger.transfer.copying import rewrite_lines
@@ -34,6 +35,7 @@ class Origin(enum.StrEnum):
     """What can be imported."""
 
     JSONL = "jsonl"
+    MLXP = "mlxp"
 
 
 # ----------------------------------------------------------------------------------------------------------- export
@@ -93,28 +95,8 @@ def _destination(output: str | None) -> Iterator[BinaryIO]:
         yield sys.stdout.buffer
         sys.stdout.buffer.flush()
         return
-    if os.path.exists(output) and not os.path.isfile(output):  # a device or a pipe: nothing to rename over
-        with open(output, "wb") as file:
-            yield file
-        return
-    directory, name = os.path.split(output)
-    descriptor, temporary = tempfile.mkstemp(prefix=f".{name}.", dir=directory or ".")
-    try:
-        with os.fdopen(descriptor, "wb") as file:
-            yield file
-            file.flush()
-            os.fsync(file.fileno())
-        os.chmod(temporary, 0o666 & ~_umask())
-        os.replace(temporary, output)
-    except BaseException:
-        os.unlink(temporary)
-        raise
-
-
-def _umask() -> int:
-    mask = os.umask(0o022)
-    os.umask(mask)
-    return mask
+    with partial_file(output) as file:
+        yield file
 
 
 # ----------------------------------------------------------------------------------------------------------- import
@@ -123,14 +105,19 @@ def _umask() -> int:
 @command(
     "ledger import runs.jsonl copy.ledger",
     "ledger import runs.jsonl all.ledger --rewrite",
+    "ledger import logs runs.ledger --from mlxp --experiment sweep",
     name="import",
 )
 def import_(
-    source: Annotated[str, typer.Argument(metavar="SOURCE", help="The file to read, or - for standard input.")],
-    path: Annotated[str, typer.Argument(metavar="PATH", help="The ledger to write: a new one, unless --rewrite is given.")],
-    origin: Annotated[Origin, typer.Option("--from", help="What the file is: JSON lines, as `ledger export` writes.")] = (
-        Origin.JSONL
-    ),
+    source: Annotated[
+        str, typer.Argument(metavar="SOURCE", help="The file to read, - for standard input; MLXP's log directory.")
+    ],
+    path: Annotated[
+        str, typer.Argument(metavar="PATH", help="The ledger to write: a new one, unless --rewrite or --from mlxp is given.")
+    ],
+    origin: Annotated[
+        Origin, typer.Option("--from", help="What SOURCE is: JSON lines, as `ledger export` writes, or runs of MLXP.")
+    ] = Origin.JSONL,
     rewrite: Annotated[
         bool, typer.Option("--rewrite", help="Append the records to the ledger at PATH, as new ones, unless they are there.")
     ] = False,
@@ -138,9 +125,23 @@ def import_(
         str | None,
         typer.Option(metavar="DIRECTORY", help="Where `ledger export --artifacts` put what they hold.", show_default=False),
     ] = None,
+    experiment: Annotated[
+        str | None,
+        typer.Option(help="mlxp: the experiment to import to; named as the directory if left out.", show_default=False),
+    ] = None,
+    step: Annotated[
+        str | None,
+        typer.Option(
+            metavar="KEY", help="mlxp: the key of metrics that is the step; else the line's number.", show_default=False
+        ),
+    ] = None,
+    timezone: Annotated[
+        str | None,
+        typer.Option(metavar="ZONE", help="mlxp: the zone of the runs' clocks; else that of this machine.", show_default=False),
+    ] = None,
     form: FormatOption = ObjectFormat.TABLE,
 ) -> None:
-    """Make a ledger from JSON lines.
+    """Make a ledger from JSON lines, or take runs of MLXP into one.
 
     The same ledger as the exported one: ids, positions, times, hashes and proofs are equal, and every line is checked. It
     appears at PATH when it is whole; there must be nothing yet.
@@ -148,10 +149,21 @@ def import_(
     With --rewrite the records are appended to a ledger that may have others, and get positions, times and hashes of their
     own; what happened when, to what and why stays. A part of an export will do. What was imported before is passed over,
     so an import that was interrupted, or an export that has grown, is simply imported again.
+
+    With --from mlxp each run in SOURCE becomes a trial, of the run's number, of an experiment in PATH, which is made when
+    there is none. Importing again adds what is new. A run that is broken is named on standard error and skipped.
     """
-    facts: dict[str, Any]
     _check_path(path)
     check_text(source, "the file's name")
+    _check_options(origin, experiment, step, timezone, rewrite=rewrite, artifacts=artifacts)
+    if origin is Origin.MLXP:
+        import_mlxp(source, path, experiment, step, timezone, form)
+    else:
+        _import_jsonl(source, path, artifacts, form, rewrite=rewrite)
+
+
+def _import_jsonl(source: str, path: str, artifacts: str | None, form: ObjectFormat, *, rewrite: bool) -> None:
+    facts: dict[str, Any]
     name = "standard input" if source == "-" else source
     with _source(source) as file, progress_bar("importing") as progress:
         reader = LineReader(file, name, progress)
@@ -172,6 +184,14 @@ def import_(
         print(f"Appended {_count(facts['copied'])} to {printable(path)}{_known(facts['known'])}; it has {facts['head']:,} now.")
     else:
         print(f"Imported {_count(facts['head'])} to {printable(path)}: the ledger {identifier}, root {facts['root']}")
+
+
+def _check_options(origin: Origin, *of_mlxp: str | None, rewrite: bool, artifacts: str | None) -> None:
+    names = ("--experiment", "--step", "--timezone") if origin is Origin.JSONL else ("--rewrite", "--artifacts")
+    given = of_mlxp if origin is Origin.JSONL else (rewrite or None, artifacts)
+    for name, value in zip(names, given, strict=True):
+        if value is not None:
+            raise typer.BadParameter(f"{name} is not for --from {origin}. Leave it out.", param_hint=f"'{name}'")
 
 
 def _check_path(path: str) -> None:

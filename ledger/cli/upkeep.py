@@ -103,6 +103,7 @@ def compact(path: PathArgument, form: FormatOption = ObjectFormat.TABLE) -> None
             ("root", f"{report.root.hex()}, as before"),
             ("size", f"{report.before_bytes:,} bytes before, {report.after_bytes:,} now"),
             ("erased", f"{report.erased:,} redacted payloads" if report.erased else ""),
+            ("artifacts", f"{report.erased_blobs:,} blobs of redacted artifacts removed" if report.erased_blobs else ""),
         ]
     )
 

@@ -28,6 +28,13 @@ _MEBIBYTE = 1 << 20
 _ERROR_WIDTH = 200
 
 Words = Annotated[list[str], typer.Argument(metavar="CMD...", help="The program and its arguments; {lr} is the parameter lr.")]
+Experiments = Annotated[
+    list[str],
+    typer.Option(
+        "--experiment", "-e", help="Whose trials; repeat for more, of which the first goes first.",
+        autocompletion=complete_experiments,
+    ),
+]  # fmt: skip
 Timeout = Annotated[
     float | None, typer.Option(metavar="SECONDS", help="End a program that takes longer: TIMED_OUT.", show_default=False)
 ]
@@ -54,9 +61,7 @@ Lines = Annotated[LineFormat, typer.Option("--format", help="For people, or a li
 def worker(
     path: PathArgument,
     words: Words,
-    experiment: Annotated[
-        str, typer.Option("--experiment", "-e", help="Whose trials.", autocompletion=complete_experiments)
-    ],
+    experiments: Experiments,
     jobs: Annotated[int, typer.Option("--jobs", "-j", min=1, max=256, help="Programs at once.")] = 1,
     name: Name = None,
     where: Annotated[
@@ -84,11 +89,13 @@ def worker(
     {experiment}, {config} (the config as a JSON file) and {output} (a directory that is kept as an artifact) are the
     worker's own. The program finds the same in LEDGER_TRIAL, LEDGER_CONFIG and so on, and each parameter in
     LEDGER_PARAM_NAME. Its results are the last line that it prints with a brace in front, or the file $LEDGER_RESULTS: a
-    JSON object. What it prints is kept, see `ledger logs`.
+    JSON object. "status": "PRUNED" in it ends the trial so, without its objectives; "FAILED" does as well. What the program
+    prints is kept, see `ledger logs`.
 
     Exit code 0 of the program is SUCCEEDED, any other, or a signal, FAILED. Ends when nothing waits, is scheduled, or runs
-    anywhere; with exit code 1 when a trial has not SUCCEEDED. Ctrl-C and SIGTERM end the programs and hand their trials back
-    (a second one at once), with exit code 130. When the worker is killed its programs end, too, and others get the trials.
+    anywhere; with exit code 1 when a trial has neither SUCCEEDED nor been PRUNED. Ctrl-C and SIGTERM end the programs and hand
+    their trials back (a second one at once), with exit code 130. When the worker is killed its programs end, too, and others
+    get the trials.
     """
     template = Template(words, shell=shell)
     settings = Settings(
@@ -98,8 +105,10 @@ def worker(
     wanted = {key: value_of(text) for key, text in split_pairs(where, "--where")} or None
     said = _Printer(form, quiet=quiet, show=show)
     with open_book(path) as book:
+        chosen = [find_experiment(book, each) for each in dict.fromkeys(experiments)]
+        said.names_experiments = len(chosen) > 1
         found = Worker(
-            find_experiment(book, experiment), template, settings, said, name=name, jobs=jobs, where=wanted, wait=wait,
+            chosen, template, settings, said, name=name, jobs=jobs, where=wanted, wait=wait,
             max_trials=max_trials,
         )  # fmt: skip
         _guarded(found.run, "The trial was handed back.")
@@ -151,7 +160,7 @@ def run(
         except UnknownExperiment:
             found = book.experiment(check_text(experiment, "the experiment's name"))
             print(f"note: created the experiment {printable(experiment)}.", file=sys.stderr)
-        runner = Worker(found, template, settings, said, name=name)
+        runner = Worker([found], template, settings, said, name=name)
         _guarded(lambda: runner.run_new(config), "The trial is CANCELED.")
     _exit(runner)
 
@@ -175,16 +184,18 @@ class _Printer:
 
     def __init__(self, form: LineFormat, *, quiet: bool, show: bool) -> None:
         self._form, self._quiet, self._show = form, quiet, show
+        self.names_experiments = False  # of trials, where they are of several
         self._lock = threading.Lock()
 
     def began(self, trial: Trial) -> tuple[Show, Show] | None:
         """Say that a trial is run."""
         config = " ".join(f"{printable(name)}={shown(value)}" for name, value in trial.config.items())
         attempt = f" (attempt {trial.attempt})" if (trial.attempt or 1) > 1 else ""
-        self._say(f"trial {trial.id}{attempt} began: {config}" if config else f"trial {trial.id}{attempt} began")
+        name = self._name(trial.experiment.name, trial.id)
+        self._say(f"trial {name}{attempt} began: {config}" if config else f"trial {name}{attempt} began")
         if not self._show:
             return None
-        return _Marked(f"{trial.id} | ", self._lock), _Marked(f"{trial.id} ! ", self._lock)
+        return _Marked(f"{name} | ", self._lock), _Marked(f"{name} ! ", self._lock)
 
     def ended(self, outcome: Outcome) -> None:
         """Say what has become of it."""
@@ -193,7 +204,7 @@ class _Printer:
                 print_json_line(_fields(outcome))
                 sys.stdout.flush()
             return
-        parts = [f"trial {outcome.trial_id} {outcome.status} in {outcome.seconds:.1f} s"]
+        parts = [f"trial {self._name(outcome.experiment, outcome.trial_id)} {outcome.status} in {outcome.seconds:.1f} s"]
         if outcome.results:
             parts.append(", ".join(f"{printable(name)}={shown(value)}" for name, value in outcome.results.items()))
         if outcome.error:
@@ -208,7 +219,11 @@ class _Printer:
         if worker.counts[RELEASED]:
             self._say("Those RELEASED wait for another worker.")
         if worker.is_paused and not self._quiet:
-            print("note: the experiment is paused; `ledger pause --undo` resumes it.", file=sys.stderr)
+            which = "an" if self.names_experiments else "the"
+            print(f"note: {which} experiment is paused; `ledger pause --undo` resumes it.", file=sys.stderr)
+
+    def _name(self, experiment: str, trial_id: int) -> str:
+        return f"{printable(experiment)}/{trial_id}" if self.names_experiments else str(trial_id)
 
     def _say(self, line: str) -> None:
         if self._form is LineFormat.TABLE and not self._quiet:

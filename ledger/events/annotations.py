@@ -1,7 +1,5 @@
 """What people say of experiments and trials alike."""
 
-from __future__ import annotations
-
 from typing import Any
 
 from ledger.registry import Event, event

@@ -1,7 +1,5 @@
 """What is kept beside the log."""
 
-from __future__ import annotations
-
 from ledger.registry import Event, event
 
 

@@ -1,7 +1,5 @@
 """What trials ran with: kept once by content, referred to by each trial."""
 
-from __future__ import annotations
-
 from typing import Any
 
 from ledger.registry import Event, event

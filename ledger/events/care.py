@@ -1,7 +1,5 @@
 """What happens to the ledger itself, and to its records."""
 
-from __future__ import annotations
-
 from ledger.registry import Event, event
 
 

@@ -1,7 +1,5 @@
 """What happens to an experiment."""
 
-from __future__ import annotations
-
 from typing import Literal
 
 from ledger.parts import Bounds

@@ -1,7 +1,5 @@
 """What happens to a trial."""
 
-from __future__ import annotations
-
 from typing import Any
 
 from ledger.parts import Arm, ErrorInfo, Points

@@ -12,6 +12,7 @@ from ledger.backends.base import Backend
 from ledger.backends.environment import Options
 from ledger.backends.lmdb import LmdbBackend
 from ledger.errors import Corrupted
+from ledger.partial import sync_directory
 from ledger.records import Record
 
 _GIVE_UP = "An artifact that is lost for good is given up by redacting its record: `ledger redact`."
@@ -35,6 +36,31 @@ def artifact_references(backend: Backend, blobs: BlobStore) -> Iterator[Referenc
     for _, records in artifact_records(backend):
         for record in records:
             yield from references_of(record, blobs)
+
+
+def erase_artifacts(path: Path, directory: Path) -> int:
+    """Remove what redacted artifacts held from the ledger at ``path``; return how many blobs. The caller has it alone.
+
+    ``directory`` has a verified copy of its log. What another record refers to stays; what no record refers to goes as well.
+    Raises Corrupted, before anything is removed, when the manifest of a directory cannot be read.
+    """
+    blobs = BlobStore(path / "blobs")
+    with opened_copy(directory) as backend:
+        if not any(record.is_redacted for _, records in artifact_records(backend) for record in records):
+            return 0
+        try:
+            wanted = {reference.digest for reference in artifact_references(backend, blobs)}
+        except Corrupted as error:
+            raise Corrupted(
+                f"what a directory refers to cannot be told, and nothing was erased. {error.problem} {_GIVE_UP}"
+            ) from error
+    count = 0
+    for stored in blobs.blobs():
+        if stored.digest not in wanted:
+            blobs.remove(stored)
+            sync_directory(stored.path.parent)
+            count += 1
+    return count
 
 
 def copy_artifacts(source: Path, directory: Path) -> int:

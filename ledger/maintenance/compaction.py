@@ -10,6 +10,7 @@ from uuid import UUID
 
 from ledger.backends.directory import describe_directory, require_writable
 from ledger.backends.exclusive import hold_exclusively
+from ledger.maintenance.artifacts import erase_artifacts
 from ledger.maintenance.duplicate import Progress, check_place, duplicate_log, telling_of_trouble
 from ledger.maintenance.swap import clear_leftovers, drop_caches, swap_log
 from ledger.partial import partial_directory
@@ -18,7 +19,7 @@ from ledger.partial import partial_directory
 class CompactionReport(NamedTuple):
     """What a compaction did: the log's bytes before and after, and the redactions whose last bytes it erased.
 
-    ``head`` and ``root`` are as they were before.
+    ``erased_blobs`` held what redacted artifacts were. ``head`` and ``root`` are as they were before.
     """
 
     path: str
@@ -28,6 +29,7 @@ class CompactionReport(NamedTuple):
     before_bytes: int
     after_bytes: int
     erased: int
+    erased_blobs: int
     seconds: float
 
 
@@ -36,9 +38,9 @@ def compact(path: str | os.PathLike[str], progress: Progress | None = None) -> C
 
     Positions, ids, hashes and the root stay. A redacted payload leaves the log at once, but its bytes stay in the file
     until this has run; then no byte of it is in any file of the ledger's directory. Tables that were kept there are
-    dropped when something was erased, since they may hold it; they are made again. What a redacted artifact held goes with
-    ``Ledger.collect_garbage``. Backups that were made before, and
-    tables that are kept elsewhere, still hold what they hold.
+    dropped when something was erased, since they may hold it; they are made again. What a redacted artifact held goes as
+    well, unless another record refers to the same content. Backups that were made before, and tables that are kept
+    elsewhere, still hold what they hold.
 
     It needs the ledger alone: nobody may have it open, in this process neither. The new file is verified in full before
     it takes the old one's place; a kill at any moment leaves the one or the other. ``progress`` is called with the
@@ -69,10 +71,13 @@ def compact(path: str | os.PathLike[str], progress: Progress | None = None) -> C
             made = partial / "ledger"
             made.mkdir()
             copied = duplicate_log(place, made, is_alone=True, progress=progress)
-            if copied.pending:
-                drop_caches(place)  # before the swap: the log says from then on that all is erased
+            erased_blobs = 0
+            if copied.pending:  # before the swap: the log says from then on that all is erased
+                drop_caches(place)
+                erased_blobs = erase_artifacts(place, made)
             swap_log(made / "data.mdb", place)
         after = (place / "data.mdb").stat().st_size
     return CompactionReport(
-        str(path), copied.ledger_id, copied.head, copied.root, before, after, copied.pending, time.monotonic() - begun
-    )
+        str(path), copied.ledger_id, copied.head, copied.root, before, after, copied.pending, erased_blobs,
+        time.monotonic() - begun,
+    )  # fmt: skip

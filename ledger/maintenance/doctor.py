@@ -39,7 +39,7 @@ def doctor(path: str | os.PathLike[str], *, rehearse: bool = False) -> list[Find
     """Examine a ledger and what it depends on; return what was found, in a fixed order of subjects.
 
     Looks at the file system, its space and its syncs, limits, rights, locks, leftovers of what was killed, and into the
-    log: every entry's checksum, readers, free pages, erasures, times. Readers that died are cleared; nothing else is
+    log: every entry's checksum, readers, free pages, erasures, artifacts, times. Readers that died are cleared; nothing else is
     changed. A ``problem`` means that events cannot be read, written or kept; with a ``warning`` they may not be some day.
     No damage of the files kills the caller: it is a finding. Whether each record is what it was when it was recorded,
     ``ledger.audit.verify`` tells.
@@ -329,6 +329,19 @@ def _erasures(facts: dict[str, Any], here: str) -> Finding:
     return Finding("erasures", OK, "nothing that was redacted is in the file.")
 
 
+def _artifacts(facts: dict[str, Any], here: str) -> Finding:
+    if facts["lost"]:
+        message = (
+            f"the content of artifacts is not there, or was cut short, in {facts['lost']:,} places; first: {facts['first_lost']}"
+        )
+        cure = (
+            f"ledger verify {here} --artifacts names all; restore a backup: ledger restore BACKUP {here} --replace; or log the "
+            "same content again."
+        )
+        return Finding("artifacts", PROBLEM, message, cure)
+    return Finding("artifacts", OK, "what records refer to is there; ledger verify --artifacts reads every byte of it.")
+
+
 def _clock(facts: dict[str, Any], here: str) -> Finding:
     behind = facts["recorded_at"] - time.time_ns()
     cure = "Set the clock right (NTP); until then new records get the time of the newest."
@@ -342,5 +355,5 @@ def _clock(facts: dict[str, Any], here: str) -> Finding:
 
 
 _OF_FACTS: tuple[Callable[[dict[str, Any], str], Finding], ...] = (
-    _content, _doorbell, _map, _readers, _free_pages, _erasures, _clock,
+    _content, _doorbell, _map, _readers, _free_pages, _erasures, _artifacts, _clock,
 )  # fmt: skip

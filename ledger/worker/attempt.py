@@ -13,11 +13,16 @@ from typing import TYPE_CHECKING, Any
 
 import msgspec
 
+from ledger import commands
 from ledger import events as ev
+from ledger.capture.handle import warn_of_changes
 from ledger.capture.masking import mask_text, secret_values
 from ledger.capture.options import CaptureOptions
 from ledger.capture.record import with_captures
 from ledger.errors import InvalidTransition, InvalidValue, LeaseLost, LedgerError
+from ledger.log import answers_of
+from ledger.registry import Event
+from ledger.run import error_info
 from ledger.state import Status
 from ledger.status import HELD
 from ledger.trial import Trial
@@ -29,7 +34,7 @@ from ledger.worker.surroundings import Places, make_places, variables_for
 from ledger.worker.template import Template
 
 if TYPE_CHECKING:
-    from ledger.backends.base import Staged, View
+    from ledger.backends.base import Appended, Command, Staged, View
     from ledger.capture.collect import Capture
 
 #: The namespace of a trial's attributes in which a worker says where it runs, and how it ended.
@@ -74,6 +79,7 @@ class Attempt:
         self.attempt = trial.attempt or 0
         self._template, self._settings, self._machine, self._show = template, settings, machine, show
         self._directory, self._stop = directory, stop
+        self._log = trial.experiment.book.log
         self._looked = 0.0
 
     def run(self) -> Outcome:
@@ -151,17 +157,15 @@ class Attempt:
             "host": os.uname().nodename, "pid": pid, "directory": str(places.directory), "attempt": self.attempt,
             "exit_code": None, "signal": None, "seconds": None,
         }  # fmt: skip
-        trial = self.trial
-        note = self._set_if_held(attributes)
-        if self._machine is None:
-            trial._ask(note)
-            return
-        from ledger.capture.program import collect_command  # by those who capture only
+        trial, command = self.trial, self._set_if_held(attributes)
+        if self._machine is not None:
+            from ledger.capture.program import collect_command  # by those who capture only
 
-        captures = {**self._machine, **collect_command(arguments, self._settings.workplace, CaptureOptions())}
-        trial._warn_of_changes(trial._ask(with_captures(trial.experiment.id, trial.id, captures, self.attempt, note)))
+            captures = {**self._machine, **collect_command(arguments, self._settings.workplace, CaptureOptions())}
+            command = with_captures(trial.experiment.id, trial.id, captures, self.attempt, command)
+        warn_of_changes(trial, self._log.execute(command, actor=trial.actor))
 
-    def _set_if_held(self, attributes: dict[str, Any]) -> Callable[[View], list[Staged]]:
+    def _set_if_held(self, attributes: dict[str, Any]) -> Command:
         """Return the command that sets the attributes, unless the trial is somebody else's by then."""
         trial = self.trial
 
@@ -185,54 +189,74 @@ class Attempt:
             self.trial.log_artifact(places.output, "output")
 
     def _conclude(self, places: Places, ended: Ended) -> Outcome:
-        attributes = {
-            "exit_code": ended.code, "signal": ended.signal, "seconds": round(ended.seconds, 3), "directory": None, "pid": None,
-        }  # fmt: skip
-        self.trial._ask(self._set_if_held(attributes))
+        ids = self.trial.experiment.id, self.trial.id
         if ended.why.endswith(STOPPED):
-            self.trial.release(reason="the worker was stopped")
+            self._end(commands.release(*ids, self.attempt), ended, reason="the worker was stopped")
             return self._outcome(RELEASED, ended)
         if ended.why == TIMED_OUT:
-            self.trial.time_out()
+            self._end(self._finish(ev.TrialTimedOut()), ended)
             return self._outcome("TIMED_OUT", ended, error=f"it took longer than {self._settings.timeout:g} s")
         if ended.code != 0:
             how = f"exit code {ended.code}" if ended.signal is None else f"ended by {ended.signal}"
             said = last_lines(places.stderr) or last_lines(places.stdout)
             return self._fail(ended, f"{how}: {said}" if said else how)
-        return self._complete(places, ended)
-
-    def _complete(self, places: Places, ended: Ended) -> Outcome:
-        settings, trial = self._settings, self.trial
         try:
-            results = read_results(
-                settings.results, places.stdout, places.results, trial.experiment.objectives,
-                allow_empty=settings.allow_empty_results,
-            )  # fmt: skip
-            event: Any = trial._finish(ev.TrialCompleted(results), None)
+            return self._complete(places, ended)
         except (BadResults, InvalidValue) as problem:
             return self._fail(ended, str(problem))
-        if isinstance(event, ev.TrialFailed):  # outside of an objective's bounds
-            return self._outcome("FAILED", ended, results=results, error=event.error.message if event.error else None)
-        return self._outcome("SUCCEEDED", ended, results=results)
 
-    def _fail(self, ended: Ended | None, message: str) -> Outcome:
+    def _complete(self, places: Places, ended: Ended) -> Outcome:
+        settings = self._settings
+        results, status = read_results(
+            settings.results, places.stdout, places.results, self.trial.experiment.objectives,
+            allow_empty=settings.allow_empty_results,
+        )  # fmt: skip
+        if status == "FAILED":
+            return self._fail(ended, "the program says that it failed", results)
+        event = ev.TrialPruned(results) if status == "PRUNED" else ev.TrialCompleted(results)
+        last = self._end(self._finish(event), ended).events[-1][1]
+        if isinstance(last, ev.TrialFailed):  # outside of an objective's bounds
+            return self._outcome("FAILED", ended, results=results, error=last.error.message if last.error else None)
+        return self._outcome(status, ended, results=results)
+
+    def _fail(self, ended: Ended | None, message: str, results: dict[str, Any] | None = None) -> Outcome:
+        """End it as FAILED and, when it has not failed too often, let it wait again: in one step, which nothing comes between."""
         message = mask_text(message, secret_values(os.environ))
-        self.trial.fail(message)
-        return self._outcome("FAILED", ended, error=message, is_requeued=self._retry(message))
+        failures = sum(record.type == "TrialFailed" for record in self.trial.history()) + 1
+        retries = self._settings.retries
+        retry = f"retry {failures} of {retries} after {message.splitlines()[0][:200]}" if failures <= retries else None
+        self._end(self._finish(ev.TrialFailed(error_info(message), results or {})), ended, retry=retry)
+        return self._outcome("FAILED", ended, results=results or {}, error=message, is_requeued=retry is not None)
 
-    def _retry(self, message: str) -> bool:
-        """Let the trial wait again when it has not failed too often."""
-        retries, trial = self._settings.retries, self.trial
-        if not retries:
-            return False
-        failures = sum(record.type == "TrialFailed" for record in trial.history())
-        if failures > retries:
-            return False
-        try:
-            trial.requeue(reason=f"retry {failures} of {retries} after {message.splitlines()[0][:200]}")
-        except InvalidTransition:  # somebody was faster
-            return False
-        return trial.status is Status.PENDING
+    def _finish(self, event: Event) -> Command:
+        trial = self.trial
+        return commands.finish(trial.experiment.id, trial.id, self.attempt, event, trial.actor)
+
+    def _end(self, command: Command, ended: Ended | None, *, reason: str | None = None, retry: str | None = None) -> Appended:
+        """Record how the program ended and what that means for the trial, in one commit; raises LeaseLost when that is late."""
+        trial, log = self.trial, self._log
+        note: Command = lambda view: []  # noqa: E731
+        if ended is not None:
+            attributes = {
+                "exit_code": ended.code, "signal": ended.signal, "seconds": round(ended.seconds, 3), "directory": None,
+                "pid": None,
+            }  # fmt: skip
+            note = self._set_if_held(attributes)
+        submissions = [log.submission(lambda view: [*note(view), *command(view)], actor=trial.actor, reason=reason)]
+        if retry is not None:
+            submissions.append(log.submission(self._requeue_failed, actor=trial.actor, reason=retry))
+        appended = answers_of(log.commit(submissions))[0]
+        trial.let_go(done=True)
+        _, last = appended.events[-1]
+        if isinstance(last, ev.LateResultReceived):
+            state = trial.state
+            raise LeaseLost(trial.stream, last.attempt, state.status, state.attempt, state.worker)
+        return appended
+
+    def _requeue_failed(self, view: View) -> list[Staged]:
+        state = view.trial(self.trial.experiment.id, self.trial.id)
+        is_own = state is not None and state.attempt == self.attempt and state.status is Status.FAILED
+        return [(self.trial.stream, ev.TrialRequeued())] if is_own else []
 
     def _outcome(self, status: str, ended: Ended | None, **more: Any) -> Outcome:
         code, signal, seconds = (ended.code, ended.signal, ended.seconds) if ended else (None, None, 0.0)

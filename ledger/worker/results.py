@@ -6,14 +6,23 @@ import enum
 import json
 from collections.abc import Iterable
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 TAIL_BYTES = 1 << 20  # so much of the end of standard output is looked at; a record holds half of it
 _SHOWN = 200
+_STATUS = "status"
+_STATUSES = frozenset({"SUCCEEDED", "FAILED", "PRUNED"})
 
 
 class BadResults(Exception):
     """What the program gave as its results cannot be taken; the message says what, and how to do it right."""
+
+
+class Results(NamedTuple):
+    """What a program gave: its results, and the status of its trial, which it may choose."""
+
+    values: dict[str, Any]
+    status: str = "SUCCEEDED"
 
 
 class ResultSource(enum.StrEnum):
@@ -27,26 +36,31 @@ class ResultSource(enum.StrEnum):
 
 def read_results(
     source: ResultSource, stdout: Path, file: Path, objectives: Iterable[str], *, allow_empty: bool = False
-) -> dict[str, Any]:
-    """Return the results of a program that has ended.
+) -> Results:
+    """Return the results of a program that has ended well, and the status that it gives its trial.
+
+    That is a member ``status`` with the value PRUNED, FAILED or SUCCEEDED; any other value is a result as the others are.
 
     Raises BadResults for what is no JSON object, and, unless ``allow_empty``, where an objective is missing or no number, or
     where there are none at all though the source was named.
     """
     if source is ResultSource.NONE:
-        return {}
+        return Results({})
     found: dict[str, Any] | None = None
     if source is not ResultSource.STDOUT and file.exists():
         found = _parsed(file.read_bytes(), "the result file")
     elif source is not ResultSource.FILE:
         found = last_object(_tail(stdout))
-    if allow_empty:
-        return found or {}
+    status = "SUCCEEDED"
+    if found is not None and isinstance(found.get(_STATUS), str) and found[_STATUS] in _STATUSES:
+        status = found.pop(_STATUS)
+    if allow_empty or status != "SUCCEEDED":
+        return Results(found or {}, status)
     if found is None and source is not ResultSource.AUTO:
         wanted = "wrote no file $LEDGER_RESULTS" if source is ResultSource.FILE else "printed no line that is a JSON object"
         raise BadResults(f"the program {wanted}; --allow-empty-results takes that for a success.")
     _check_objectives(found, objectives)
-    return found or {}
+    return Results(found or {})
 
 
 def _check_objectives(found: dict[str, Any] | None, objectives: Iterable[str]) -> None:

@@ -6,18 +6,16 @@ import signal
 import tempfile
 import threading
 from collections import Counter
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol
 
 from ledger import commands
-from ledger import events as ev
 from ledger.capture.options import CaptureOptions
 from ledger.claims import Where, find_claimable
 from ledger.errors import InvalidValue
 from ledger.experiment import Experiment
-from ledger.identity import default_actor
 from ledger.partial import clear_abandoned, partial_directory
 from ledger.state import Status
 from ledger.streams import MAX_TRIAL_ID
@@ -48,7 +46,9 @@ class Listener(Protocol):
 
 
 class Worker:
-    """Runs a program as the trials of an experiment. Used by the main thread, which waits for the others.
+    """Runs a program as the trials of one or more experiments of a ledger. Used by the main thread, which waits for the others.
+
+    Of several experiments the trials of the first go first.
 
     **Guarantees.** A trial is claimed when there is a slot for it, and every trial claimed is ended, or handed back: also on
     SIGTERM, Ctrl-C and SIGHUP, which end the programs first (a second Ctrl-C at once). When the worker itself is killed, its
@@ -56,12 +56,13 @@ class Worker:
     """
 
     def __init__(
-        self, experiment: Experiment, template: Template, settings: Settings, listener: Listener, *, name: str | None = None,
-        jobs: int = 1, where: Where | None = None, wait: bool = False, max_trials: int | None = None,
+        self, experiments: Sequence[Experiment], template: Template, settings: Settings, listener: Listener, *,
+        name: str | None = None, jobs: int = 1, where: Where | None = None, wait: bool = False, max_trials: int | None = None,
     ) -> None:  # fmt: skip
-        self.experiment, self.template, self.settings = experiment, template, settings
-        self.name = default_actor() if name is None else commands.check_name(name, "the worker's name")
-        self._given_name, self._actor = name, default_actor(name) if name else None
+        self.experiments, self.template, self.settings = experiments, template, settings
+        self._log = experiments[0].book.log
+        self.name = commands.check_worker(name)
+        self._given_name = name
         self._listener = listener
         self._jobs, self._where, self._wait, self._max_trials = jobs, where, wait, max_trials
         self.counts: Counter[str] = Counter()
@@ -85,7 +86,7 @@ class Worker:
         a program that cannot be started; and what else keeps the worker from working, when its programs have ended.
         """
         with self._prepared() as place:
-            stop_listening = self.experiment.book.log.backend.listen(self._bell.ring)
+            stop_listening = self._log.backend.listen(self._bell.ring)
             try:
                 self._loop(place)
             except BaseException as error:
@@ -101,8 +102,11 @@ class Worker:
     def run_new(self, config: Mapping[str, Any]) -> None:
         """Add a trial with this config, which no other worker can claim, and run it; CANCELED when it is stopped."""
         self.template.check(config)
+        (experiment,) = self.experiments
+        if experiment.is_paused:
+            raise InvalidValue(f"{experiment.name!r} is paused; `ledger pause --undo` resumes it.")
         with self._prepared() as place:
-            trial = _new_claimed(self.experiment, config, self.name, self._actor, self.settings.lease_seconds)
+            trial = experiment.new_trial(config, worker=self._given_name, lease_seconds=self.settings.lease_seconds)
             self._run_one(trial, place)
             if trial.status is Status.PENDING:  # it was for now, and is for no queue
                 trial.cancel(reason="the run was stopped" if self.is_stopped else "the program could not be started")
@@ -147,7 +151,7 @@ class Worker:
     def _loop(self, place: Path) -> None:
         while not self._why_to_stop():
             self._bell.clear()  # before looking: what comes after the look rings again
-            while self._may_claim() and (trial := self._next()) is not None:
+            while self._may_claim() and (trial := self._next_of_any()) is not None:
                 self._start(trial, place)
             if not self._running and not self._may_come():
                 return
@@ -157,8 +161,11 @@ class Worker:
         is_enough = self._max_trials is not None and self.claimed >= self._max_trials
         return len(self._running) < self._jobs and not is_enough and not self._why_to_stop()
 
-    def _next(self) -> Trial | None:
-        log, experiment = self.experiment.book.log, self.experiment
+    def _next_of_any(self) -> Trial | None:
+        return next((trial for each in self.experiments if (trial := self._next(each)) is not None), None)
+
+    def _next(self, experiment: Experiment) -> Trial | None:
+        log = self._log
         found = find_claimable(log.backend, experiment.id, self.name, self._where)
         if not found:
             with log.backend.view() as view:
@@ -176,13 +183,16 @@ class Worker:
         """Say whether there may be a trial to claim later: one is scheduled, or a lease may run out."""
         if self._max_trials is not None and self.claimed >= self._max_trials:
             return False
-        self.is_paused = self.experiment.is_paused
-        if self._wait:
-            return True
-        with self.experiment.book.log.backend.view() as view:
-            due = view.next_due(self.experiment.id)
-            found = not self.is_paused and due is not None and due > view.now
-        return found or bool(find_claimable(self.experiment.book.log.backend, self.experiment.id, self.name, self._where))
+        self.is_paused = any(each.is_paused for each in self.experiments)
+        return self._wait or any(map(self._may_come_of, self.experiments))
+
+    def _may_come_of(self, experiment: Experiment) -> bool:
+        with self._log.backend.view() as view:
+            due = view.next_due(experiment.id)
+            found = due is not None and due > view.now
+        return (found and not experiment.is_paused) or bool(
+            find_claimable(self._log.backend, experiment.id, self.name, self._where)
+        )
 
     def _start(self, trial: Trial, place: Path) -> None:
         thread = threading.Thread(target=self._run_one, args=(trial, place), name=f"ledger-worker-{trial.id}")
@@ -192,7 +202,7 @@ class Worker:
     def _run_one(self, trial: Trial, place: Path) -> None:
         try:
             shown = self._listener.began(trial)
-            directory = place / f"trial-{trial.id}-{trial.attempt}"
+            directory = place / f"{trial.experiment.id.hex}-{trial.id}-{trial.attempt}"
             outcome = Attempt(
                 trial, self.template, self.settings, directory, self._why_to_stop, self._machine, shown
             ).run()  # fmt: skip
@@ -206,19 +216,5 @@ class Worker:
 
     @property
     def is_all_well(self) -> bool:
-        """Whether every trial that it ran to its end has SUCCEEDED; those tried again count when they have ended."""
-        return all(status in ("SUCCEEDED", REQUEUED, RELEASED, LOST.upper()) for status in self.counts)
-
-
-def _new_claimed(experiment: Experiment, config: Mapping[str, Any], name: str, actor: str | None, seconds: float) -> Trial:
-    """Create a trial that is claimed in the same step, so that no worker takes it from the queue."""
-    created = commands.trial_created(config)
-    if experiment.is_paused:
-        raise InvalidValue(f"{experiment.name!r} is paused; `ledger pause --undo` resumes it.")
-
-    def course(view: Any, stream: str, event: ev.TrialCreated) -> list[Any]:
-        return [commands.claimed(view, name, 1, seconds)]
-
-    (trial,) = experiment._create([created], None, None, course)
-    trial._hold(1, seconds, name, actor)
-    return trial
+        """Whether what it ran to its end has SUCCEEDED or was PRUNED; those tried again count when they have ended."""
+        return all(status in ("SUCCEEDED", "PRUNED", REQUEUED, RELEASED, LOST.upper()) for status in self.counts)

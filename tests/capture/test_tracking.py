@@ -30,6 +30,14 @@ def test_a_call_is_a_trial(exp: ledger.Experiment) -> None:
     assert "return lr * size" in trial.captured["function"]["text"]
 
 
+def test_no_worker_of_the_queue_is_handed_a_tracked_call(exp: ledger.Experiment) -> None:
+    """Its trial is claimed in the step that creates it."""
+    exp.run(lambda: 1.0, capture=False)
+    created, claimed, *_ = exp.trial(1).history()
+    assert (created.type, claimed.type) == ("TrialCreated", "TrialClaimed")
+    assert created.append_id == claimed.append_id
+
+
 @pytest.mark.parametrize(
     ("value", "results"),
     [({"a": 1, "b": "x"}, {"a": 1, "b": "x"}), (2, {"result": 2}), ("text", {"result": "text"}), ((1, 2), {"result": (1, 2)}),
@@ -336,3 +344,37 @@ def test_an_argument_called_trial_that_is_given_is_part_of_the_config(exp: ledge
     """The handle is only for who leaves it out."""
     assert exp.track(capture=False)(lambda trial: {"loss": trial})(trial=3) == {"loss": 3}
     assert exp.trial(1).config == {"trial": 3}
+
+
+# -------------------------------------------------------------------------------------------------------------- reuse
+
+
+def test_a_trial_of_the_same_arguments_and_code_is_used_again(exp: ledger.Experiment) -> None:
+    """Defaults count as arguments; a failure, a deleted trial, other arguments and other code do not stand in for it."""
+    calls = []
+
+    def work(x: int, y: int = 2) -> float:
+        calls.append(x)
+        if len(calls) == 1:
+            raise ValueError("not this time")
+        return x / y
+
+    with pytest.raises(ValueError, match="not this time"):
+        exp.run(work, {"x": 1}, reuse=True)
+    first = exp.run(work, {"x": 1}, reuse=True)
+    assert exp.run(work, {"x": 1}, reuse=True).id == first.id
+    assert exp.run(work, {"y": 2, "x": 1}, reuse=True).results == {"loss": 0.5}
+    assert exp.run(work, {"x": 3}, reuse=True).id != first.id
+    assert exp.run(work, {"x": 1}).id != first.id
+    exp.trial(first.id).delete()
+    assert calls == [1, 1, 3, 1]
+    assert exp.run(work, {"x": 1}, reuse=True).id != first.id
+    with pytest.warns(ledger.EnvironmentDiffers):
+        exp.run(lambda x: 0.0, {"x": 1}, reuse=True)
+    assert calls == [1, 1, 3, 1]
+
+
+def test_without_capture_nothing_is_used_again(exp: ledger.Experiment) -> None:
+    """What code a trial ran is not known then."""
+    with pytest.raises(ledger.InvalidValue, match="capture=False leaves unknown"):
+        exp.run(lambda: 1.0, reuse=True, capture=False)

@@ -72,7 +72,7 @@ def odd() -> dict[str, Any]:
 @pytest.fixture
 def invoke() -> Callable[..., Any]:
     """Call the command line in this process; fast."""
-    return lambda *args: CliRunner().invoke(app, [str(arg) for arg in args])
+    return lambda *args, **more: CliRunner().invoke(app, [str(arg) for arg in args], **more)
 
 
 def environment() -> dict[str, str]:

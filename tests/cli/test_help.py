@@ -13,7 +13,7 @@ from ledger.cli.main import app
 
 COMMANDS = [
     "demo", "init", "info", "experiments", "trials", "show", "history", "diff", "capture", "tail", "artifacts",
-    "run", "worker", "logs", "claim", "finish", "release", "requeue", "cancel", "pause",
+    "add", "run", "worker", "logs", "claim", "renew", "finish", "release", "requeue", "cancel", "pause",
     "note", "tag", "amend", "delete", "seal", "redact", "verify", "checkpoint",
     "export", "import", "merge", "backup", "restore", "compact", "gc", "doctor",
 ]  # fmt: skip

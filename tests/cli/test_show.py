@@ -93,3 +93,25 @@ def test_what_was_deleted_can_be_looked_at(invoke, corrected):
     assert "deleted" in shown(invoke, corrected, "sqlite-tuning", 3)
     assert "deleted" in shown(invoke, corrected, "größe 🚀")
     assert json.loads(invoke("show", corrected, "größe 🚀", 1, "--format", "json").stdout)["deleted_at"] is None
+
+
+def test_captures_and_artifacts_are_named(invoke, sample, tmp_path):
+    """Of a trial what it ran with and what it kept, of an experiment its artifacts; as text and as JSON."""
+    (tmp_path / "plots").mkdir()
+    (tmp_path / "plots" / "a.svg").write_text("<svg/>")
+    with ledger.open(sample) as book:
+        exp = book.get_experiment("sqlite-tuning")
+        with exp.new_trial({}).run(capture=True) as trial:
+            trial.log_artifact("x" * 2048, name="model")
+            trial.complete({"latency_ms": 1.0})
+        exp.log_artifact(tmp_path / "plots")
+        digests = {kind: record for record in trial.history() if record.type == "TrialCaptured" for kind in record.event.captures}
+    lines = shown(invoke, sample, "sqlite-tuning", trial.id)
+    assert lines["captured"].startswith(", ".join(digests))
+    assert lines["artifact model"] == "object, 2 KiB"
+    assert shown(invoke, sample, "sqlite-tuning")["artifact plots"] == "directory, 6 bytes, files: 1"
+    state = json.loads(invoke("show", sample, "sqlite-tuning", trial.id, "--format", "json").stdout)
+    assert list(state["captured"]) == list(digests)
+    assert [(each["name"], each["kind"], each["size"]) for each in state["artifacts"]] == [("model", "object", 2048)]
+    state = json.loads(invoke("show", sample, "sqlite-tuning", "--format", "json").stdout)
+    assert [each["name"] for each in state["artifacts"]] == ["plots"]

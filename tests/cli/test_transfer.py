@@ -124,7 +124,8 @@ def test_an_empty_ledger_exports_nothing(invoke, tmp_path):
 @pytest.mark.parametrize(
     ("words", "code", "said"),
     [
-        (["LINES", "PATH", "--from", "mlxp"], 2, "'jsonl'"),
+        (["LINES", "PATH", "--from", "mlflow"], 2, "'jsonl'"),
+        (["LINES", "PATH", "--from", "mlxp"], 2, "log directory"),
         (["LINES", "memory:"], 2, "memory:"),
         (["LINES", ""], 2, "no path"),
         (["LINES", "LEDGER"], 4, "not empty"),

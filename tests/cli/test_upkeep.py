@@ -70,7 +70,7 @@ def test_compact_as_a_process(call, sample):
     done = call("compact", sample, "--format", "json")
     assert (done.returncode, done.stderr) == (0, "")
     told = json.loads(done.stdout)
-    assert list(told) == ["path", "ledger_id", "head", "root", "before_bytes", "after_bytes", "erased", "seconds"]
+    assert list(told) == ["path", "ledger_id", "head", "root", "before_bytes", "after_bytes", "erased", "erased_blobs", "seconds"]
     assert (told["root"], told["erased"]) == (before.root.hex(), 1)
     assert told["after_bytes"] == os.path.getsize(sample / "data.mdb")
 

@@ -84,6 +84,58 @@ def test_a_redacted_payload_is_in_no_file_afterwards(redacted: Path) -> None:
     assert compact(redacted).erased == 0
 
 
+def test_what_a_redacted_artifact_held_is_in_no_file_afterwards(ledger_path: Path, tmp_path: Path) -> None:
+    """Its blobs go, those of a directory too; what another record refers to stays, and so does everything without a redaction."""
+    (tmp_path / "made").mkdir()
+    (tmp_path / "made" / "keys").write_text(SECRET)
+    (tmp_path / "made" / "shared").write_text("known to all")
+    with ledger.open(ledger_path) as book:
+        exp = book.experiment("e")
+        kept = exp.log_artifact("known to all", name="kept")
+        exp.log_artifact(tmp_path / "made")
+        position = book.log.head
+        exp.log_artifact(SECRET + "!", name="second")
+        exp.log_artifact("not recorded by anybody", name="third")
+        orphan = book.log.backend.blobs.place(exp.artifact("third").digest)
+    assert compact(ledger_path).erased_blobs == 0
+    with ledger.open(ledger_path) as book:
+        _redact(book, position)
+        _redact(book, position + 1)
+        _redact(book, position + 2)
+    assert _finds(ledger_path, SECRET) >= 2
+    report = compact(ledger_path)
+    assert (report.erased, report.erased_blobs) == (3, 4)
+    assert _finds(ledger_path, SECRET) == 0
+    assert not orphan.exists()
+    with ledger.open(ledger_path) as book:
+        assert book.get_experiment("e").artifact("kept").read_bytes() == b"known to all"
+        assert kept.digest
+    assert compact(ledger_path).erased_blobs == 0
+
+
+def test_an_erasure_that_cannot_tell_what_is_needed_removes_nothing(ledger_path: Path, tmp_path: Path) -> None:
+    """With the manifest of a directory damaged it is refused, naming the cure, and the erasure stays pending."""
+    (tmp_path / "made").mkdir()
+    (tmp_path / "made" / "file").write_text("needed")
+    with ledger.open(ledger_path) as book:
+        exp = book.experiment("e")
+        directory = exp.log_artifact(tmp_path / "made")
+        exp.log_artifact(SECRET, name="secret")
+        _redact(book, book.log.head)
+        manifest = book.log.backend.blobs.place(directory.digest)
+    manifest.chmod(0o644)
+    manifest.write_bytes(b"damaged")
+    blobs = sorted((ledger_path / "blobs").rglob("*"))
+    with pytest.raises(ledger.Corrupted, match=r"nothing was erased.*ledger redact"):
+        compact(ledger_path)
+    assert sorted((ledger_path / "blobs").rglob("*")) == blobs
+    with ledger.open(ledger_path) as book:
+        assert book.log.backend.redactions().pending == 1
+        _redact(book, 2)
+    assert compact(ledger_path).erased == 2
+    assert _finds(ledger_path, SECRET) == 0
+
+
 def test_a_payload_redacted_in_a_sealed_block_is_gone(ledger_path: Path) -> None:
     """Sealed blocks are compressed: they are searched unpacked, and so are the pages that were freed."""
     with ledger.open(ledger_path) as book:

@@ -349,11 +349,12 @@ def shown_experiments(frame):
 
 
 def expected_trials(trials, now, deleted=False):
-    rows = []
+    rows, groups = [], {}
     for key in sorted(trials):
         row = dict(trials[key])
         if row["deleted_at"] is not None and not deleted:
             continue
+        row["group_id"] = groups.setdefault(row["config_id"], key)
         row |= {name: row[name] or None for name in ("label", "group", "assigned_to")}
         row["waits_for"] = expected_dependencies(trials, row)
         deadline, config, result = row.pop("deadline"), row.pop("config"), row.pop("result")

@@ -106,9 +106,9 @@ def test_the_packages_tables_use_the_same_door(book):
     exp = book.experiment("demo")
     exp.new_trial({"lr": 0.1})
     tables = projections.Tables(book)
-    built = projections.build(projections.TrialTable(), book.log)
-    pd.testing.assert_frame_equal(tables.trials("demo", now=0), built.table(exp.id, now=0))
-    pd.testing.assert_frame_equal(tables.configs("demo"), tables.table(projections.ConfigTable, exp.id))
+    built = projections.build(projections.Experiments(), book.log)
+    pd.testing.assert_frame_equal(tables.trials("demo", now=0), built.trials(exp.id, now=0))
+    pd.testing.assert_frame_equal(tables.configs("demo"), built.configs(exp.id))
 
 
 @pytest.mark.parametrize("make", [dict, lambda: type("NoName", (EventCounts,), {"name": ""})()])

@@ -13,12 +13,12 @@ import projections
 from projections.experiment_table import STATUS_COUNTS
 
 FIXED = [
-    "trial_id", "status", "created_at", "started_at", "ended_at", "attempts", "worker", "lease_expired", "assigned_to",
-    "waits_for", "config_id", "label", "group", "is_amended",
+    "trial_id", "started_at", "ended_at", "config_id", "group_id", "status", "worker", "created_at", "attempts", "lease_expired",
+    "assigned_to", "waits_for", "label", "group", "is_amended",
 ]  # fmt: skip
 FIXED_DTYPES = [
-    "int64", "category", "datetime64[ns, UTC]", "datetime64[ns, UTC]", "datetime64[ns, UTC]", "Int64", "string", "bool", "string",
-    "string", "Int64", "string", "string", "bool",
+    "int64", "datetime64[ns, UTC]", "datetime64[ns, UTC]", "int64", "int64", "category", "string", "datetime64[ns, UTC]", "Int64",
+    "bool", "string", "string", "string", "string", "bool",
 ]  # fmt: skip
 EXPERIMENT = [
     "experiment_id", "name", "description", "objectives", "created_at", "updated_at", "trials", "pending", "running",
@@ -263,7 +263,7 @@ def test_names_are_those_of_the_position(book, tables):
     assert tables.experiments()["experiment_id"].tolist() == [str(exp.id), str(other.id)]
 
 
-@pytest.mark.parametrize("as_of", [-1, True, 1.0, "2026-11-20T12:00Z", None.__class__])
+@pytest.mark.parametrize("as_of", [-1, True, 1.0, "2026-11-20T12:00", "yesterday", None.__class__])
 def test_as_of_must_be_a_position(book, tables, as_of):
     """Anything but an int from 0 is refused, with the value and what to give."""
     book.experiment("demo")
@@ -341,5 +341,9 @@ def test_the_core_does_not_load_the_read_side():
 
 def test_public_names():
     """The public surface is the list in __all__, and each name of it is there and documented."""
-    assert sorted(projections.__all__) == ["ConfigTable", "ExperimentTable", "Projection", "Tables", "TrialTable", "build"]
+    assert sorted(projections.__all__) == [
+        "AmendmentTable", "ArtifactTable", "EnvironmentTable", "Experiments", "Frame", "GroupedFrame", "MISSING", "MetricSeries",
+        "MetricTable", "Projection", "Reader", "Row", "Rows", "StatusHistoryTable", "Tables", "TelemetryTable", "build",
+        "compare",
+    ]  # fmt: skip
     assert all(getattr(projections, name).__doc__ for name in projections.__all__)

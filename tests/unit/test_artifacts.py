@@ -630,14 +630,19 @@ def test_the_last_bytes_come_only_when_all_are_right(ledger_path: Path) -> None:
         spoil(path, bytes(content))
 
 
-def test_saving_again_mends_what_was_cut_short(book: ledger.Ledger) -> None:
-    """A blob of another size than its content's is not taken for it."""
+@pytest.mark.parametrize("content", [b"some content", b"some content " * 9999])
+@pytest.mark.parametrize("damage", [lambda data: data[:4], lambda data: data[:5] + b"\xff" + data[6:]])
+def test_saving_again_mends_what_was_damaged(book: ledger.Ledger, content: bytes, damage: Callable[[bytes], bytes]) -> None:
+    """A blob that was cut short, or has other bytes than were saved, is not taken for the content; it is replaced."""
     exp = book.experiment("e")
-    artifact = exp.log_artifact(b"some content", name="x")
-    path = book.log.backend.blobs.place(artifact.digest)
-    spoil(path, b"some")
-    exp.log_artifact(b"some content", name="x")
-    assert artifact.read_bytes() == b"some content"
+    artifact = exp.log_artifact(content, name="x")
+    stored = book.log.backend.blobs.find(artifact.digest)
+    assert stored is not None
+    spoil(stored.path, damage(stored.path.read_bytes()))
+    with pytest.raises(ledger.Corrupted):
+        artifact.read_bytes()
+    exp.log_artifact(content, name="x")
+    assert artifact.read_bytes() == content
 
 
 # -------------------------------------------------------------------------------------------------------- garbage

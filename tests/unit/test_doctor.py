@@ -26,7 +26,7 @@ from ledger.redaction import remainder_of
 
 NAMES = [
     "file_system", "space", "sync", "promise", "disk", "limits", "permissions", "handles", "write_lock", "leftovers",
-    "format", "content", "doorbell", "map", "readers", "free_pages", "erasures", "clock",
+    "format", "content", "doorbell", "map", "readers", "free_pages", "erasures", "artifacts", "clock",
 ]  # fmt: skip
 
 
@@ -202,6 +202,25 @@ def test_a_log_older_than_its_doorbell_is_a_warning(sick: Path) -> None:
     (sick / "data.mdb").write_bytes(older)
     found = _find(sick, "doorbell")
     assert (found.level, f"position {head:,}" in found.message) == (WARNING, True)
+
+
+def test_content_that_is_lost_is_a_problem(filled: Path) -> None:
+    """A blob that is gone or was cut short, of a file or of a directory's manifest, is named."""
+    with ledger.open(filled) as book:
+        exp = book.experiment("lost")
+        digests = [exp.log_artifact(f"content {n}", name=f"file {n}").digest for n in range(3)]
+        places = [book.log.backend.blobs.place(digest) for digest in digests]
+    assert _find(filled, "artifacts").level == OK
+    places[0].unlink()
+    places[1].chmod(0o644)
+    places[1].write_bytes(b"cont")
+    finding = _find(filled, "artifacts")
+    assert finding.level == PROBLEM
+    assert "in 2 places; first: the artifact 'file 0'" in finding.message
+    with ledger.open(filled) as book:
+        for n in range(2):
+            book.get_experiment("lost").log_artifact(f"content {n}", name="again")
+    assert _find(filled, "artifacts").level == OK
 
 
 def test_a_pending_erasure_has_its_cure(filled: Path) -> None:

@@ -39,7 +39,7 @@ def _lost(exp: ledger.Experiment) -> tuple[ledger.Trial, ledger.Trial]:
     exp.new_trial({"layers": 2})
     slow = exp.claim(worker="slow", lease_seconds=0.02)
     assert slow is not None
-    slow._let_go()
+    slow.let_go()
     time.sleep(0.05)
     fast = exp.claim(worker="fast")
     assert fast is not None
@@ -164,9 +164,9 @@ def test_claims_find_the_one_trial_among_many_that_are_used_up(exp: ledger.Exper
     exp.new_trials([{"n": n} for n in range(150)], max_attempts=1)
     last = exp.new_trial({"n": "last"}, max_attempts=2, priority=-1)
     while (job := exp.claim(lease_seconds=0.02)) is not None and job.id != last.id:
-        job._let_go()
+        job.let_go()
     assert job is not None
-    job._let_go()
+    job.let_go()
     time.sleep(0.1)
     again = exp.claim()
     assert again is not None

@@ -208,7 +208,7 @@ def test_a_conflict_at_the_end_of_a_block_loses_nothing(exp: ledger.Experiment, 
     taken: dict[str, Any] = {"lost": lambda: exp.claim(worker="other"), "canceled": other.cancel, "deleted": other.delete}
     with pytest.raises(ledger.LeaseLost) as caught, trial.run(lease_seconds=0.05):
         trial.report({"partial": 1})
-        trial._let_go()  # as if it had been stopped
+        trial.let_go()  # as if it had been stopped
         time.sleep(0.1)
         taken[how]()
         if fails:

@@ -178,7 +178,7 @@ def test_a_worker_that_stops_renewing_loses_its_trial(exp: ledger.Experiment) ->
     exp.new_trial({})
     slow = exp.claim(worker="slow", lease_seconds=0.05)
     assert slow is not None
-    slow._let_go()
+    slow.let_go()
     time.sleep(0.1)
     fast = exp.claim(worker="fast")
     assert fast is not None
@@ -200,7 +200,7 @@ def test_a_worker_that_is_late_and_not_yet_replaced_still_counts(exp: ledger.Exp
     exp.new_trial({})
     job = exp.claim(lease_seconds=0.02)
     assert job is not None
-    job._let_go()
+    job.let_go()
     time.sleep(0.05)
     job.complete({"loss": 1.0})
     assert job.status is Status.SUCCEEDED
@@ -212,7 +212,7 @@ def test_a_trial_lost_too_often_stays_lost(exp: ledger.Experiment) -> None:
     for _ in range(2):
         job = exp.claim(lease_seconds=0.02)
         assert job is not None
-        job._let_go()
+        job.let_go()
         time.sleep(0.05)
     assert exp.claim() is None
     assert exp.trial(1).status is Status.LOST
@@ -271,7 +271,7 @@ def test_a_conflict_at_the_end_of_a_run_chains_the_exception(exp: ledger.Experim
     exp.new_trial({})
     trial = exp.trial(1)
     with pytest.raises(ledger.LeaseLost) as caught, trial.run(lease_seconds=0.05):
-        trial._let_go()
+        trial.let_go()
         time.sleep(0.1)
         assert exp.claim(worker="other") is not None
         raise ValueError("mine")
@@ -493,3 +493,28 @@ def test_lab_events_cannot_be_appended_past_the_rules(book: ledger.Ledger) -> No
     with pytest.raises(ledger.UnknownExperiment):
         book.log.append([ledger.TrialCreated({})], stream=f"trial/{ledger.new_uuid7().hex}/1")
     assert book.log.head == head
+
+
+def test_a_trial_can_be_claimed_as_it_is_created(exp: ledger.Experiment) -> None:
+    """In one step, so that no other worker is handed it; the handle renews its lease, and runs it."""
+    trial = exp.new_trial({"lr": 0.1}, lease_seconds=0.3)
+    assert trial.status is Status.READY
+    assert len({record.append_id for record in trial.history()}) == 1
+    time.sleep(0.6)
+    assert exp.claim(worker="other") is None
+    with trial.run():
+        trial.complete({"loss": 0.5})
+    assert (trial.status, trial.state.attempt) == (Status.SUCCEEDED, 1)
+    assert exp.new_trial({}, lease_seconds=60, worker="w1").state.worker == "w1"
+
+
+def test_a_trial_that_waits_for_others_cannot_be_claimed_as_it_is_created(exp: ledger.Experiment) -> None:
+    """Nor one that has ended; then none is created."""
+    first = exp.new_trial({})
+    with pytest.raises(ledger.CommandRefused, match="waits until"):
+        exp.new_trial({}, depends_on=[first], lease_seconds=60)
+    with pytest.raises(ledger.InvalidValue, match="leave lease_seconds out"):
+        exp.new_trial({}, status="SUCCEEDED", lease_seconds=60)
+    with pytest.raises(ledger.InvalidValue, match="lease_seconds is -1"):
+        exp.new_trial({}, lease_seconds=-1)
+    assert [trial.id for trial in exp.trials()] == [1]

@@ -105,7 +105,7 @@ def test_the_end_of_a_lease_wakes_a_waiter(exp: ledger.Experiment) -> None:
     exp.new_trial({})
     dead = exp.claim(worker="dead", lease_seconds=0.4)
     assert dead is not None
-    dead._let_go()
+    dead.let_go()
     job = exp.claim(worker="next", timeout=60)
     assert job is not None
     assert job.attempt == 2

@@ -289,3 +289,77 @@ def test_the_files_of_a_worker_that_was_killed_are_cleared_away(queue, start, wo
     worker.wait()
     assert work("--", "true").returncode == 0
     assert not output.exists()
+
+
+def test_a_program_may_say_that_its_trial_was_pruned_or_failed(queue, work, states):
+    """A status among the results is the trial's; objectives may be missing then. Any other status is a result."""
+    queue(*({"say": say} for say in ("PRUNED", "FAILED", "SUCCEEDED", "fine")), objectives={"loss": "min"})
+    program = 'echo "{\\"status\\": \\"$LEDGER_PARAM_SAY\\", \\"epochs\\": 3}"'
+    done = work("--allow-empty-results", "--", "sh", "-c", program)
+    assert [(state.status, state.results) for state in states()] == [
+        ("PRUNED", {"epochs": 3}), ("FAILED", {"epochs": 3}), ("SUCCEEDED", {"epochs": 3}),
+        ("SUCCEEDED", {"epochs": 3, "status": "fine"}),
+    ]  # fmt: skip
+    assert "the program says that it failed" in done.stdout
+    assert done.returncode == 1
+
+
+def test_a_pruned_trial_is_no_failure_of_the_worker(queue, work, states):
+    """It is an end that was meant: exit code 0, without the objective."""
+    queue({}, objectives={"loss": "min"})
+    assert work("--", "echo", '{"status": "PRUNED"}').returncode == 0
+    assert states()[0].status == "PRUNED"
+
+
+def test_a_failure_and_its_retry_are_one_commit(queue, work, ledger_path):
+    """Exit code, failure and requeue are recorded at once: a kill cannot come between, and nobody sees it FAILED for good."""
+    queue({})
+    work("--retries", "1", "--", "sh", "-c", "exit 3")
+    with ledger.open(ledger_path) as book:
+        records = list(book.get_experiment("tuning").trial(1).history())
+        types = [record.type for record in records]
+        first = types.index("TrialFailed")
+        assert types[first - 1 : first + 2] == ["AttributesSet", "TrialFailed", "TrialRequeued"]
+        assert len({record.recorded_at for record in records[first - 1 : first + 2]}) == 1
+        assert records[first - 1].append_id == records[first].append_id
+        assert [record.reason for record in records[first : first + 2]] == [None, "retry 1 of 1 after exit code 3"]
+
+
+def test_one_trial_that_is_run_at_once_is_in_no_queue(queue, ledger_path, work):
+    """`ledger run` creates and claims its trial in one step: no worker that waits can take it before."""
+    queue()
+    work("--param", "n=1", "--", "true", command="run")
+    with ledger.open(ledger_path) as book:
+        created, claimed, *_ = book.get_experiment("tuning").trial(1).history()
+        assert (created.type, claimed.type) == ("TrialCreated", "TrialClaimed")
+        assert created.append_id == claimed.append_id
+
+
+def test_one_worker_runs_trials_of_several_experiments(ledger_path, work):
+    """Those of the first that was named first; lines name the experiment; it ends when none of them has anything to come."""
+    with ledger.open(ledger_path) as book:
+        for name in ("tuning", "other"):
+            book.experiment(name).new_trials([{"n": n} for n in range(2)])
+        book.get_experiment("other").pause()
+    done = work("-e", "other", "--", "true")
+    assert done.stdout.splitlines()[-1] == "2 SUCCEEDED."
+    assert "an experiment is paused" in done.stderr
+    with ledger.open(ledger_path) as book:
+        book.get_experiment("other").resume()
+        book.get_experiment("tuning").new_trials([{"n": n} for n in range(2)])
+    done = work("-e", "other", "--", "true")
+    assert [line.partition(":")[0] for line in done.stdout.splitlines() if "began" in line] == [
+        "trial tuning/3 began", "trial tuning/4 began", "trial other/1 began", "trial other/2 began",
+    ]  # fmt: skip
+    assert "trial other/2 SUCCEEDED" in done.stdout
+
+
+def test_trials_of_several_experiments_run_at_once_with_files_of_their_own(ledger_path, work):
+    """Also when they have the same numbers."""
+    with ledger.open(ledger_path) as book:
+        for name in ("tuning", "other"):
+            book.experiment(name).new_trial({"said": name})
+    assert work("-e", "other", "--jobs", "2", "--", "sh", "-c", "sleep 0.5; echo {said}").returncode == 0
+    with ledger.open(ledger_path) as book:
+        for name in ("tuning", "other"):
+            assert book.get_experiment(name).trial(1).artifact("stdout.txt").read_bytes() == f"{name}\n".encode()

@@ -1,0 +1,377 @@
+"""Buffers: the columns of a projection while it grows, without an object for each cell.
+
+============  ==================================================  ===========================
+kind          cells                                               dtype of the column
+============  ==================================================  ===========================
+``id``        int                                                 ``int64``
+``integer``   int of 64 bits, or None                             ``Int64``
+``time``      ns since 1970 UTC, or None                          ``datetime64[ns, UTC]``
+``flag``      bool                                                ``bool``
+``text``      str, or None                                        ``string``
+``status``    ``ledger.Status``, or None                          category over all of them
+``value``     what can be recorded, or MISSING                    see ``projections.columns``
+============  ==================================================  ===========================
+"""
+
+from __future__ import annotations
+
+import contextlib
+from abc import ABC, abstractmethod
+from collections.abc import Iterable, Sequence
+from itertools import islice
+from typing import Any, ClassVar, Self
+
+import numpy as np
+import pandas as pd
+
+from ledger.state import Status
+from projections.columns import MISSING, NOT_A_TIME, STATUS_CODES, STATUSES, missing_texts, text_array
+
+_FIRST_CAPACITY = 64
+_STATUSES = list(Status)
+
+
+class Buffer(ABC):
+    """One column that grows: ``extend`` adds cells at the end, ``write`` replaces those of some rows. One thread at a time."""
+
+    kind: ClassVar[str]
+    dtypes: ClassVar[tuple[str, ...]]  # of the arrays that the cells lie in
+    empty: ClassVar[tuple[int, ...]]  # what a cell that was never written has in each
+
+    def __init__(self) -> None:
+        self.length = 0
+        self._arrays = [np.empty(0, dtype) for dtype in self.dtypes]
+
+    @abstractmethod
+    def _encode(self, cells: Sequence[Any]) -> list[Any]:
+        """Return the cells as arrays."""
+
+    @abstractmethod
+    def values(self, rows: Any) -> list[Any]:
+        """Return the cells of rows, given as an array of their numbers."""
+
+    @abstractmethod
+    def array(self) -> Any:
+        """Return the column as pandas takes it: memory of its own, which nothing that is written later changes."""
+
+    def is_missing(self) -> Any:
+        """Return for each cell whether there is nothing in it, as an array."""
+        return self.arrays()[0] == self.empty[0]
+
+    def extend(self, cells: Sequence[Any]) -> None:
+        """Add cells at the end."""
+        first = self.length
+        self.resize(first + len(cells))
+        self._put(slice(first, self.length), cells)
+
+    def write(self, rows: Any, cells: Sequence[Any]) -> None:
+        """Replace the cells of rows, given as an array of their numbers."""
+        self._put(rows, cells)
+
+    def _put(self, rows: Any, cells: Sequence[Any]) -> None:
+        for array, new in zip(self._arrays, self._encode(cells), strict=True):
+            array[rows] = new
+
+    def resize(self, length: int) -> None:
+        """Have so many cells; new ones are empty."""
+        if length > len(self._arrays[0]):
+            capacity = max(_FIRST_CAPACITY, length + length // 2)
+            self._arrays = [_larger(array, capacity, self.length) for array in self._arrays]
+        for array, value in zip(self._arrays, self.empty, strict=True):
+            array[self.length : length] = value
+        self.length = length
+
+    def arrays(self) -> list[Any]:
+        """Return the arrays that the cells lie in now; for who only looks at them, before anything else is written."""
+        return [array[: self.length] for array in self._arrays]
+
+    def extras(self) -> list[Any]:
+        """Return what a checkpoint keeps beside the arrays: values that can be recorded."""
+        return []
+
+    @classmethod
+    def restore(cls, arrays: Sequence[Any], extras: list[Any]) -> Self:
+        """Make the buffer again of what ``arrays`` and ``extras`` gave; the arrays are its own from then on."""
+        made = cls()
+        made._arrays = list(arrays)
+        made.length = len(arrays[0])
+        made._take_extras(extras)
+        return made
+
+    def _take_extras(self, extras: list[Any]) -> None:
+        assert not extras  # a buffer that has some takes them
+
+    def take(self, rows: Any) -> Self:
+        """Return another buffer with the cells of some rows: an array of numbers or of yes and no, or a slice."""
+        return self.restore([array[rows].copy() for array in self.arrays()], list(self.extras()))
+
+
+def _larger(array: Any, capacity: int, length: int) -> Any:
+    made = np.empty(capacity, array.dtype)
+    made[:length] = array[:length]
+    return made
+
+
+class IdBuffer(Buffer):
+    """Whole numbers that are never missing."""
+
+    kind, dtypes, empty = "id", ("int64",), (0,)
+
+    def _encode(self, cells: Sequence[Any]) -> list[Any]:
+        return [np.asarray(cells, self.dtypes[0])]
+
+    def values(self, rows: Any) -> list[Any]:
+        return self.arrays()[0][rows].tolist()  # type: ignore[no-any-return]
+
+    def array(self) -> Any:
+        return self.arrays()[0].copy()
+
+
+class FlagBuffer(IdBuffer):
+    """Yes or no."""
+
+    kind, dtypes = "flag", ("bool",)
+
+
+class IntegerBuffer(Buffer):
+    """Whole numbers of 64 bits; the smallest of them stands for a missing one."""
+
+    kind, dtypes, empty = "integer", ("int64",), (NOT_A_TIME,)
+
+    def _encode(self, cells: Sequence[Any]) -> list[Any]:
+        try:
+            return [np.array(cells, np.int64)]
+        except TypeError:  # some are missing
+            return [np.array([NOT_A_TIME if cell is None else cell for cell in cells], np.int64)]
+
+    def values(self, rows: Any) -> list[Any]:
+        return [None if cell == NOT_A_TIME else cell for cell in self.arrays()[0][rows].tolist()]
+
+    def array(self) -> Any:
+        data = self.arrays()[0].copy()
+        return pd.arrays.IntegerArray(data, data == NOT_A_TIME)
+
+
+class TimeBuffer(IntegerBuffer):
+    """Times; NaT stands for one that is missing, and for one that the dtype cannot hold."""
+
+    kind = "time"
+
+    def _encode(self, cells: Sequence[Any]) -> list[Any]:
+        try:
+            return super()._encode(cells)
+        except OverflowError:
+            return super()._encode([cell if cell is None or -(2**63) < cell < 2**63 else None for cell in cells])
+
+    def array(self) -> Any:
+        return pd.DatetimeIndex(self.arrays()[0].copy().view("datetime64[ns]"), copy=False).tz_localize("UTC").array
+
+
+class StatusBuffer(Buffer):
+    """Statuses of trials."""
+
+    kind, dtypes, empty = "status", ("int8",), (-1,)
+
+    def _encode(self, cells: Sequence[Any]) -> list[Any]:
+        return [np.fromiter((-1 if cell is None else STATUS_CODES[cell] for cell in cells), np.int8, len(cells))]
+
+    def values(self, rows: Any) -> list[Any]:
+        return [None if code < 0 else _STATUSES[code] for code in self.arrays()[0][rows].tolist()]
+
+    def array(self) -> Any:
+        return pd.Categorical.from_codes(self.arrays()[0].copy(), dtype=STATUSES)
+
+
+class Texts:
+    """Texts by number, each distinct one once."""
+
+    def __init__(self, texts: Iterable[str] = ()) -> None:
+        self.list = list(texts)
+        self._codes: dict[str, int] | None = None  # made when it is needed: who only reads needs none
+
+    def codes(self, texts: Sequence[str]) -> Any:
+        """Return the numbers of texts, new ones for those not seen before."""
+        if self._codes is None:
+            self._codes = {text: code for code, text in enumerate(self.list)}
+        codes, known = self._codes, len(self.list)
+        for text in dict.fromkeys(texts):
+            codes.setdefault(text, len(codes))
+        self.list.extend(islice(codes, known, None))
+        return np.fromiter(map(codes.__getitem__, texts), np.int32, len(texts))
+
+    def take(self, codes: Any) -> Any:
+        """Return the texts of numbers, as objects; None for those below 0."""
+        texts = np.empty(len(self.list) + 1, object)
+        texts[:-1] = self.list
+        return texts[codes]  # the last one, None, is that of -1
+
+
+class TextCells:
+    """The texts of a column as pandas takes them: objects, of which those made before are not made again."""
+
+    def __init__(self) -> None:
+        self._made, self._count = missing_texts(0), 0
+        self._stale: list[Any] = []
+
+    def written(self, rows: Any) -> None:
+        """Take note that cells have been written, given as an array of their rows or a slice at the end."""
+        if not isinstance(rows, slice):
+            self._stale.append(rows[rows < self._count])
+
+    def array(self, codes: Any, texts: Texts) -> Any:
+        """Return the texts of the codes of all cells."""
+        if len(codes) > len(self._made):
+            new = missing_texts(len(codes) + len(codes) // 2 - len(self._made))
+            self._made = type(new)._concat_same_type([self._made, new])
+        for rows in (*self._stale, slice(self._count, len(codes))):
+            self._made[rows] = text_array(texts.take(codes[rows]))
+        self._count, self._stale = len(codes), []
+        return self._made[: len(codes)].copy()
+
+
+class TextBuffer(Buffer):
+    """Texts."""
+
+    kind, dtypes, empty = "text", ("int32",), (-1,)
+
+    def __init__(self) -> None:
+        super().__init__()
+        self._texts, self._cells = Texts(), TextCells()
+
+    def _encode(self, cells: Sequence[Any]) -> list[Any]:
+        if None not in cells:
+            return [self._texts.codes(cells)]
+        present = [cell for cell in cells if cell is not None]
+        if not present:
+            return [-1]
+        codes = self._texts.codes(present)
+        every = np.full(len(cells), -1, np.int32)
+        every[np.fromiter((cell is not None for cell in cells), np.bool_, len(cells))] = codes
+        return [every]
+
+    def _put(self, rows: Any, cells: Sequence[Any]) -> None:
+        super()._put(rows, cells)
+        self._cells.written(rows)
+
+    def values(self, rows: Any) -> list[Any]:
+        return self._texts.take(self.arrays()[0][rows]).tolist()  # type: ignore[no-any-return]
+
+    def array(self) -> Any:
+        return self._cells.array(self.arrays()[0], self._texts)
+
+    def extras(self) -> list[Any]:
+        return self._texts.list
+
+    def _take_extras(self, extras: list[Any]) -> None:
+        self._texts = Texts(extras)
+
+
+_ABSENT, _NONE, _INT, _FLOAT, _BOOL, _STR, _OTHER = range(7)
+_TAGS = {type(MISSING): _ABSENT, type(None): _NONE, int: _INT, float: _FLOAT, bool: _BOOL, str: _STR}
+_LARGEST_EXACT = 2**53
+
+
+class ValueBuffer(Buffer):
+    """Recorded values of any type, none of which is lost: a tag says what a cell is, and 8 bytes hold or find it."""
+
+    kind, dtypes, empty = "value", ("uint8", "int64"), (_ABSENT, 0)
+
+    def __init__(self) -> None:
+        super().__init__()
+        self._texts, self._cells = Texts(), TextCells()
+        self._others: list[Any] = []
+
+    def _put(self, rows: Any, cells: Sequence[Any]) -> None:
+        super()._put(rows, cells)
+        self._cells.written(rows)
+
+    def _encode(self, cells: Sequence[Any]) -> list[Any]:
+        kinds = set(map(type, cells))
+        if len(kinds) == 1:
+            (kind,) = kinds
+            if kind is float:
+                return [_FLOAT, np.array(cells, np.float64).view(np.int64)]
+            if kind is str:
+                return [_STR, self._texts.codes(cells)]
+            if kind is bool or kind is int:
+                with contextlib.suppress(OverflowError):
+                    return [_TAGS[kind], np.array(cells, np.int64)]
+            if kind is type(MISSING):
+                return [_ABSENT, 0]
+        tags = np.fromiter((_TAGS.get(type(cell), _OTHER) for cell in cells), np.uint8, len(cells))
+        bits = np.zeros(len(cells), np.int64)
+        objects = np.fromiter(cells, object, len(cells))
+        bits.view(np.float64)[tags == _FLOAT] = objects[tags == _FLOAT].astype(np.float64)
+        bits[tags == _BOOL] = objects[tags == _BOOL].astype(np.bool_)
+        bits[tags == _STR] = self._texts.codes(objects[tags == _STR].tolist())
+        ints = objects[tags == _INT]
+        try:
+            bits[tags == _INT] = ints.astype(np.int64)
+        except OverflowError:
+            tags[tags == _INT] = np.where([-(2**63) <= cell < 2**63 for cell in ints], _INT, _OTHER)
+            bits[tags == _INT] = objects[tags == _INT].astype(np.int64)
+        others = objects[tags == _OTHER]
+        bits[tags == _OTHER] = np.arange(len(others)) + len(self._others)
+        self._others += others.tolist()
+        return [tags, bits]
+
+    def array(self) -> Any:
+        tags, bits = self.arrays()
+        counts = np.bincount(tags, minlength=_OTHER + 1)
+        kinds = {tag for tag in range(_INT, _OTHER + 1) if counts[tag]}
+        if kinds == {_INT}:
+            return pd.arrays.IntegerArray(bits.copy(), tags != _INT)
+        if kinds == {_FLOAT} or (kinds == {_INT, _FLOAT} and _are_exact(bits[tags == _INT])):
+            floats = bits.view(np.float64).copy()
+            floats[tags == _INT] = bits[tags == _INT]
+            floats[tags < _INT] = np.nan
+            return floats
+        if kinds == {_BOOL}:
+            return pd.arrays.BooleanArray(bits.astype(np.bool_), tags != _BOOL)
+        if kinds == {_STR}:
+            return self._cells.array(np.where(tags == _STR, bits, -1), self._texts)
+        return self._objects(tags, bits)
+
+    def _objects(self, tags: Any, bits: Any) -> Any:
+        made = np.empty(len(tags), object)
+        for tag in range(_INT, _OTHER + 1):
+            chosen = tags == tag
+            if tag == _FLOAT:
+                made[chosen] = bits.view(np.float64)[chosen].tolist()
+            elif tag == _STR:
+                made[chosen] = self._texts.take(bits[chosen])
+            elif tag == _BOOL:
+                made[chosen] = bits[chosen].astype(np.bool_).tolist()
+            elif tag == _INT:
+                made[chosen] = bits[chosen].tolist()
+        for row in np.flatnonzero(tags == _OTHER):  # one by one: numpy would take lists of equal length for a dimension
+            made[row] = self._others[bits[row]]
+        return made
+
+    def clear(self, rows: Any) -> None:
+        """Have nothing in the cells of rows."""
+        self._arrays[0][rows] = _ABSENT
+        self._cells.written(rows)
+
+    def values(self, rows: Any) -> list[Any]:
+        tags, bits = (array[rows] for array in self.arrays())
+        made = self._objects(tags, bits).tolist()
+        return [MISSING if tag == _ABSENT else value for tag, value in zip(tags.tolist(), made, strict=True)]
+
+    def extras(self) -> list[Any]:
+        return [self._texts.list, list(self._others)]
+
+    def _take_extras(self, extras: list[Any]) -> None:
+        texts, self._others = extras
+        self._texts = Texts(texts)
+
+
+def _are_exact(numbers: Any) -> bool:
+    """Whether all ints are exact as floats."""
+    return bool((np.abs(numbers) <= _LARGEST_EXACT).all()) or all(float(number) == number for number in numbers.tolist())
+
+
+#: The buffers by the kind of their cells.
+BUFFERS: dict[str, type[Buffer]] = {
+    cls.kind: cls for cls in (IdBuffer, FlagBuffer, IntegerBuffer, TimeBuffer, StatusBuffer, TextBuffer, ValueBuffer)
+}

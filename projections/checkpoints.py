@@ -1,0 +1,310 @@
+"""Checkpoints: what projections knew at a position, kept in an LMDB environment of their own.
+
+::
+
+    chunk/<digest>              a piece of a column, or values: their bytes, behind how they are packed
+    <name>/<position>           which chunks a projection of that name is made of, behind the digest of that list
+
+A chunk is known by the digest of its bytes, so that checkpoints share what has not changed between them, and damage shows.
+A checkpoint is a cache: whatever is wrong with it, the log is folded instead.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import hashlib
+import threading
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import lmdb
+import msgspec
+import numpy as np
+import zstandard
+
+from ledger.errors import Corrupted
+from ledger.values import decode_value, encode_value
+from projections.buffers import BUFFERS
+from projections.rows import Rows
+
+#: Raised when checkpoints are laid out in another way: those of before are not read.
+LAYOUT = 1
+_CHUNK_ROWS = 32_768
+_DIGEST_BYTES = 16
+_CHUNK, _RAW, _ZSTD = b"chunk/", b"0", b"1"
+_LARGEST_MAP = 1 << 40
+_mutex = threading.Lock()  # LMDB allows an environment to be open once in a process
+_encoder = msgspec.msgpack.Encoder()
+
+
+class Key(NamedTuple):
+    """What a checkpoint must agree with to be used."""
+
+    layout: int
+    ledger_id: str
+    schema_version: int
+    redactions: int  # how many payloads had been dropped: what was kept before may hold one
+    append_id: bytes  # of the record at the position, and its ordinal: another one was not there then
+    ordinal: int
+
+
+class Damaged(Exception):
+    """A checkpoint that cannot be read, and why."""
+
+
+class _Column(msgspec.Struct, array_like=True):
+    name: str
+    kind: str
+    arrays: list[tuple[str, list[bytes]]]  # of each: dtype, digests
+    extras: bytes
+
+
+class _Table(msgspec.Struct, array_like=True):
+    length: int
+    columns: list[_Column]
+
+
+class _Manifest(msgspec.Struct, array_like=True):
+    key: Key
+    tables: dict[str, _Table]
+    memory: bytes
+
+    def digests(self) -> Iterator[bytes]:
+        yield self.memory
+        for table in self.tables.values():
+            for column in table.columns:
+                yield column.extras
+                for _, digests in column.arrays:
+                    yield from digests
+
+
+_manifests = msgspec.msgpack.Decoder(_Manifest)
+
+
+class CheckpointStore:
+    """Keep checkpoints in a directory, which is made by the first save.
+
+    **Threads and processes.** Any number may load and save at once; of two that save at one position the first is kept.
+    """
+
+    def __init__(self, directory: Path, *, readonly: bool = False) -> None:
+        self.directory = directory
+        self.readonly = readonly
+
+    # -------------------------------------------------------------------------------------------------- read
+
+    def positions(self, name: str) -> list[int]:
+        """Return the positions of the checkpoints of a projection, ascending; none when there is no store."""
+        with self._open(write=False) as env:
+            if env is None:
+                return []
+            with env.begin() as txn:
+                return [int.from_bytes(key[-8:], "big") for key in _keys(txn, name)]
+
+    def key(self, name: str, position: int) -> Key | None:
+        """Return what a checkpoint agrees with; None when there is none. Raises Damaged."""
+        with self._open(write=False) as env:
+            if env is None:
+                return None
+            with env.begin() as txn:
+                value = txn.get(_manifest_key(name, position))
+                return None if value is None else _manifest(value).key
+
+    def load(self, name: str, position: int) -> tuple[dict[str, Rows], dict[str, Any]]:
+        """Return what was saved; raises Damaged."""
+        with self._open(write=False) as env:
+            if env is None:
+                raise Damaged("it is not there any more")
+            with env.begin(buffers=True) as txn:
+                value = txn.get(_manifest_key(name, position))
+                if value is None:
+                    raise Damaged("it is not there any more")
+                manifest = _manifest(bytes(value))
+                rows = {name: _read_table(txn, table) for name, table in manifest.tables.items()}
+                return rows, _read_values(txn, manifest.memory)
+
+    # ------------------------------------------------------------------------------------------------- write
+
+    def save(self, name: str, position: int, key: Key, rows: dict[str, Rows], memory: dict[str, Any], most: int) -> None:
+        """Keep what a projection knows; of the name's checkpoints ``most`` are kept, spread over the log.
+
+        Raises OSError or lmdb.Error when it cannot be kept.
+        """
+        with self._open(write=True) as env:
+            assert env is not None  # made when it was not there
+            while True:
+                try:
+                    with env.begin(write=True) as txn:
+                        _save(txn, name, position, key, rows, memory)
+                        _thin(txn, name, most)
+                    return
+                except lmdb.MapFullError:
+                    size = env.info()["map_size"]
+                    if size >= _LARGEST_MAP:
+                        raise
+                    env.set_mapsize(size * 2)
+
+    def discard(self, name: str | None = None) -> None:
+        """Remove the checkpoints of a projection; without a name, everything, with the file that it was in."""
+        if name is None:
+            for file in ("data.mdb", "lock.mdb"):
+                (self.directory / file).unlink(missing_ok=True)
+            return
+        with self._open(write=True) as env:
+            assert env is not None
+            with env.begin(write=True) as txn:
+                for key in list(_keys(txn, name)):
+                    txn.delete(key)
+                _drop_unused(txn)
+
+    @contextlib.contextmanager
+    def _open(self, *, write: bool) -> Iterator[lmdb.Environment | None]:
+        """Open the environment for the length of the block: so that no lock and no file is held between, or over a fork."""
+        if not write and not (self.directory / "data.mdb").exists():
+            yield None
+            return
+        if write:
+            self.directory.mkdir(exist_ok=True)
+        with _mutex:
+            env = lmdb.open(
+                str(self.directory), map_size=_map_size(self.directory), readonly=not write, lock=not self.readonly, max_dbs=0,
+                readahead=True, meminit=False, mode=0o666,
+            )  # fmt: skip
+            try:
+                yield env
+            finally:
+                env.close()
+
+
+def _map_size(directory: Path) -> int:
+    path = directory / "data.mdb"
+    size = path.stat().st_size if path.exists() else 0
+    return max(1 << 30, 1 << (2 * size).bit_length())
+
+
+def _manifest_key(name: str, position: int) -> bytes:
+    return b"at/" + hashlib.blake2b(name.encode(), digest_size=_DIGEST_BYTES).digest() + position.to_bytes(8, "big")
+
+
+def _keys(txn: Any, name: str) -> Iterator[bytes]:
+    first = _manifest_key(name, 0)
+    cursor = txn.cursor()
+    if cursor.set_range(first):
+        for key in cursor.iternext(keys=True, values=False):
+            if bytes(key[:-8]) != first[:-8]:
+                return
+            yield bytes(key)
+
+
+def _digest(data: bytes) -> bytes:
+    return hashlib.blake2b(data, digest_size=_DIGEST_BYTES).digest()
+
+
+def _manifest(value: bytes) -> _Manifest:
+    if _digest(value[_DIGEST_BYTES:]) != value[:_DIGEST_BYTES]:
+        raise Damaged("its list of chunks is damaged")
+    try:
+        return _manifests.decode(value[_DIGEST_BYTES:])
+    except msgspec.MsgspecError as error:
+        raise Damaged(f"it is laid out otherwise ({error})") from error
+
+
+# ------------------------------------------------------------------------------------------------------------- chunks
+
+
+def _save(txn: Any, name: str, position: int, key: Key, rows: dict[str, Rows], memory: dict[str, Any]) -> None:
+    if txn.get(_manifest_key(name, position)) is not None:
+        return
+    tables = {}
+    for table, saved in rows.items():
+        columns = []
+        for column, buffer in saved.buffers.items():
+            arrays = [(array.dtype.str, _write_array(txn, array)) for array in buffer.arrays()]
+            columns.append(_Column(column, buffer.kind, arrays, _write_values(txn, buffer.extras())))
+        tables[table] = _Table(saved.length, columns)
+    encoded = _encoder.encode(_Manifest(key, tables, _write_values(txn, memory)))
+    txn.put(_manifest_key(name, position), _digest(encoded) + encoded)
+
+
+def _write_array(txn: Any, array: Any) -> list[bytes]:
+    return [_write_chunk(txn, array[row : row + _CHUNK_ROWS].tobytes()) for row in range(0, len(array), _CHUNK_ROWS)]
+
+
+def _write_values(txn: Any, values: Any) -> bytes:
+    return _write_chunk(txn, encode_value(values, "what a projection remembers"))
+
+
+def _write_chunk(txn: Any, data: bytes) -> bytes:
+    digest = _digest(data)
+    if txn.get(_CHUNK + digest) is None:
+        packed = zstandard.ZstdCompressor(level=1).compress(data)
+        txn.put(_CHUNK + digest, _ZSTD + packed if len(packed) < len(data) * 3 // 4 else _RAW + data)
+    return digest
+
+
+def _read_chunk(txn: Any, digest: bytes) -> Any:
+    value = txn.get(_CHUNK + digest)
+    if value is None:
+        raise Damaged("a piece of it is missing")
+    data: Any = value[1:]
+    if bytes(value[:1]) == _ZSTD:
+        try:
+            data = zstandard.ZstdDecompressor().decompress(data)
+        except zstandard.ZstdError as error:
+            raise Damaged(f"a piece of it is damaged ({error})") from error
+    if _digest(data) != digest:
+        raise Damaged("a piece of it is damaged")
+    return data
+
+
+def _read_values(txn: Any, digest: bytes) -> Any:
+    try:
+        return decode_value(bytes(_read_chunk(txn, digest)))
+    except Corrupted as error:
+        raise Damaged(f"a piece of it is damaged ({error})") from error
+
+
+def _read_table(txn: Any, table: _Table) -> Rows:
+    made = Rows({})
+    made.length = table.length
+    for column in table.columns:
+        arrays = []
+        for dtype, digests in column.arrays:
+            array = np.empty(table.length, dtype)
+            row = 0
+            for digest in digests:
+                piece = np.frombuffer(_read_chunk(txn, digest), dtype)
+                array[row : row + len(piece)] = piece
+                row += len(piece)
+            arrays.append(array)
+        made.buffers[column.name] = BUFFERS[column.kind].restore(arrays, _read_values(txn, column.extras))
+    return made
+
+
+# ------------------------------------------------------------------------------------------------------------ thinning
+
+
+def _thin(txn: Any, name: str, most: int) -> None:
+    """Remove checkpoints until so many are left: each time the one whose neighbours are nearest to each other."""
+    keys = list(_keys(txn, name))
+    if len(keys) <= most:
+        return
+    places = [int.from_bytes(key[-8:], "big") for key in keys]
+    while len(keys) > most:
+        gaps = [places[i + 1] - (places[i - 1] if i else 0) for i in range(len(places) - 1)]
+        least = gaps.index(min(gaps))
+        txn.delete(keys.pop(least))
+        del places[least]
+    _drop_unused(txn)
+
+
+def _drop_unused(txn: Any) -> None:
+    used: set[bytes] = set()
+    cursor = txn.cursor()
+    for key, value in cursor:
+        if not key.startswith(_CHUNK):
+            used.update(_manifest(value).digests())
+    for key in [key for key, _ in cursor.iternext(values=True) if key.startswith(_CHUNK)] if cursor.first() else []:
+        if key[len(_CHUNK) :] not in used:
+            txn.delete(key)

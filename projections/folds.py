@@ -1,0 +1,182 @@
+"""Fold: one projection of a ledger, as it stands at the positions asked for, with its checkpoints."""
+
+from __future__ import annotations
+
+import os
+import time
+import warnings
+from contextlib import suppress
+from pathlib import Path
+from typing import Generic, TypeVar
+
+import lmdb
+
+from ledger.backends.lmdb import LmdbBackend
+from ledger.errors import CheckpointDiscarded, InvalidValue
+from ledger.log import EventLog
+from projections.builder import Progress, build
+from projections.checkpoints import LAYOUT, CheckpointStore, Damaged, Key
+from projections.projection import Projection
+
+P = TypeVar("P", bound=Projection)
+
+_MOST_CHECKPOINTS = 16
+_STEPS = 8  # so many checkpoints are made, at most, while a log is folded for the first time
+_LEAST_RECORDS = 5_000  # fewer are folded again sooner than they are saved
+_SAVING_SHARE = 0.1  # of the time of folding that saving may take while it goes on
+
+
+class Fold(Generic[P]):
+    """A projection that is kept as far as it was asked for; what is asked for next goes on from the nearest place before.
+
+    One thread at a time.
+    """
+
+    def __init__(self, kind: type[P], log: EventLog, store: CheckpointStore | None, progress: Progress | None = None) -> None:
+        self._kind, self._log, self._store, self._progress = kind, log, store, progress
+        self._kept: list[P] = []  # the one at the head, and the one asked for last before it
+        self._saved = 0  # position of the newest checkpoint
+        self._save_seconds = 0.0
+
+    def at(self, position: int) -> P:
+        """Return the projection as of a position, which is not beyond the head. It stays the fold's own."""
+        redactions = self._log.backend.redactions().total
+        self._kept = [each for each in self._kept if each.redactions == redactions]
+        before = [each for each in self._kept if each.position <= position]
+        newest = max((each.position for each in self._kept), default=0)
+        best = max(before, key=lambda each: each.position, default=None)
+        if self._store is not None and (best is None or position - best.position > _LEAST_RECORDS):
+            best = self._loaded(position, best, redactions) or best
+        projection = best or self._kind()
+        self._kept = [each for each in self._kept if each is not projection]  # what is half folded must not be shown
+        is_newest = position >= newest
+        self._go(projection, position, save=is_newest)
+        # One instance follows the head; another serves those who look back, often at one place several times.
+        followers = [each for each in self._kept if each.position >= newest] if not is_newest else []
+        self._kept = [*followers[:1], projection]
+        return projection
+
+    def _go(self, projection: P, position: int, *, save: bool) -> None:
+        """Fold up to the position, in steps, between which what is folded is saved: a build that is killed goes on there."""
+        step = max(_LEAST_RECORDS, (position - projection.position) // _STEPS + 1)
+        unsaved = 0.0
+        while True:
+            began = time.monotonic()
+            build(projection, self._log, as_of=min(position, projection.position + step), progress=self._told(position))
+            unsaved += time.monotonic() - began
+            is_done = projection.position >= position
+            if save and self._is_worth_saving(projection):
+                share = 1.0 if is_done and not self._save_seconds else _SAVING_SHARE
+                if self._save_seconds <= share * unsaved:
+                    self._save(projection)
+                    unsaved = 0.0
+            if is_done:
+                return
+
+    def _is_worth_saving(self, projection: P) -> bool:
+        may_save = self._store is not None and not self._store.readonly
+        return may_save and projection.position - self._saved >= _LEAST_RECORDS
+
+    def _told(self, target: int) -> Progress | None:
+        progress = self._progress
+        return None if progress is None else lambda done, _: progress(done, target)
+
+    # --------------------------------------------------------------------------------------------- checkpoints
+
+    def save(self) -> None:
+        """Save what is not saved yet, if that is worth it."""
+        newest = max(self._kept, key=lambda each: each.position, default=None)
+        if newest is not None and self._is_worth_saving(newest):
+            self._save(newest)
+
+    def _save(self, projection: P) -> None:
+        assert self._store is not None
+        began = time.monotonic()
+        key = self._key(projection.position, projection.redactions)
+        rows, memory = projection.save()
+        try:
+            self._store.save(projection.name, projection.position, key, rows, memory, _MOST_CHECKPOINTS)
+        except (OSError, lmdb.Error, Damaged) as error:
+            self._tell(f"a checkpoint of {projection.name!r} could not be saved in {self._store.directory}: {error}.")
+        self._saved = projection.position
+        self._save_seconds = time.monotonic() - began
+
+    def _loaded(self, position: int, best: P | None, redactions: int) -> P | None:
+        """Return the projection of the newest checkpoint up to the position; None when there is none beyond ``best``."""
+        assert self._store is not None
+        name, directory = self._kind.name, self._store.directory
+        try:
+            place = self._usable(position, redactions)
+            if place <= (0 if best is None else best.position):
+                return None
+            projection = self._kind()
+            projection.load(*self._store.load(name, place))
+        except (Damaged, lmdb.Error, OSError, ValueError, TypeError, KeyError) as error:
+            # Whatever a damaged file, or the code of another version, has left there.
+            self._tell(f"the checkpoint of {name!r} in {directory} cannot be used: {error}. The log is folded instead.")
+            self._discard(name if isinstance(error, Damaged) else None)
+            return None
+        projection.position, projection.redactions = place, redactions
+        return projection
+
+    def _usable(self, position: int, redactions: int) -> int:
+        """Return the position of the newest checkpoint up to the given one, 0 without one; raises Damaged."""
+        assert self._store is not None
+        found = self._store.positions(self._kind.name)
+        self._saved = max(found, default=0)
+        if self._saved > self._log.head:
+            raise Damaged(f"it stands at position {self._saved}, and the log ends at {self._log.head}")
+        place = max((each for each in found if each <= position), default=0)
+        key = self._store.key(self._kind.name, place) if place else None
+        expected = self._key(place, redactions) if place else None
+        if key is None or expected is None or key == expected:
+            return place
+        if key.ledger_id != expected.ledger_id:
+            raise Damaged("it is of another ledger")
+        if (key.layout, key.schema_version) != (expected.layout, expected.schema_version):
+            raise Damaged("it was saved by another version")
+        if key.redactions == redactions:
+            raise Damaged(f"it is of another copy of the ledger, with another record at position {place}")
+        self._discard(None)  # it may hold what was redacted since; that is as it should be, and nobody need be told
+        return 0
+
+    def _key(self, position: int, redactions: int) -> Key:
+        (record,) = self._log.backend.read_positions([position])
+        ledger_id = self._log.backend.ledger_id.hex
+        return Key(LAYOUT, ledger_id, self._kind.schema_version, redactions, record.append_id, record.ordinal)
+
+    def _discard(self, name: str | None) -> None:
+        assert self._store is not None
+        self._saved = 0
+        if self._store.readonly:
+            return
+        try:
+            self._store.discard(name)
+        except (OSError, lmdb.Error, Damaged):
+            with suppress(OSError):  # where nothing can be removed, what is there is not used, either
+                self._store.discard()
+
+    def _tell(self, text: str) -> None:
+        warnings.warn(CheckpointDiscarded(text), stacklevel=2)
+
+
+def open_store(log: EventLog, cache_dir: str | os.PathLike[str] | None) -> CheckpointStore | None:
+    """Return where checkpoints of a ledger are kept: beside its log, or in a directory of its own in ``cache_dir``.
+
+    None for a ledger in memory, and for one in whose directory nothing can be written or read. Raises InvalidValue for a
+    ``cache_dir`` that cannot be written to.
+    """
+    if cache_dir is not None:
+        directory = Path(cache_dir) / log.backend.ledger_id.hex
+        try:
+            directory.mkdir(parents=True, exist_ok=True)
+        except OSError as error:
+            raise InvalidValue(f"cache_dir is {str(cache_dir)!r}, where nothing can be kept: {error}. Give another.") from error
+        if not os.access(directory, os.W_OK):
+            raise InvalidValue(f"cache_dir is {str(cache_dir)!r}, where this user may not write. Give another.")
+        return CheckpointStore(directory)
+    if not isinstance(log.backend, LmdbBackend):
+        return None
+    directory = log.backend.path / "projections"
+    may_write = os.access(directory if directory.exists() else directory.parent, os.W_OK)
+    return CheckpointStore(directory, readonly=not may_write) if may_write or directory.exists() else None

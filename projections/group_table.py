@@ -1,0 +1,49 @@
+"""The table of trial groups: the trials that were created with the same config."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+import numpy as np
+import pandas as pd
+
+from projections.columns import STATUS_CODES
+from projections.config_table import config_columns, is_live
+from projections.experiment_table import STATUS_COUNTS
+from projections.trial_rows import TrialRows
+
+
+def group_table(trials: TrialRows, originals: Mapping[int, Mapping[str, Any]]) -> pd.DataFrame:
+    """Return the trial groups of an experiment, ordered by group_id; no rows for one without trials.
+
+    Trials that were created with the same config are a group, whose number is the lowest of theirs.
+
+    Columns: ``group_id`` and ``config_id`` (int64, as in the trial table), ``trials`` (Int64, without the deleted ones),
+    then how many of them are ``pending``, ``running``, ``succeeded``, ``failed``, ``stopped`` and ``unknown`` (as in the
+    table of experiments), ``first_started_at`` and ``last_ended_at`` (datetime64[ns, UTC]), then ``config.<parameter>`` by name.
+    """
+    live = np.flatnonzero(is_live(trials))
+    rows = trials.rows.take(live)
+    ids, first, inverse = np.unique(rows["config_id"].arrays()[0], return_index=True, return_inverse=True)
+    statuses = rows["status"].arrays()[0]
+    times = rows.frame(["started_at", "ended_at"]).groupby(inverse)
+    lowest = np.full(len(ids), np.iinfo(np.int64).max)
+    np.minimum.at(lowest, inverse, rows["trial_id"].arrays()[0])
+    counts = {
+        name: np.bincount(inverse, np.isin(statuses, [STATUS_CODES[each] for each in which]), len(ids)).astype(np.int64)
+        for name, which in STATUS_COUNTS.items()
+    }
+    frame = pd.DataFrame(
+        {
+            "group_id": lowest,
+            "config_id": ids,
+            "trials": pd.array(np.bincount(inverse, minlength=len(ids)), dtype="Int64"),
+            **{name: pd.array(count, dtype="Int64") for name, count in counts.items()},
+            "first_started_at": times["started_at"].min().array,
+            "last_ended_at": times["ended_at"].max().array,
+            **config_columns(trials, live[first], ids, originals),
+        },
+        copy=False,
+    )
+    return frame.sort_values("group_id", ignore_index=True)

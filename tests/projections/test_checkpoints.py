@@ -1,0 +1,270 @@
+"""Checkpoints of projections: used when they are right, told of and passed over when they are not."""
+
+import os
+import random
+import shutil
+import signal
+import subprocess
+import sys
+import textwrap
+import time
+import warnings
+
+import pandas as pd
+import pytest
+
+import ledger
+import projections
+from ledger.errors import CheckpointDiscarded
+from projections import folds
+from projections.checkpoints import CheckpointStore
+
+
+@pytest.fixture
+def path(tmp_path, monkeypatch):
+    """A ledger of 60 trials in all kinds of states, whose checkpoints are saved whenever there is something new."""
+    monkeypatch.setattr(folds, "_LEAST_RECORDS", 1)
+    monkeypatch.setattr(folds, "_SAVING_SHARE", float("inf"))
+    with ledger.open(tmp_path / "runs.ledger") as book:
+        fill(book, 60)
+    return tmp_path / "runs.ledger"
+
+
+def fill(book, count):
+    exp = book.experiment("demo", objectives={"loss": "min"})
+    configs = [{"lr": each / 7, "name": f"n{each % 5}", "deep": [each]} for each in range(count)]
+    for number, trial in enumerate(exp.new_trials(configs)):
+        if number % 3 == 0:
+            trial.complete({"loss": number / 2, "note": None if number % 2 else "x"})
+        elif number % 3 == 1:
+            trial.fail("no luck")
+    exp.trial(1).amend(results={"loss": 99.0}, reason="wrong unit")
+    exp.trial(2).delete(reason="twice")
+
+
+def table(path, **options):
+    with projections.Tables(path, **options) as tables:
+        return tables.trials("demo", deleted=True, now=0)
+
+
+def applied(monkeypatch):
+    """Count the records that are folded from here on."""
+    seen, apply = [], projections.Experiments.apply
+
+    def counted(self, record):
+        seen.append(record.position)
+        apply(self, record)
+
+    monkeypatch.setattr(projections.Experiments, "apply", counted)
+    return seen
+
+
+def test_a_checkpoint_spares_the_fold(path, monkeypatch):
+    """The second handle folds nothing, and after three more records those three; the table is as if all were folded."""
+    first = table(path)
+    seen = applied(monkeypatch)
+    pd.testing.assert_frame_equal(table(path), first)
+    assert seen == []
+    with ledger.open(path) as book:
+        book.get_experiment("demo").trial(3).complete({"loss": 0.5})
+        head = book.log.head
+    again = table(path)
+    assert seen == [head - 2, head - 1, head]
+    shutil.rmtree(path / "projections")
+    pd.testing.assert_frame_equal(table(path), again)
+
+
+def test_looking_back_starts_at_the_checkpoint_before(path, monkeypatch):
+    """As of a position, the fold goes on from the nearest checkpoint before it; the result is that of a whole fold."""
+    with projections.Tables(path) as tables:
+        for position in (40, 80, 120):
+            tables.trials("demo", as_of=position, now=0)
+    before = [place for place in CheckpointStore(path / "projections").positions("experiments") if place <= 90]
+    assert 40 in before
+    shutil.copytree(path, path.parent / "plain")
+    shutil.rmtree(path.parent / "plain" / "projections")
+    seen = applied(monkeypatch)
+    with projections.Tables(path) as tables:
+        shown = tables.trials("demo", as_of=90, now=0)
+    assert seen == list(range(before[-1] + 1, 91))
+    with projections.Tables(path.parent / "plain") as tables:
+        pd.testing.assert_frame_equal(shown, tables.trials("demo", as_of=90, now=0))
+
+
+def test_the_number_of_checkpoints_is_bounded_and_they_lie_apart(path, monkeypatch):
+    """Of many checkpoints 16 stay, no two of them nearer than half of what an even spread would give, but at the end."""
+    with projections.Tables(path) as tables:
+        head = tables.position()
+        for position in range(2, head + 1, 2):
+            tables.trials("demo", as_of=position) if position > 2 else None
+    found = CheckpointStore(path / "projections").positions("experiments")
+    assert len(found) == 16
+    assert found[-1] >= head - 1
+    assert max(later - earlier for earlier, later in zip([0, *found], found, strict=False)) < head / 4
+
+
+@pytest.mark.parametrize(
+    ("spoil", "told"),
+    [
+        (lambda path, monkeypatch: monkeypatch.setattr(projections.Experiments, "schema_version", 99), "another version"),
+        (lambda path, monkeypatch: other_ledger(path), "another ledger"),
+        (lambda path, monkeypatch: roll_back(path, 0), "the log ends at"),
+        (lambda path, monkeypatch: roll_back(path, 9), "another copy of the ledger"),
+        (lambda path, monkeypatch: spoil_chunks(path), "damaged|missing"),
+        (lambda path, monkeypatch: (path / "projections" / "data.mdb").write_bytes(b"no LMDB file" * 2000), "cannot be used"),
+    ],
+)  # fmt: skip
+def test_what_cannot_be_trusted_is_told_and_folded_again(path, monkeypatch, spoil, told):
+    """Of another version, of another ledger, ahead of the log, of another history, damaged: a warning, and the right table."""
+    kept = path.parent / "before"
+    shutil.copytree(path, kept)
+    table(path)
+    spoil(path, monkeypatch)
+    plain = path.parent / "plain"
+    shutil.copytree(path, plain)
+    shutil.rmtree(plain / "projections")
+    expected = table(plain)
+    with pytest.warns(CheckpointDiscarded, match=told):
+        shown = table(path)
+    pd.testing.assert_frame_equal(shown, expected)
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        pd.testing.assert_frame_equal(table(path), expected)  # what was saved since is right
+
+
+def other_ledger(path):
+    shutil.move(path / "projections", path.parent / "projections")
+    shutil.rmtree(path)
+    with ledger.open(path) as book:
+        fill(book, 60)
+    shutil.move(path.parent / "projections", path / "projections")
+
+
+def roll_back(path, more):
+    """Put back the copy from before the checkpoint, and go on from there otherwise."""
+    with ledger.open(path) as book:
+        for number in range(5):
+            book.get_experiment("demo").note(f"later {number}")
+    table(path)
+    for name in ("data.mdb", "head"):
+        shutil.copy(path.parent / "before" / name, path / name)
+    (path / "lock.mdb").unlink(missing_ok=True)
+    with ledger.open(path) as book:
+        for number in range(more):
+            book.get_experiment("demo").note(f"otherwise {number}")
+
+
+def spoil_chunks(path):
+    """Flip a bit in every page but the first ones: the pieces of columns are most of the file."""
+    data = bytearray((path / "projections" / "data.mdb").read_bytes())
+    for place in range(3 * 4096 + 2000, len(data), 4096):
+        data[place] ^= 1
+    (path / "projections" / "data.mdb").write_bytes(data)
+
+
+def test_flipped_bits_never_show_a_wrong_table(path):
+    """Of 60 copies of the checkpoint with one random bit flipped each, every one gives the right table."""
+    expected = table(path)
+    original = (path / "projections" / "data.mdb").read_bytes()
+    chosen, told = random.Random(5), 0
+    for _ in range(60):
+        data = bytearray(original)
+        data[chosen.randrange(len(data))] ^= 1 << chosen.randrange(8)
+        (path / "projections" / "data.mdb").write_bytes(data)
+        (path / "projections" / "lock.mdb").unlink(missing_ok=True)
+        with warnings.catch_warnings(record=True) as caught:
+            warnings.simplefilter("always")
+            pd.testing.assert_frame_equal(table(path), expected)
+        told += bool(caught)
+    assert told > 0  # a flip in what is used was noticed
+
+
+def test_a_redaction_makes_checkpoints_useless(path):
+    """What was redacted is neither shown nor kept in the checkpoints that are made since; nobody need be told."""
+    with ledger.open(path) as book:
+        trial = book.get_experiment("demo").new_trial({"token": "s3cr3t-t0k3n"})
+        assert "s3cr3t-t0k3n" in str(table(path).to_dict())
+        (record,) = trial.history()
+        book.redact(record.position, reason="leaked")
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        assert "s3cr3t-t0k3n" not in str(table(path).to_dict())
+    assert b"s3cr3t" not in (path / "projections" / "data.mdb").read_bytes()
+
+
+def test_a_build_that_is_stopped_goes_on_where_it_was_saved(path, monkeypatch):
+    """An interrupt in the middle of the first build leaves what was saved by then, which the next build starts from."""
+    monkeypatch.setattr("projections.builder._REPORT_EVERY", 1)
+
+    def stop(done, target):
+        if done > 60:
+            raise KeyboardInterrupt
+
+    monkeypatch.setattr(folds, "_LEAST_RECORDS", 20)
+    with projections.Tables(path, progress=stop) as tables, pytest.raises(KeyboardInterrupt):
+        tables.trials("demo")
+    seen = applied(monkeypatch)
+    told = []
+    with projections.Tables(path, progress=lambda done, target: told.append((done, target))) as tables:
+        assert len(tables.trials("demo", deleted=True)) == 60
+        assert {target for _, target in told} == {tables.position()}
+    assert min(seen) > 20
+
+
+def test_a_cache_directory_for_a_ledger_that_one_may_only_read(path, tmp_path, monkeypatch):
+    """With cache_dir= the checkpoints are there, in a directory for each ledger, and nothing is written beside the log."""
+    before = sorted(os.listdir(path))
+    cache = tmp_path / "cache"
+    first = table(path, cache_dir=cache)
+    assert sorted(os.listdir(path)) == before
+    seen = applied(monkeypatch)
+    pd.testing.assert_frame_equal(table(path, cache_dir=cache), first)
+    assert seen == []
+    (tmp_path / "file").write_text("")
+    with pytest.raises(ledger.InvalidValue, match="nothing can be kept"):
+        projections.Tables(path, cache_dir=tmp_path / "file")
+
+
+def test_a_small_ledger_and_one_in_memory_have_no_checkpoints(tmp_path):
+    """Nothing is written for what is folded in a moment."""
+    with ledger.open(tmp_path / "small") as book:
+        fill(book, 10)
+    table(tmp_path / "small")
+    assert not (tmp_path / "small" / "projections").exists()
+    with ledger.open("memory:") as book:
+        fill(book, 10)
+        assert len(projections.Tables(book).trials("demo")) == 9
+
+
+WRITER = """
+import sys, projections
+from projections import folds
+folds._LEAST_RECORDS, folds._SAVING_SHARE = 1, float("inf")
+print("go", flush=True)
+while True:
+    with projections.Tables(sys.argv[1]) as tables:
+        for position in range(1, tables.position() + 1):
+            tables.trials("demo", as_of=position)
+"""
+
+
+def test_processes_that_save_at_once_and_are_killed_leave_right_tables(path):
+    """Three processes save all the time, and are killed: what they leave is used without a warning, and right."""
+    plain = path.parent / "plain"
+    shutil.copytree(path, plain)
+    expected = table(plain)
+    for round_ in range(4):
+        writers = [
+            subprocess.Popen([sys.executable, "-c", textwrap.dedent(WRITER), str(path)], stdout=subprocess.PIPE) for _ in range(3)
+        ]
+        for writer in writers:
+            assert writer.stdout.readline() == b"go\n"
+        time.sleep(0.3 + 0.2 * round_)
+        for writer in writers:
+            writer.send_signal(signal.SIGKILL)
+            writer.wait()
+            writer.stdout.close()
+        with warnings.catch_warnings():
+            warnings.simplefilter("error")
+            pd.testing.assert_frame_equal(table(path), expected)
+    assert CheckpointStore(path / "projections").positions("experiments")

@@ -25,8 +25,8 @@ from ledger.maintenance.finding import NOTE, OK, PROBLEM, WARNING, Finding
 from ledger.partial import partial_directory
 
 PREFIX = "trying-"
+MEMORY = {"tmpfs", "ramfs"}  # file systems that end with the machine
 
-_MEMORY = {"tmpfs", "ramfs"}
 _KILLS = 3
 _APPENDS = 8  # acknowledged before a writer is killed
 _CURE = "Put the ledger on a local disk with an ordinary file system (ext4, xfs, btrfs, zfs)."
@@ -36,7 +36,7 @@ _CHILD = "import sys; from ledger.maintenance.disk import append_here; append_he
 def promise(path: Path, kind: str, sync_seconds: float, *, is_credible: bool) -> Finding:
     """Say in plain words what an acknowledged append survives here, and what it costs."""
     survives = "an append that has returned survives the end of the process, also by kill -9"
-    if kind in _MEMORY:
+    if kind in MEMORY:
         return Finding("promise", WARNING, f"{survives}; it does not survive the machine's.", _CURE)
     if not is_credible:
         return Finding("promise", WARNING, f"{survives}; a power cut may take it, since nothing waits for the disk here.", _CURE)

@@ -20,7 +20,7 @@ from ledger.backends.exclusive import LOCK_NAME
 from ledger.backends.gate import describe_process, lock_holders
 from ledger.errors import Corrupted, LedgerBusy, LedgerError, NetworkFileSystem, NotALedger, OpenError, ReadOnlyLedger
 from ledger.maintenance.child import ChildDied, call_in_child
-from ledger.maintenance.disk import promise, try_disk
+from ledger.maintenance.disk import MEMORY, promise, try_disk
 from ledger.maintenance.duplicate import check_place
 from ledger.maintenance.finding import NOTE, OK, PROBLEM, WARNING, Finding
 from ledger.maintenance.swap import replaced_ledgers, unsettled
@@ -32,7 +32,6 @@ _FASTEST_SYNC_SECONDS = 20e-6  # no disk and no flash memory is that fast
 _LITTLE_ROOM = 16 << 20
 _FEW_FILES = 128
 _MUCH_FREE = 0.25
-_MEMORY = {"tmpfs", "ramfs"}
 
 
 def doctor(path: str | os.PathLike[str], *, rehearse: bool = False) -> list[Finding]:
@@ -89,7 +88,7 @@ def _file_system(path: Path) -> Iterator[Finding]:
         return
     if not kind:
         yield Finding("file_system", NOTE, "the kind of the file system cannot be told here; make sure that it is a local one.")
-    elif kind in _MEMORY:
+    elif kind in MEMORY:
         yield Finding(
             "file_system", WARNING, f"{kind} keeps files in memory: they are gone when the machine restarts.",
             "Put the ledger on a disk: `ledger backup` and `ledger restore` take it there.",

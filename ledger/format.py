@@ -207,7 +207,11 @@ def read_identity(value: bytes, path: str) -> Identity:
         raise UnsupportedFormat(
             f"{path} has format {version}; this version reads up to {FORMAT}. Upgrade: pip install -U experiment-ledger."
         )
-    return msgspec.msgpack.decode(Checks(b"").open_meta(IDENTITY_KEY, value), type=Identity)
+    content = Checks(b"").open_meta(IDENTITY_KEY, value)
+    try:
+        return msgspec.msgpack.decode(content, type=Identity)
+    except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError) as error:
+        raise Corrupted(f"the ledger's identity cannot be read: {error}.") from error
 
 
 def block_position(key: bytes) -> int:

@@ -13,10 +13,15 @@ from benchmarks.rivals import load
 from benchmarks.rivals.contract import config_of, results_of
 from benchmarks.rivals.ledger import NAME
 from benchmarks.row import Fixture
+from benchmarks.sweep import write_sweep
+from ledger.integrations.mlxp import import_runs
 from ledger.streams import trial_stream
 
 TRIALS_EXPERIMENT = "trials"
 PENDING_EXPERIMENT = "pending"
+RUNS_EXPERIMENT = "runs"
+RUN_EVENTS = 5
+SWEEP = "sweep"
 _LONG = 20
 _SIDE_BY_SIDE = 100
 _NANOSECONDS = 1_800_000_000_000_000_000
@@ -26,7 +31,7 @@ Pairs = list[tuple[str, ledger.Event]]
 
 def build(fixture: Fixture, directory: Path) -> None:
     """Build a large store in the directory."""
-    {"events": _build_events, "trials": _build_trials, "pending": _build_pending}[fixture.kind](fixture, directory)
+    _BUILDERS[fixture.kind](fixture, directory)
 
 
 def _build_events(fixture: Fixture, directory: Path) -> None:
@@ -48,6 +53,47 @@ def _build_trials(fixture: Fixture, directory: Path) -> None:
         experiment = book.experiment(TRIALS_EXPERIMENT, objectives=dict.fromkeys(results_of(0), "min"))
         for pairs in _trial_appends(experiment.id, fixture.count):
             book.log.append_many(pairs)
+
+
+def _build_runs(fixture: Fixture, directory: Path) -> None:
+    """Fill a ledger with trials of five events each, some hundreds side by side."""
+    with ledger.open(directory / NAME) as book:
+        experiment = book.experiment(RUNS_EXPERIMENT, objectives=dict.fromkeys(results_of(0), "min"))
+        for first in range(1, fixture.count + 1, 2 * _SIDE_BY_SIDE):
+            numbers = range(first, min(first + 2 * _SIDE_BY_SIDE, fixture.count + 1))
+            pairs: Pairs = []
+            for phase in range(RUN_EVENTS):
+                pairs += [(trial_stream(experiment.id, number), _run_event(number, phase)) for number in numbers]
+            book.log.append_many(pairs)
+
+
+def _run_event(number: int, phase: int) -> ledger.Event:
+    """Return an event of a run: created, claimed, started, a result on the way, completed."""
+    if phase == RUN_EVENTS - 2:
+        return ledger.ResultsReported({"first": number * 0.5}, 1)
+    return _event(number, LIFE - 1 if phase == RUN_EVENTS - 1 else phase)
+
+
+def _build_lives(fixture: Fixture, directory: Path) -> None:
+    """Let trials live in a rival's storage, whatever it takes to make them durable left out where that can be."""
+    variant = "nosync" if fixture.rival == "mlos" else ""
+    with contextlib.closing(load(fixture.rival, "Lives")(directory, variant)) as store:
+        for number in range(fixture.count):
+            store.live(number)
+
+
+def _build_sweep(fixture: Fixture, directory: Path) -> None:
+    """Write MLXP's log directory; for the ledger, the import of it."""
+    runs, steps = divmod(fixture.count, 10_000)
+    write_sweep(directory / SWEEP, runs, steps)
+    if fixture.rival == "ledger":
+        import_runs(directory / SWEEP, directory / NAME, SWEEP)
+
+
+_BUILDERS = {
+    "events": _build_events, "trials": _build_trials, "pending": _build_pending, "runs": _build_runs, "lives": _build_lives,
+    "sweep": _build_sweep,
+}  # fmt: skip
 
 
 def long_trials(events: int) -> range:

@@ -78,9 +78,14 @@ def commit() -> str:
 
 
 def process_memory(which: str) -> float:
-    """Return this process's private (anonymous) or peak resident memory in MB, as Linux tells it."""
-    wanted = {"private": "RssAnon:", "peak": "VmHWM:"}[which]
+    """Return this process's private (anonymous), resident or peak resident memory in MB, as Linux tells it."""
+    wanted = {"private": "RssAnon:", "resident": "VmRSS:", "peak": "VmHWM:"}[which]
     for line in Path("/proc/self/status").read_text().splitlines():
         if line.startswith(wanted):
             return int(line.split()[1]) * 1024 / 2**20
     raise RuntimeError(f"/proc/self/status has no {wanted}")
+
+
+def forget_peak() -> None:
+    """Let the peak begin again at what is resident now."""
+    Path("/proc/self/clear_refs").write_text("5")

@@ -35,6 +35,12 @@ class Size(msgspec.Struct, frozen=True):
     imports: int
     artifact_bytes: int  # of one file
     growth: tuple[int, ...]
+    table_trials: int  # of five events, in the ledger whose tables are built
+    refreshed_trials: int  # in the table that one more event is added to
+    refreshes: int
+    stored_trials: int  # in the storages whose data frames are compared
+    sweep_runs: int
+    sweep_steps: int  # of each run whose metrics are read
 
 
 TINY = Size(
@@ -42,6 +48,7 @@ TINY = Size(
     trial_events=400, few_trial_events=100, few_to_open=100, lookups=5, openings=2, pending=60, few_pending=10, claims=3,
     queued=16, lives=3, kept_lives=5, captured=5,
     steps=50, paced=5, burst=200, imports=1, artifact_bytes=3 << 20, growth=(100, 400),
+    table_trials=40, refreshed_trials=20, refreshes=2, stored_trials=4, sweep_runs=4, sweep_steps=12,
 )  # fmt: skip
 SMALL = Size(
     "small", rounds=3, singles=500, hundreds=50, thousands=10, threads=64, each_thread=20, each_process=200, events=100_000,
@@ -49,6 +56,7 @@ SMALL = Size(
     few_pending=100, claims=100, queued=800, lives=50, kept_lives=1_000, captured=1_000,
     steps=5_000, paced=200, burst=10_000, imports=3,
     artifact_bytes=256 << 20, growth=(10_000, 100_000),
+    table_trials=20_000, refreshed_trials=10_000, refreshes=20, stored_trials=500, sweep_runs=100, sweep_steps=100,
 )  # fmt: skip
 FULL = Size(
     "full", rounds=7, singles=2_000, hundreds=200, thousands=50, threads=64, each_thread=100, each_process=1_000,
@@ -56,6 +64,7 @@ FULL = Size(
     pending=1_000_000, few_pending=100, claims=300, queued=2_000, lives=300, kept_lives=20_000, captured=10_000,
     steps=50_000, paced=1_000,
     burst=100_000, imports=5, artifact_bytes=1 << 30, growth=(10_000, 100_000, 1_000_000, 10_000_000),
+    table_trials=1_000_000, refreshed_trials=100_000, refreshes=50, stored_trials=5_000, sweep_runs=1_000, sweep_steps=1_000,
 )  # fmt: skip
 
 SIZES = {size.name: size for size in (TINY, SMALL, FULL)}

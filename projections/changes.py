@@ -142,7 +142,7 @@ def _same(one: Any, two: Any) -> bool:
     return bool(one == two) or (one != one and two != two)
 
 
-def _values(frame: pd.DataFrame, names: Sequence[str], places: Any, rows: Any, columns: Any) -> Any:
+def _values(frame: pd.DataFrame, names: Sequence[str], places: Any, rows: Any, columns: Any) -> pd.Series[Any]:
     """Return for each line the value that a table has, as objects; None for none."""
     made = np.empty(len(rows), object)
     for number, name in enumerate(names):
@@ -154,4 +154,4 @@ def _values(frame: pd.DataFrame, names: Sequence[str], places: Any, rows: Any, c
         for line, cell in zip(lines, taken.tolist(), strict=True):  # one by one: numpy would take lists for a dimension
             made[line] = cell
         made[lines[np.asarray(pd.isna(taken))]] = None
-    return made
+    return pd.Series(made, dtype=object)  # pandas would take texts for a column of texts

@@ -83,8 +83,15 @@ def _int_text(value: int) -> str:
     return str(value) if value.bit_length() < 10_000 else hex(value)
 
 
+def _exact(value: Any) -> Any:
+    """Return a value in terms of JSON; a time of a table's own (in a table of changes) as its text."""
+    if isinstance(value, pd.Timestamp):
+        return iso_nanoseconds(value.as_unit("ns").value)
+    return to_json(value)
+
+
 def _json_text(value: Any) -> str:
-    return _json.encode(to_json(value)).decode()
+    return _json.encode(_exact(value)).decode()
 
 
 _ARROW: dict[Encoding, Callable[[Any], Any]] = {
@@ -108,7 +115,7 @@ def json_cells(series: pd.Series[Any]) -> Cell:
     if encoding is Encoding.PLAIN:
         return lambda value: to_json(_plain(value))
     is_value = str(series.name).startswith(("config.", "result."))
-    return _listed if encoding is Encoding.TUPLES and not is_value else to_json
+    return _listed if encoding is Encoding.TUPLES and not is_value else _exact
 
 
 def _listed(value: Any) -> Any:

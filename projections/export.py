@@ -26,8 +26,9 @@ everything else, several kinds   string, JSON of each,     JSON, tagged where JS
                                  tagged                    cannot say it                  quotation marks of JSON
 ================================ ========================= ============================== ==================================
 
-Tagged means as ``ledger.values.to_json`` does, so that ``from_json`` gives the value again: ``{"$float": "nan"}``. In Parquet
-and Arrow each field's metadata names which of these it was (``ledger.encoding``).
+A time of a table's own among other values (in a table of changes) is its text in ISO 8601. Tagged means as
+``ledger.values.to_json`` does, so that ``from_json`` gives the value again: ``{"$float": "nan"}``. In Parquet and Arrow each
+field's metadata names which of these it was (``ledger.encoding``).
 """
 
 from __future__ import annotations
@@ -252,7 +253,9 @@ def _write_arrow(table: pa.Table, file: BinaryIO, form: FileFormat) -> None:
 # --------------------------------------------------------------------------------------------------------- CSV, JSON
 
 #: A text that would be read as something else, or as nothing, without quotation marks.
-_QUOTED = re.compile(r"|.*[,\"\r\n].*|\s.*|.*\s|[-+.\d].*|(?i:true|false|nan|inf).*", re.DOTALL)
+_QUOTED = re.compile(
+    r"|.*[,\"\r\n].*|\s.*|.*\s|[-+]?(?:\d+\.?\d*|\.\d+)(?:[eE][-+]?\d+)?|[-+]?(?i:inf|infinity|nan|true|false)", re.DOTALL
+)
 
 
 def _write_csv(frame: pd.DataFrame, file: BinaryIO) -> None:

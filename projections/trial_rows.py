@@ -12,6 +12,7 @@ import numpy as np
 from ledger import events as ev
 from ledger.registry import Event
 from ledger.state import TrialState, evolve_as_recorded, evolve_trial
+from ledger.status import HELD
 from ledger.streams import Subject
 from projections.buffers import ValueBuffer
 from projections.columns import MISSING
@@ -109,8 +110,9 @@ class TrialRows:
             places = self.places(self._changed)
             write_states(self.rows, self.configs, self.results, places, [self._states[each] for each in self._changed])
             self._changed = {}
-        if len(self._states) >= _MOST_STATES:
-            self._states = {}
+        if len(self._states) >= _MOST_STATES:  # of those that go on, most soon do
+            held = {trial_id: state for trial_id, state in self._states.items() if state.status in HELD}
+            self._states = held if len(held) < _MOST_STATES else {}
 
     def places(self, trial_ids: Iterable[int]) -> Any:
         """Return the rows of trials, as an array."""

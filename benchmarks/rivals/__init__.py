@@ -63,6 +63,11 @@ _ALL = (
         "its connections, which it does not offer itself and which is **not durable**: a power cut takes the last commits.",
     ),
     Rival(
+        "mlxp", "MLXP", "mlxp", "mlxp",
+        "`mlxp.Reader` on a log directory written as MLXP writes it; opening it builds its database, which is how it ships "
+        "(`refresh=True`).",
+    ),
+    Rival(
         "daskperiment", "daskperiment", "daskperiment", "daskperiment",
         "`LocalBackend` as it ships: a pickle of the whole history and some ten files a trial, none of them flushed (**not "
         "durable**). It needs pandas before 2 and setuptools before 82, so it is installed by itself.",

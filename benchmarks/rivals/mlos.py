@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import datetime as dt
 import subprocess
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import pandas as pd
 import pytz
 from mlos_bench.environments.status import Status
 from mlos_bench.storage.sql.storage import SqlStorage
@@ -59,6 +61,15 @@ class Lives(TrialStore):
     def close(self) -> None:
         self._experiment.__exit__(None, None, None)
         self._storage._engine.dispose()
+
+
+def results_frame(directory: Path) -> Callable[[], pd.DataFrame]:
+    """Open the storage that ``Lives`` has left; return what gives the data frame of its trials."""
+    storage: Any = SqlStorage(
+        config={"drivername": "sqlite", "database": str(directory / "mlos.sqlite"), "lazy_schema_create": True},
+        global_config={}, service=None,
+    )  # fmt: skip
+    return lambda: storage.experiments["lives"].results_df
 
 
 def _now() -> dt.datetime:

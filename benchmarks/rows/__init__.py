@@ -17,12 +17,15 @@ from benchmarks.rows.metrics import Metrics
 from benchmarks.rows.opening import Opening
 from benchmarks.rows.processes import Processes
 from benchmarks.rows.read import History, ReadAll
+from benchmarks.rows.reader import Metric, Search
 from benchmarks.rows.shares import Shares
+from benchmarks.rows.tables import Build, Refresh, ResultsFrame
 
 _CLASSES: tuple[type[Row], ...] = (
     AppendOne, AppendThreads, AppendHundred, AppendThousand, ReadAll, History, Opening, Processes, Claim, ClaimRate,
     ClaimProcesses, ClaimKilled, Life, LifeBytes, Capture,
-    Metrics, Latency, Missed, Imports, Shares, Memory, Artifact, Verify, Growth, ClaimGrowth,
+    Metrics, Latency, Missed, Imports, Shares, Memory, Artifact, Verify, Growth, ClaimGrowth, Build, Refresh, ResultsFrame,
+    Search, Metric,
 )  # fmt: skip
 
 ROWS: dict[str, Row] = {cls.name: cls() for cls in _CLASSES}

@@ -93,7 +93,7 @@ def checkpoint(
     ] = None,
     form: FormatOption = ObjectFormat.TABLE,
 ) -> None:
-    """Write size and root of the log's tree, to be kept elsewhere.
+    """Write size and root of the log's tree, to keep elsewhere.
 
     `ledger verify --against` checks a ledger against them later: records altered, taken away or put back show. The form is
     that of a C2SP checkpoint without signatures: origin, size, and root in base64.

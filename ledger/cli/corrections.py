@@ -55,7 +55,7 @@ def amend(
     ] = None,
     form: FormatOption = ObjectFormat.TABLE,
 ) -> None:
-    """Correct what was recorded; the first value stays in history.
+    """Correct what was recorded; history has the first value.
 
     VALUE is JSON (2.1, true, "text", [1, 2]), and a text where it is none. An experiment has only notes to amend.
     """

@@ -1,47 +1,65 @@
-"""Commands that show tables: experiments, trials. They alone import pandas, by ``projections``."""
+"""Commands that show the tables of experiments, trials, configs and groups. They import pandas, by ``projections``."""
 
 from __future__ import annotations
 
-import difflib
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Literal
 
 import typer
 
 from ledger.cli.app import command
-from ledger.cli.opening import ExperimentArgument, PathArgument, find_experiment, open_book, progress_bar
-from ledger.cli.output import Format, print_rows
+from ledger.cli.frames import (
+    AsOfOption,
+    ColumnsOption,
+    DeletedOption,
+    DescendingOption,
+    FormatOption,
+    LimitOption,
+    OutputOption,
+    Shape,
+    SortOption,
+    WhereOption,
+    experiment_id,
+    only_trials,
+    open_tables,
+    position_of,
+    trials_where,
+)
+from ledger.cli.opening import ExperimentArgument, PathArgument
 from ledger.state import Status
 
 if TYPE_CHECKING:
     import pandas as pd
 
-AsOfOption = Annotated[
-    int | None,
-    typer.Option("--as-of", min=0, metavar="POSITION", help="The table as it stood at this position.", show_default=False),
-]
-DeletedOption = Annotated[bool, typer.Option("--deleted", help="Those that were deleted as well.")]
-FormatOption = Annotated[Format, typer.Option("--format", help="For people, or for programs.")]
 
-
-@command("ledger experiments runs.ledger", "ledger experiments runs.ledger --as-of 1000 --format json")
+@command(
+    "ledger experiments runs.ledger",
+    "ledger experiments runs.ledger --as-of 2d --format json",
+    "ledger experiments runs.ledger --sort updated_at --descending --limit 3",
+)
 def experiments(
-    path: PathArgument, as_of: AsOfOption = None, deleted: DeletedOption = False, form: FormatOption = Format.TABLE
+    path: PathArgument,
+    as_of: AsOfOption = None,
+    columns: ColumnsOption = None,
+    sort: SortOption = None,
+    descending: DescendingOption = False,
+    limit: LimitOption = None,
+    deleted: DeletedOption = False,
+    form: FormatOption = None,
+    output: OutputOption = None,
 ) -> None:
     """List the experiments."""
-    with open_book(path) as book:
-        from projections import Tables
-
-        with progress_bar("reading") as progress:
-            frame = Tables(book, progress=progress).experiments(as_of=as_of, deleted=deleted)
-    print_frame(frame, form)
+    with open_tables(path) as tables:
+        frame = tables.experiments(as_of=position_of(tables, as_of), deleted=deleted)
+    Shape(columns, sort, descending, limit, form, output).show(frame)
 
 
 @command(
     "ledger trials runs.ledger sqlite-tuning --sort result.latency_ms --limit 5",
+    "ledger trials runs.ledger sqlite-tuning --where \"config.journal == 'wal' order by result.latency_ms\"",
     "ledger trials runs.ledger sqlite-tuning --status FAILED --format jsonl",
-    "ledger trials runs.ledger sqlite-tuning --as-of 1000",
-    "ledger trials runs.ledger sqlite-tuning --as-recorded",
-)
+    "ledger trials runs.ledger sqlite-tuning --as-of 2026-11-20T12:00Z --columns 'trial_id,status,config.*'",
+    "ledger trials runs.ledger sqlite-tuning --as-recorded --output trials.parquet",
+)  # fmt: skip
 def trials(
     path: PathArgument,
     experiment: ExperimentArgument,
@@ -50,63 +68,96 @@ def trials(
         list[Status] | None,
         typer.Option(case_sensitive=False, help="Only trials of this status; repeat for more.", show_default=False),
     ] = None,
-    sort: Annotated[str | None, typer.Option(metavar="COLUMN", help="Sort by this column.", show_default=False)] = None,
-    descending: Annotated[bool, typer.Option("--descending", help="The largest first.")] = False,
-    limit: Annotated[int | None, typer.Option(min=0, help="At most so many rows.", show_default=False)] = None,
+    where: WhereOption = None,
+    columns: ColumnsOption = None,
+    sort: SortOption = None,
+    descending: DescendingOption = False,
+    limit: LimitOption = None,
     as_recorded: Annotated[bool, typer.Option("--as-recorded", help="The first values, without amendments.")] = False,
     deleted: DeletedOption = False,
-    form: FormatOption = Format.TABLE,
+    form: FormatOption = None,
+    output: OutputOption = None,
 ) -> None:
     """List the trials of an experiment.
 
     One row a trial: status, times, config and results.
     """
-    with open_book(path) as book:
-        from projections import Tables
-
-        found = find_experiment(book, experiment)
-        objectives = list(found.objectives)
-        with progress_bar("reading") as progress:
-            tables = Tables(book, progress=progress)
-            frame = tables.trials(found.id, as_of=as_of, amended=not as_recorded, deleted=deleted)
+    with open_tables(path) as tables:
+        position = position_of(tables, as_of)
+        found = experiment_id(tables, experiment, position)
+        frame = tables.trials(found, as_of=position, amended=not as_recorded, deleted=deleted)
+        frame = only_trials(frame, trials_where(tables, found, where, position))
+        with tables.book.log.backend.view() as view:
+            state = view.experiment(found)
+        objectives = list(state.objectives) if state is not None else []
     if status:
         frame = frame[frame["status"].astype(str).isin([str(one) for one in status])]
-    if sort is not None:
-        frame = _sorted(frame, sort, descending)
-    elif descending:
-        frame = frame.iloc[::-1]
-    if limit is not None:
-        frame = frame.head(limit)
-    if form is Format.TABLE:
-        frame = frame[_for_people(list(frame.columns), objectives)]
-    print_frame(frame, form)
+    Shape(columns, sort, descending, limit, form, output).show(frame, lambda names: _for_people(names, objectives))
 
 
-def print_frame(frame: pd.DataFrame, form: Format) -> None:
-    """Print a DataFrame; a named index comes first, as a column."""
-    if frame.index.name is not None:
-        frame = frame.reset_index()
-    columns = [str(column) for column in frame.columns]
-    own = [not column.startswith(("config.", "result.")) for column in columns]
-    rows = frame.astype(object).itertuples(index=False, name=None)
-    print_rows(columns, ([_own(v) if mine else v for v, mine in zip(row, own, strict=True)] for row in rows), form)
+@command(
+    "ledger configs runs.ledger sqlite-tuning",
+    "ledger configs runs.ledger sqlite-tuning --where \"status == 'FAILED'\" --format csv",
+)
+def configs(
+    path: PathArgument,
+    experiment: ExperimentArgument,
+    as_of: AsOfOption = None,
+    where: WhereOption = None,
+    columns: ColumnsOption = None,
+    sort: SortOption = None,
+    descending: DescendingOption = False,
+    limit: LimitOption = None,
+    form: FormatOption = None,
+    output: OutputOption = None,
+) -> None:
+    """List the configs of an experiment.
+
+    One row for each config that trials were created with, with its digest and their number. --where: those of the trials
+    for which it holds.
+    """
+    frame = _by_config("configs", path, experiment, as_of, where)
+    Shape(columns, sort, descending, limit, form, output).show(frame, _config_first)
 
 
-def _own(value: Any) -> Any:
-    """Return a value of the table's own columns: a tuple there is merely a list that cannot change."""
-    return list(value) if isinstance(value, tuple) else value
+@command(
+    "ledger groups runs.ledger sqlite-tuning --sort trials --descending",
+    "ledger groups runs.ledger sqlite-tuning --where \"config.journal == 'wal'\"",
+)
+def groups(
+    path: PathArgument,
+    experiment: ExperimentArgument,
+    as_of: AsOfOption = None,
+    where: WhereOption = None,
+    columns: ColumnsOption = None,
+    sort: SortOption = None,
+    descending: DescendingOption = False,
+    limit: LimitOption = None,
+    form: FormatOption = None,
+    output: OutputOption = None,
+) -> None:
+    """List groups of trials with the same config.
+
+    Those that were created with it, run again perhaps. A group is numbered by its first trial. --where: the groups of the trials
+    for which it holds.
+    """
+    frame = _by_config("groups", path, experiment, as_of, where)
+    Shape(columns, sort, descending, limit, form, output).show(frame, _config_first)
 
 
-def _sorted(frame: pd.DataFrame, column: str, descending: bool) -> pd.DataFrame:
-    if column not in frame.columns:
-        names = [str(name) for name in frame.columns]
-        nearest = difflib.get_close_matches(column, names, n=1, cutoff=0.4)
-        hint = f" Did you mean {nearest[0]!r}?" if nearest else f" There are: {', '.join(names)}."
-        raise typer.BadParameter(f"there is no column {column!r}.{hint}", param_hint="'--sort'")
-    try:
-        return frame.sort_values(column, ascending=not descending, kind="stable", na_position="last")
-    except TypeError:  # values of several types, as configs may hold: by their text, which at least is an order
-        return frame.sort_values(column, ascending=not descending, kind="stable", key=lambda values: values.astype(str))
+def _by_config(
+    table: Literal["configs", "groups"], path: str, experiment: str, as_of: str | None, where: str | None
+) -> pd.DataFrame:  # fmt: skip
+    """Return a table of configs, of the trials alone for which the query holds."""
+    with open_tables(path) as tables:
+        position = position_of(tables, as_of)
+        found = experiment_id(tables, experiment, position)
+        frame = (tables.configs if table == "configs" else tables.groups)(found, as_of=position)
+        wanted = trials_where(tables, found, where, position)
+        if wanted is None:
+            return frame
+        used = only_trials(tables.trials(found, as_of=position), wanted)["config_id"]
+        return frame[frame["config_id"].isin(used)].reset_index(drop=True)
 
 
 def _for_people(columns: list[str], objectives: list[str]) -> list[str]:
@@ -121,3 +172,9 @@ def _for_people(columns: list[str], objectives: list[str]) -> list[str]:
         return {"config": 2, "result": 3, "attempts": 4, "worker": 5}.get(prefix, 6)
 
     return sorted(columns, key=rank)
+
+
+def _config_first(columns: list[str]) -> list[str]:
+    """Put the parameters after the numbers of rows and trials, and before what else there is."""
+    early = ("config_id", "group_id", "trials")
+    return sorted(columns, key=lambda column: 0 if column in early else 1 if column.startswith("config.") else 2)

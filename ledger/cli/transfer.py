@@ -141,10 +141,10 @@ def import_(
     ] = None,
     form: FormatOption = ObjectFormat.TABLE,
 ) -> None:
-    """Make a ledger from JSON lines, or take runs of MLXP into one.
+    """Import JSON lines, or runs of MLXP.
 
-    The same ledger as the exported one: ids, positions, times, hashes and proofs are equal, and every line is checked. It
-    appears at PATH when it is whole; there must be nothing yet.
+    From JSON lines it makes the same ledger as the exported one: ids, positions, times, hashes and proofs are equal, and every
+    line is checked. It appears at PATH when it is whole; there must be nothing yet.
 
     With --rewrite the records are appended to a ledger that may have others, and get positions, times and hashes of their
     own; what happened when, to what and why stays. A part of an export will do. What was imported before is passed over,

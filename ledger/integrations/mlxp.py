@@ -78,7 +78,7 @@ def import_runs(
     and skipped, and hides none of the others.
 
     Raises InvalidValue when there are no runs, or PyYAML is not installed; ExperimentReadOnly when the experiment is sealed;
-    what cannot be written as elsewhere. Costs some 5 ms a run.
+    what cannot be written as elsewhere. Costs some 15 ms a run with an artifact, 2 ms one that was imported before.
 
     >>> import ledger, pathlib, tempfile
     >>> with tempfile.TemporaryDirectory() as place, ledger.open("memory:") as book:

@@ -228,6 +228,8 @@ def _metrics(path: Path, seen: Mapping[str, Any], problems: list[str]) -> Metric
         return None
     lines = []
     texts = content[size:whole].splitlines()
+    if size and not content[:size].endswith(b"\n") and texts[0] == b"":
+        del texts[0]  # the end of the line that was read last
     for number, text in enumerate(texts, start=before):
         values = _values(text)
         if values is not None:

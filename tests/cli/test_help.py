@@ -12,7 +12,8 @@ import typer
 from ledger.cli.main import app
 
 COMMANDS = [
-    "demo", "init", "info", "experiments", "trials", "show", "history", "diff", "capture", "tail", "artifacts",
+    "demo", "init", "info", "experiments", "trials", "configs", "groups", "metrics", "status-history", "changes", "query", "plot",
+    "show", "history", "diff", "capture", "tail", "artifacts",
     "add", "run", "worker", "logs", "claim", "renew", "finish", "release", "requeue", "cancel", "pause",
     "note", "tag", "amend", "delete", "seal", "redact", "verify", "checkpoint",
     "export", "import", "merge", "backup", "restore", "compact", "gc", "doctor",
@@ -22,7 +23,7 @@ COMMANDS = [
 def test_every_command_is_declared_and_listed_with_what_it_does(invoke):
     """The list of commands in --help is complete, in order, and no line of it is cut short."""
     text = invoke("--help").output
-    listed = re.findall(r"^  ([a-z]+)  +(\S.*)$", text.split("Commands:")[1].split("Exit codes")[0], re.MULTILINE)
+    listed = re.findall(r"^  ([a-z-]+)  +(\S.*)$", text.split("Commands:")[1].split("Exit codes")[0], re.MULTILINE)
     assert [name for name, _ in listed] == COMMANDS == sorted(_declared(), key=COMMANDS.index)
     assert [line for _, line in listed if line.endswith("...")] == []
 

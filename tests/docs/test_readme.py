@@ -71,7 +71,7 @@ def test_every_link_of_the_readme_leads_to_something() -> None:
 def test_every_command_is_in_the_readme() -> None:
     """Commands that the program offers are those that the README lists."""
     done = subprocess.run([sys.executable, "-m", "ledger", "--help"], capture_output=True, text=True, check=True)
-    offered = set(re.findall(r"^[│ ]*\s(\w+)\s{2,}\S", done.stdout, re.MULTILINE)) & _all_words()
+    offered = set(re.findall(r"^[│ ]*\s([\w-]+)\s{2,}\S", done.stdout, re.MULTILINE)) & _all_words()
     assert offered
     for command in offered:
         assert re.search(rf"\bledger {command}\b|`{command}`", TEXT), command

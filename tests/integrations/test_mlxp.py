@@ -203,6 +203,17 @@ def test_lines_of_metrics_that_are_torn_cost_no_others(book: ledger.Ledger, tmp_
     ]
 
 
+@pytest.mark.parametrize("end", ["\n", "\r\n"])
+def test_a_line_that_lacked_its_end_is_taken_once(book: ledger.Ledger, tmp_path: Path, end: str) -> None:
+    """And the lines after it keep their steps."""
+    run = write_run(tmp_path / "logs", 1, info="status: RUNNING")
+    write_metrics(run, "train", '{"loss": 3}')
+    import_runs(tmp_path / "logs", book)
+    (run / "metrics/train.json").write_bytes(f'{{"loss": 3}}{end}{{"loss": 2}}{end}'.encode())
+    import_runs(tmp_path / "logs", book)
+    assert steps(book.get_experiment("logs").trial(1), "train.loss") == [(0, 3), (1, 2)]
+
+
 def test_values_that_are_no_points_are_kept_as_json(book: ledger.Ledger, tmp_path: Path) -> None:
     """Lists, objects and integers beyond 64 bits; a text too long for a point is told of, and costs no other line."""
     run = write_run(tmp_path / "logs", 1)

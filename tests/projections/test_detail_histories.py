@@ -41,10 +41,10 @@ STEPS = st.lists(
 #: Points of attempts that were lost, taken over, forced and late; a deleted trial that comes back; two experiments.
 RETRIED = [
     ("experiment", 0, 1), ("trials", 0, 1), ("claim", 1, 30), ("points", 0, 1), ("claim", 2, 1), ("points", 8, 1),
-    ("points", 1, 1), ("points", 5, 1), ("artifact", 1, 1), ("artifact", 0, 1), ("claim", 1, 30), ("claim", 1, 1), ("points", 2, 1),
-    ("delete", 0, 1), ("experiment", 1, 1), ("trial", 2, 1), ("points", 3, 1), ("restore", 0, 1), ("points", 6, 1), ("points", 7, 1),
-    ("telemetry", 2, 1), ("telemetry", 9, 1), ("note", 0, 1), ("amend_note", 0, 1), ("captured", 0, 1), ("captured", 5, 1),
-    ("said", 1, 1), ("moved", 2, 1), ("delete", 0, 1), ("points", 0, 1),
+    ("points", 1, 1), ("points", 5, 1), ("artifact", 1, 1), ("artifact", 0, 1), ("claim", 1, 30), ("claim", 1, 1),
+    ("points", 2, 1), ("delete", 0, 1), ("experiment", 1, 1), ("trial", 2, 1), ("points", 3, 1), ("restore", 0, 1),
+    ("points", 6, 1), ("points", 7, 1), ("telemetry", 2, 1), ("telemetry", 9, 1), ("note", 0, 1), ("amend_note", 0, 1),
+    ("captured", 0, 1), ("captured", 5, 1), ("said", 1, 1), ("moved", 2, 1), ("delete", 0, 1), ("points", 0, 1),
 ]  # fmt: skip
 
 

@@ -137,6 +137,19 @@ def test_csv_tells_a_missing_value_from_an_empty_text_and_a_number_from_a_text()
     ]
 
 
+def test_changes_of_all_kinds_can_be_written(tmp_path: Path) -> None:
+    """Times among numbers and texts are their texts."""
+    with book_of_everything() as book:
+        tables = Tables(book)
+        frame = tables.changes("trials", "größe 🚀")
+        created = tables.trials("größe 🚀")["created_at"][0]
+    for form in FileFormat:
+        write_table(frame, tmp_path / f"changes.{form}")
+    lines = [json.loads(line) for line in (tmp_path / "changes.jsonl").read_text().splitlines()]
+    found = [line["after"] for line in lines if (line["trial_id"], line["column"]) == (1, "created_at")]
+    assert [pd.Timestamp(text) for text in found] == [created]
+
+
 @given(st.lists(st.tuples(st.text(), st.text()), min_size=1))
 @settings(max_examples=200, deadline=None)
 def test_csv_is_read_by_other_readers(rows: list[tuple[str, str]]) -> None:

@@ -195,19 +195,21 @@ def decode_envelopes(records: bytes | memoryview) -> list[Envelope]:
     """Decode an array of records, leaving the events as bytes; Corrupted when they are none."""
     try:
         return _envelopes.decode(records)
-    except (msgspec.MsgspecError, ValueError) as error:
+    except (msgspec.MsgspecError, ValueError, RecursionError) as error:
         raise Corrupted(f"records do not decode: {error}.") from error
 
 
 @functools.lru_cache(maxsize=256)
 def _typed_decoder(types: bytes, registered: int) -> Any:
-    """Return one decoder for a block of these types, or None when one of them is old or unknown here."""
+    """Return one decoder for a block of these types, or None when one of them is old or unknown here, or there is none."""
     classes = []
     for name, schema in msgspec.msgpack.decode(types, type=list[tuple[str, int]]):
         kind = find_type(name)
         if kind is None or kind.schema != schema:
             return None
         classes.append(record_class(name, cast("Any", kind.cls)))
+    if not classes:
+        return None
     union: Any = Union[tuple(classes)]  # noqa: UP007 - made at run time
     return msgspec.msgpack.Decoder(list[union], ext_hook=unpack_extension)
 
@@ -225,7 +227,7 @@ def decode_records(records: bytes | memoryview, types: bytes) -> list[Record]:
             return decoder.decode(records)  # type: ignore[no-any-return]
     except msgspec.ValidationError:
         pass  # an event does not fit its class: find it below
-    except (msgspec.MsgspecError, ValueError) as error:
+    except (msgspec.MsgspecError, ValueError, RecursionError) as error:
         raise Corrupted(f"records do not decode: {error}.") from error
     return [_decode_one(envelope) for envelope in decode_envelopes(records)]
 
@@ -258,7 +260,7 @@ def decode_event(type_name: str, schema: int, raw: bytes) -> Event:
 def _decode_any(payload: bytes) -> Any:
     try:
         return msgspec.msgpack.decode(payload, ext_hook=unpack_extension)
-    except (msgspec.MsgspecError, ValueError, ArithmeticError) as error:
+    except (msgspec.MsgspecError, ValueError, ArithmeticError, RecursionError) as error:
         raise Corrupted(f"a record's content does not decode: {error}.") from error
 
 

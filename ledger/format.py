@@ -201,13 +201,24 @@ def read_identity(value: bytes, path: str) -> Identity:
     """Return the identity from its stored value; UnsupportedFormat for a newer format, Corrupted for damage."""
     try:  # the format first: a version that this one does not know can at least be named
         version = msgspec.msgpack.decode(value[CHECK_BYTES:]).get("format")
-    except (msgspec.MsgspecError, AttributeError):
+    except (msgspec.MsgspecError, AttributeError, UnicodeDecodeError, RecursionError):
         version = None
     if isinstance(version, int) and version > FORMAT:
         raise UnsupportedFormat(
             f"{path} has format {version}; this version reads up to {FORMAT}. Upgrade: pip install -U experiment-ledger."
         )
-    return msgspec.msgpack.decode(Checks(b"").open_meta(IDENTITY_KEY, value), type=Identity)
+    content = Checks(b"").open_meta(IDENTITY_KEY, value)
+    try:
+        return msgspec.msgpack.decode(content, type=Identity)
+    except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError) as error:
+        raise Corrupted(f"the ledger's identity cannot be read: {error}.") from error
+
+
+def block_position(key: bytes) -> int:
+    """Return the position from a block's key; Corrupted for a key of another length, which is none."""
+    if len(key) != BLOCK_KEY_BYTES:
+        raise Corrupted(f"the index 'blocks' has the key {key[:20]!r}, which is none.")
+    return int.from_bytes(key[1:], "big")
 
 
 def read_header(value: bytes) -> BlockHeader:
@@ -224,9 +235,11 @@ def unpack_body(position: int, value: bytes, header: BlockHeader) -> Body:
         if header.flags & _FLAG_ZSTD:
             content = memoryview(_decompressor().decompress(content))
         runs, sizes = _index_decoder.decode(content[: header.index_bytes])
-        return Body(runs, sizes, content[header.index_bytes :])
     except (zstandard.ZstdError, msgspec.MsgspecError) as error:
         raise Corrupted(f"the block at position {position} cannot be unpacked: {error}.", position) from error
+    if sum(run.count for run in runs) != header.count:
+        raise Corrupted(f"the block at position {position} does not say where the salts of its records come from.", position)
+    return Body(runs, sizes, content[header.index_bytes :])
 
 
 def group_sizes(records: Sequence[bytes]) -> list[int]:

@@ -72,7 +72,7 @@ def read_manifest(blobs: BlobStore, digest: str, what: str) -> Iterator[Entry]:
         if version != VERSION:
             raise UnsupportedFormat(f"{what} has a manifest of version {version!r}. Upgrade: pip install -U experiment-ledger.")
         entries = [Entry(**json.loads(line)) for line in lines]
-    except (ValueError, TypeError, KeyError) as error:
+    except (ValueError, TypeError, KeyError, RecursionError) as error:
         raise Corrupted(f"{what} is no directory: {blobs.place(digest)} is not a manifest ({error}).") from error
     for entry in entries:
         if not is_inside(entry.path):

@@ -28,6 +28,7 @@ from ledger.format import (
     Run,
     array_header,
     block_key,
+    block_position,
     unpack_body,
 )
 from ledger.records import Record
@@ -85,9 +86,14 @@ class Block(NamedTuple):
         body = self.unpack()
         found = []
         origins = ((run.salt, _ordinal(run, i)) for run in body.runs for i in range(run.count))
-        for raw, (salt, ordinal) in zip(_raw_records.decode(body.records), origins, strict=True):
-            peek = _peek.decode(raw)
-            found.append(Stored(bytes(raw), salt, ordinal, (peek.type, peek.schema), peek.recorded_at))
+        try:
+            for raw, (salt, ordinal) in zip(_raw_records.decode(body.records), origins, strict=True):
+                peek = _peek.decode(raw)
+                found.append(Stored(bytes(raw), salt, ordinal, (peek.type, peek.schema), peek.recorded_at))
+        except (msgspec.MsgspecError, ValueError) as error:
+            raise Corrupted(
+                f"the block at position {self.position} does not hold what it says: {error}.", self.position
+            ) from error
         return found
 
     def records(self) -> list[Record]:
@@ -196,7 +202,7 @@ def blocks_from(txn: Any, checks: Checks, position: int) -> Iterator[Block]:
 
 
 def _open(checks: Checks, key: bytes, value: bytes) -> Block:
-    position = int.from_bytes(key[1:], "big")
+    position = block_position(key)
     return Block(position, value, checks.open_block(position, value))
 
 

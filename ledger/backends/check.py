@@ -36,6 +36,7 @@ from ledger.format import (
     Head,
     append_key,
     block_key,
+    block_position,
     config_key,
     experiment_key,
     group_sizes,
@@ -171,7 +172,11 @@ class LogCheck:
             cursor = txn.cursor()
             if not cursor.set_range(block_key(self.position + 2)) or cursor.key()[:1] != BLOCKS:
                 return False
-            self.position = int.from_bytes(cursor.key()[1:], "big") - 1
+            try:
+                self.position = block_position(cursor.key()) - 1
+            except Corrupted as error:
+                self._report(_problem(error))
+                return False
         self._append = (b"", 0, 0)
         return True
 

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+import errno
 import os
 import re
 from typing import TYPE_CHECKING
 
-from ledger.errors import LedgerNotFound, NetworkFileSystem, NotALedger, ReadOnlyLedger
+from ledger.errors import LedgerNotFound, NetworkFileSystem, NotALedger, OpenError, ReadOnlyLedger
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -14,8 +15,9 @@ if TYPE_CHECKING:
 
 #: What a ledger's directory may hold; anything else in a directory without data.mdb belongs to somebody.
 KNOWN_NAMES = frozenset({"data.mdb", "lock.mdb", "head", "open.lock", "blobs", "projections"})
-#: Beginnings of the names of directories in it where a compaction or a restore works, or worked when it was killed.
-PARTIALS = ("compacting-", "restoring-")
+#: Beginnings of the names of directories in it where a compaction, a restore, the doctor or whoever creates the ledger works,
+#: or worked when it was killed.
+PARTIALS = ("compacting-", "restoring-", "creating-", "trying-")
 
 _NETWORK = frozenset(
     {
@@ -26,6 +28,7 @@ _NETWORK = frozenset(
 _LOCAL_FUSE = frozenset({"fuseblk", "fusectl", "fuse.fuse-overlayfs", "fuse.gocryptfs", "fuse.lxcfs"})
 
 
+_NO_LINKS = {errno.EPERM, errno.ENOTSUP, errno.ENOSYS, errno.EMLINK, errno.EINVAL}
 _OCTAL = r"\\([0-7]{3})"  # how the kernel writes spaces and backslashes there
 
 
@@ -57,10 +60,50 @@ def describe_directory(path: Path, *, create: bool) -> tuple[int, int] | None:
     return stat.st_dev, stat.st_ino
 
 
+def put_empty_log(path: Path) -> None:
+    """Put a log without entries in place, whole: what LMDB would leave after a power cut may be no file of its own.
+
+    When another process is first, its log stays. Raises OpenError or OSError when it cannot be written.
+    """
+    import lmdb  # here, like what follows: whoever only looks for a ledger need not pay for it
+
+    from ledger.partial import clear_abandoned, partial_directory
+
+    clear_abandoned(path, "creating-")
+    with partial_directory(path, "creating-") as partial:
+        try:
+            lmdb.open(str(partial), lock=False).close()
+        except lmdb.Error as error:
+            raise OpenError(f"no ledger could be made at {path}: {error}. Look at the disk, or give another path.") from error
+        fd = os.open(partial / "data.mdb", os.O_RDONLY)
+        try:
+            os.fsync(fd)
+        finally:
+            os.close(fd)
+        try:
+            os.link(partial / "data.mdb", path / "data.mdb")
+        except FileExistsError:
+            pass
+        except OSError as error:
+            if error.errno not in _NO_LINKS:
+                raise  # else LMDB makes the file itself
+
+
+def is_read_only(path: Path) -> bool:
+    """Say whether the directory is on a read-only mount, or on a file system that made itself read-only upon an error."""
+    if os.statvfs(path).f_flag & os.ST_RDONLY:
+        return True
+    try:  # ext4 does not tell of it: opening something that is there shows it
+        os.close(os.open(path / "open.lock", os.O_RDWR))
+    except OSError as error:
+        return error.errno == errno.EROFS
+    return False
+
+
 def require_writable(path: Path) -> None:
     """Raise ReadOnlyLedger unless this process may write in the directory (readers must, too: LMDB's lock file)."""
     place = path if path.exists() else path.parent
-    if os.statvfs(place).f_flag & os.ST_RDONLY:
+    if is_read_only(place):
         raise ReadOnlyLedger(f"{place} is on a read-only mount. Open the ledger with readonly=True to read it.")
     files = [place, *(path / name for name in ("data.mdb", "lock.mdb", "head", "open.lock") if (path / name).exists())]
     for file in files:

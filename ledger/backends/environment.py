@@ -22,7 +22,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple, TypeVar
 import lmdb
 
 from ledger.backends.activity import Activity, Visit
-from ledger.backends.directory import describe_directory, require_writable
+from ledger.backends.directory import describe_directory, is_read_only, put_empty_log, require_writable
 from ledger.backends.exclusive import share_directory
 from ledger.backends.gate import Gate
 from ledger.errors import (
@@ -77,6 +77,8 @@ class Environment:
         self._readers_checked = time.monotonic()
         self._lock_fd = share_directory(path, readonly=readonly, timeout=options.lock_timeout)
         try:
+            if not readonly and not (path / "data.mdb").exists():
+                put_empty_log(path)
             self._lmdb = self._open_lmdb()
             self.head_fd = os.open(path / "head", os.O_RDONLY if readonly else os.O_RDWR | os.O_CREAT, 0o666)
             self._gate = Gate(path / "head", self.head_fd)
@@ -115,7 +117,7 @@ class Environment:
                 environment._close_files()
         # A read-only handle shares the environment with others of this process, so the environment is made read-only
         # only where it has to be.
-        readonly = readonly and path.exists() and bool(os.statvfs(path).f_flag & os.ST_RDONLY)
+        readonly = readonly and path.exists() and is_read_only(path)
         if not readonly:
             require_writable(path)
         is_new = not (path / "data.mdb").exists()

@@ -28,7 +28,7 @@ from ledger.backends.jobindex import (
 from ledger.backends.postings import ListEntry, entry_decoder, unpack_chunk
 from ledger.codec import decode_experiment_state, decode_trial_state
 from ledger.errors import Corrupted
-from ledger.format import BLOCK_KEY_BYTES, BLOCKS, HEAD_KEY, META, Checks, Head, experiment_key, name_key, posting_key, stream_key
+from ledger.format import BLOCKS, HEAD_KEY, META, Checks, Head, block_position, experiment_key, name_key, posting_key, stream_key
 from ledger.records import Record
 from ledger.state import ExperimentState, TrialState, evolve_trial
 from ledger.streams import Subject, trial_stream
@@ -75,7 +75,13 @@ class LmdbView:
 
     def _read_head(self) -> Head:
         value = self._txn.get(HEAD_KEY)
-        return Head() if value is None else _head_decoder.decode(self._checks.open_meta(HEAD_KEY, value))
+        if value is not None:
+            return _head_decoder.decode(self._checks.open_meta(HEAD_KEY, value))
+        self._check_absent(HEAD_KEY)
+        cursor = self._txn.cursor()
+        if cursor.set_range(BLOCKS) and cursor.key()[:1] == BLOCKS:  # taken for empty, the log would be written over
+            raise Corrupted("the ledger's 'head' value is missing, but it has records.")
+        return Head()
 
     def _get(self, key: bytes) -> bytes | None:
         value = self._txn.get(key)
@@ -91,20 +97,34 @@ class LmdbView:
         between two that are not.
         """
         cursor = self._txn.cursor()
-        following = cursor.set_range(key)
-        self._check_neighbour(cursor, key, after=True) if following else None
-        if cursor.prev() if following else cursor.last():
-            self._check_neighbour(cursor, key, after=False)
+        if cursor.set_range(key):
+            self._check_after(cursor, key)
+        self._check_before(cursor, key)
 
-    def _check_neighbour(self, cursor: Any, key: bytes, *, after: bool) -> None:
-        other = cursor.key()
-        if (other <= key) if after else (other >= key):
+    def _check_after(self, cursor: Any, key: bytes) -> None:
+        """Check that the entry at the cursor, which follows the key, is one that may; and that another follows it."""
+        following = cursor.key()
+        self._check_neighbour(cursor, key, is_ordered=following > key)
+        if cursor.next() and cursor.key() <= following:
+            raise Corrupted(f"the index is out of order at key {following!r}.")
+
+    def _check_before(self, cursor: Any, key: bytes) -> None:
+        """Check in the same way what stands before the place of the key."""
+        if not (cursor.prev() if cursor.set_range(key) else cursor.last()):
+            return
+        preceding = cursor.key()
+        self._check_neighbour(cursor, key, is_ordered=preceding < key)
+        if cursor.prev() and cursor.key() >= preceding:
+            raise Corrupted(f"the index is out of order at key {preceding!r}.")
+
+    def _check_neighbour(self, cursor: Any, key: bytes, *, is_ordered: bool) -> None:
+        if not is_ordered:
             raise Corrupted(f"the index is out of order at key {key!r}.")
+        other = cursor.key()
         if other[:1] == BLOCKS:
             # Its bytes are tested when it is read; to hash a block for each new append id would cost more than the append.
             # That an entry of another kind looks like a block takes two flipped bits and a key of another length.
-            if len(other) != BLOCK_KEY_BYTES:
-                raise Corrupted(f"the index 'blocks' has the key {other!r}, which is none.")
+            block_position(other)
         elif other[:1] == META:
             self._checks.open_meta(other, cursor.value())
         else:
@@ -112,11 +132,26 @@ class LmdbView:
 
     def scan(self, prefix: bytes) -> Iterator[tuple[bytes, bytes]]:
         """Iterate over keys with the prefix and their tested contents."""
+        return self._scan_from(prefix, prefix)
+
+    def _scan_from(self, prefix: bytes, start: bytes) -> Iterator[tuple[bytes, bytes]]:
+        """Iterate over keys with the prefix from one on; Corrupted where a flipped bit could hide some of them.
+
+        The entries before the first one and after the last one must be right, too: an entry with a damaged key would end
+        the iteration early, or lead the search for its beginning astray.
+        """
         cursor = self._txn.cursor()
-        found = cursor.set_range(prefix)
+        self._check_before(cursor, start)
+        found = cursor.set_range(start)
+        previous = b""
         while found and (key := cursor.key()).startswith(prefix):
+            if key <= previous:
+                raise Corrupted(f"the index is out of order at key {key!r}.")
             yield key, self._checks.open(key, cursor.value())
+            previous = key
             found = cursor.next()
+        if found:
+            self._check_after(cursor, max(previous, start))
 
     def entry(self, key: bytes) -> ListEntry | None:
         """Return a posting list's entry."""
@@ -217,18 +252,9 @@ class LmdbView:
 
     def _orders(self, prefix: bytes, start: bytes) -> Iterator[bytes]:
         """Iterate over what stands in a queue of the ready, after one place."""
-        for key in self._keys_from(prefix, prefix + start):
+        for key, _ in self._scan_from(prefix, prefix + start):
             if order_of(key) != start:
                 yield order_of(key)
-
-    def _keys_from(self, prefix: bytes, start: bytes) -> Iterator[bytes]:
-        """Iterate over tested keys with the prefix, from one on."""
-        cursor = self._txn.cursor()
-        found = cursor.set_range(start)
-        while found and (key := cursor.key()).startswith(prefix):
-            self._checks.open(key, cursor.value())
-            yield key
-            found = cursor.next()
 
     def due(self, experiment_id: UUID) -> Iterator[bytes]:
         """Iterate over the keys of trials that waited for a time which has come."""
@@ -240,9 +266,9 @@ class LmdbView:
     def next_due(self, experiment_id: UUID) -> int | None:
         moments = []
         for queue, begin in ((WAITING, self.now + 1), (LEASED, self.now)):
-            first = next(self._keys_from(queue_prefix(experiment_id, queue), timed_prefix(experiment_id, queue, begin)), None)
+            first = next(self._scan_from(queue_prefix(experiment_id, queue), timed_prefix(experiment_id, queue, begin)), None)
             if first is not None:
-                moments.append(time_of(first) + (queue == LEASED))  # a lease has run out after its deadline
+                moments.append(time_of(first[0]) + (queue == LEASED))  # a lease has run out after its deadline
         return min(moments, default=None)
 
     def expired(self, experiment_id: UUID, limit: int) -> list[TrialState]:

@@ -12,7 +12,7 @@ from ledger.cli.opening import FormatOption, PathArgument, progress_bar
 from ledger.cli.output import Format, ObjectFormat, console, print_fields, print_json_line, print_rows, printable
 
 if TYPE_CHECKING:
-    from ledger.maintenance.doctor import Finding
+    from ledger.maintenance.finding import Finding
 
 
 _STYLES = {"ok": "green", "note": "cyan", "warning": "yellow", "problem": "bold red"}
@@ -108,16 +108,21 @@ def compact(path: PathArgument, form: FormatOption = ObjectFormat.TABLE) -> None
     )
 
 
-@command("ledger doctor runs.ledger", "ledger doctor runs.ledger --format json")
-def doctor(path: PathArgument, form: FormatOption = ObjectFormat.TABLE) -> None:
+@command("ledger doctor runs.ledger", "ledger doctor runs.ledger --quick --format json")
+def doctor(
+    path: PathArgument,
+    quick: Annotated[bool, typer.Option("--quick", help="Leave out the writers that are killed for a trial.")] = False,
+    form: FormatOption = ObjectFormat.TABLE,
+) -> None:
     """Say what is wrong around a ledger, and the cure.
 
-    Looks at the disk, limits, locks, leftovers, readers, and every entry's checksum. Exits with 1 when there is a problem.
+    Looks at the disk, limits, locks, leftovers, readers, and every entry's checksum. Tries the disk in a directory of its
+    own beside the log, also by writers that are killed, and says what it can promise. Exits with 1 when there is a problem.
     """
-    from ledger.maintenance.doctor import PROBLEM, Finding
     from ledger.maintenance.doctor import doctor as examine
+    from ledger.maintenance.finding import PROBLEM, Finding
 
-    findings = examine(path)
+    findings = examine(path, rehearse=not quick)
     if form is ObjectFormat.JSON:
         print_rows(Finding._fields, findings, Format.JSON)
     else:

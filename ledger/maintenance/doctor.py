@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import os
 import resource
 import shlex
@@ -11,39 +12,29 @@ import time
 from collections.abc import Callable, Iterator
 from contextlib import suppress
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any
 
 from ledger.artifacts.blobs import SAVING
-from ledger.backends.directory import PARTIALS, describe_directory, file_system, refuse_network, require_writable
+from ledger.backends.directory import PARTIALS, describe_directory, file_system, is_read_only, refuse_network, require_writable
 from ledger.backends.exclusive import LOCK_NAME
 from ledger.backends.gate import describe_process, lock_holders
 from ledger.errors import Corrupted, LedgerBusy, LedgerError, NetworkFileSystem, NotALedger, OpenError, ReadOnlyLedger
 from ledger.maintenance.child import ChildDied, call_in_child
+from ledger.maintenance.disk import MEMORY, promise, try_disk
 from ledger.maintenance.duplicate import check_place
+from ledger.maintenance.finding import NOTE, OK, PROBLEM, WARNING, Finding
 from ledger.maintenance.swap import replaced_ledgers, unsettled
 from ledger.partial import abandoned, beside, in_use
 from ledger.records import iso_nanoseconds
-
-OK, NOTE, WARNING, PROBLEM = "ok", "note", "warning", "problem"
 
 _SYNCS = 9
 _FASTEST_SYNC_SECONDS = 20e-6  # no disk and no flash memory is that fast
 _LITTLE_ROOM = 16 << 20
 _FEW_FILES = 128
 _MUCH_FREE = 0.25
-_MEMORY = {"tmpfs", "ramfs"}
 
 
-class Finding(NamedTuple):
-    """One thing that was looked at: its name, ``ok``, ``note``, ``warning`` or ``problem``, what is so, and the cure."""
-
-    name: str
-    level: str
-    message: str
-    cure: str | None = None
-
-
-def doctor(path: str | os.PathLike[str]) -> list[Finding]:
+def doctor(path: str | os.PathLike[str], *, rehearse: bool = False) -> list[Finding]:
     """Examine a ledger and what it depends on; return what was found, in a fixed order of subjects.
 
     Looks at the file system, its space and its syncs, limits, rights, locks, leftovers of what was killed, and into the
@@ -51,6 +42,10 @@ def doctor(path: str | os.PathLike[str]) -> list[Finding]:
     changed. A ``problem`` means that events cannot be read, written or kept; with a ``warning`` they may not be some day.
     No damage of the files kills the caller: it is a finding. Whether each record is what it was when it was recorded,
     ``ledger.audit.verify`` tells.
+
+    Locks, memory maps and renames are tried in a directory of their own beside the log, which is removed again. With
+    ``rehearse`` a small ledger is made there too, whose writers are killed: nothing acknowledged may be lost. It takes some
+    seconds. ``promise`` says what an append survives on this disk, and what it costs.
 
     Raises LedgerNotFound, NotALedger or InvalidValue when there is nothing to examine. Costs about a second, and reading
     the file once.
@@ -67,7 +62,8 @@ def doctor(path: str | os.PathLike[str]) -> list[Finding]:
     place = Path(os.path.realpath(check_place(path, "the ledger")))
     with suppress(NetworkFileSystem):  # a finding
         describe_directory(place, create=False)
-    checks = (_file_system, _space, _sync, _limits, _permissions, _handles, _gate, _leftovers, _log)
+    disk = functools.partial(try_disk, rehearse=rehearse)
+    checks = (_file_system, _space, _sync, disk, _limits, _permissions, _handles, _gate, _leftovers, _log)
     return [finding for check in checks for finding in check(place)]
 
 
@@ -92,7 +88,7 @@ def _file_system(path: Path) -> Iterator[Finding]:
         return
     if not kind:
         yield Finding("file_system", NOTE, "the kind of the file system cannot be told here; make sure that it is a local one.")
-    elif kind in _MEMORY:
+    elif kind in MEMORY:
         yield Finding(
             "file_system", WARNING, f"{kind} keeps files in memory: they are gone when the machine restarts.",
             "Put the ledger on a disk: `ledger backup` and `ledger restore` take it there.",
@@ -135,6 +131,7 @@ def _sync(path: Path) -> Iterator[Finding]:
         )  # fmt: skip
     else:
         yield Finding("sync", OK, message)
+    yield promise(path, file_system(path), median, is_credible=median >= _FASTEST_SYNC_SECONDS)
 
 
 def _limits(path: Path) -> Iterator[Finding]:
@@ -165,7 +162,7 @@ def _permissions(path: Path) -> Iterator[Finding]:
     try:
         require_writable(path)
     except ReadOnlyLedger as error:
-        is_mount = bool(os.statvfs(path).f_flag & os.ST_RDONLY)
+        is_mount = is_read_only(path)
         message, _, cure = str(error).partition(". ")
         yield Finding("permissions", NOTE if is_mount else PROBLEM, f"{message}.", cure)
         return

@@ -14,11 +14,12 @@ import lmdb
 from ledger.artifacts.blobs import BlobStore
 from ledger.artifacts.references import TYPE, ReferenceCheck
 from ledger.backends.blocks import blocks_from, type_names
+from ledger.backends.directory import is_read_only
 from ledger.backends.environment import MAP_BYTES, MAX_READERS
 from ledger.backends.exclusive import share_directory
 from ledger.backends.view import LmdbView
 from ledger.errors import Corrupted, LedgerError, NotALedger
-from ledger.format import BLOCKS, FORMAT, IDENTITY_KEY, KINDS, META, Checks, read_identity, stream_key
+from ledger.format import BLOCKS, FORMAT, IDENTITY_KEY, KINDS, META, Checks, block_position, read_identity, stream_key
 from ledger.records import Record
 
 _ENTRIES_PER_READ = 4096
@@ -34,7 +35,7 @@ def look_here(place: str) -> dict[str, Any]:
     Raises an OpenError for what is no ledger or is held exclusively, Corrupted for damage.
     """
     path = Path(place)
-    readonly = bool(os.statvfs(path).f_flag & os.ST_RDONLY)
+    readonly = is_read_only(path)
     fd = share_directory(path, readonly=readonly, timeout=_LOCK_SECONDS)
     try:
         with _open(path, readonly) as env:
@@ -124,22 +125,32 @@ def _look_inside(env: Any, path: Path) -> dict[str, Any]:
 
 
 def _check_entries(env: Any, checks: Checks) -> tuple[int, int, str]:
-    """Test the checksum of every entry, in short transactions; return how many there are, how many fail, the first one."""
+    """Test the checksum and the order of every entry, in short transactions; return how many there are, how many are wrong,
+    and what is wrong with the first one.
+    """
     entries, bad, problem = 0, 0, ""
-    after: bytes | None = None
+    after = b""
+    begun = env.info()["last_txnid"]
     while True:
         with env.begin() as txn:
             cursor = txn.cursor()
-            found = cursor.first() if after is None else cursor.set_range(after + b"\0")
+            found = cursor.set_range(after + b"\0")
             for _ in range(_ENTRIES_PER_READ):
                 if not found:
-                    return entries, bad, problem
-                after = cursor.key()
+                    hidden = txn.stat()["entries"] - entries if txn.id() == begun else 0  # else somebody wrote meanwhile
+                    missing = f"LMDB counts {abs(hidden):,} entries {'more' if hidden > 0 else 'less'} than can be reached."
+                    return entries, bad + abs(hidden), problem or (missing if hidden else "")
+                key = cursor.key()
                 try:
-                    _check_entry(checks, after, cursor.value())
+                    if key <= after:
+                        raise Corrupted(f"the entry {key!r} comes after {after!r}: the file's structure is damaged.")
+                    _check_entry(checks, key, cursor.value())
+                    if txn.get(key) is None:
+                        raise Corrupted(f"the entry {key!r} is not found by its key: the file's structure is damaged.")
                 except LedgerError as error:
                     bad += 1
                     problem = problem or getattr(error, "problem", str(error))
+                after = max(after, key)
                 entries += 1
                 found = cursor.next()
 
@@ -147,7 +158,7 @@ def _check_entries(env: Any, checks: Checks) -> tuple[int, int, str]:
 def _check_entry(checks: Checks, key: bytes, value: bytes) -> None:
     kind = key[:1]
     if kind == BLOCKS:
-        checks.open_block(int.from_bytes(key[1:], "big"), value)
+        checks.open_block(block_position(key), value)
     elif kind == META:
         checks.open_meta(key, value)
     elif kind in KINDS:

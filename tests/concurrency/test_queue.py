@@ -80,7 +80,7 @@ def book(ledger_path: Path) -> Iterator[ledger.Ledger]:
         yield opened
 
 
-def _fill(exp: ledger.Experiment, count: int) -> None:
+def fill_queue(exp: ledger.Experiment, count: int) -> None:
     """Add trials, some of which are for one worker, some after others, some for later."""
     trials = exp.new_trials(({"n": n, "odd": n % 2 == 1} for n in range(count)), max_attempts=10_000)
     soon = time.time_ns() + 2_000_000_000
@@ -91,7 +91,7 @@ def _fill(exp: ledger.Experiment, count: int) -> None:
         exp.new_trial(config, max_attempts=most, scheduled_at=soon)
 
 
-def _check(exp: ledger.Experiment, said: list[Acknowledged]) -> None:
+def check_queue(exp: ledger.Experiment, said: list[Acknowledged]) -> None:
     completed: dict[int, tuple[int, str]] = {}
     late = set()
     for trial in exp.trials():
@@ -119,7 +119,7 @@ def _check(exp: ledger.Experiment, said: list[Acknowledged]) -> None:
 def _race(book: ledger.Ledger, place: Path, trials: int, seconds: float, seed: int) -> tuple[int, int]:
     """Let the workers race; return how many attempts were lost, and how many results came late."""
     exp = book.experiment("race")
-    _fill(exp, trials)
+    fill_queue(exp, trials)
     place.mkdir()
     workers = Workers(Path(book.path), place, seed)
     try:
@@ -134,9 +134,9 @@ def _race(book: ledger.Ledger, place: Path, trials: int, seconds: float, seed: i
     finally:
         workers.end()
     assert workers.errors() == ""
-    _check(exp, workers.said())
+    check_queue(exp, workers.said())
     with pytest.raises(AssertionError):  # it would notice
-        _check(exp, [("done", 1, 99, "nobody")])
+        check_queue(exp, [("done", 1, 99, "nobody")])
     types = [record.type for record in exp.history(trials=True)]
     print(f"{types.count('TrialLost')} lost, {types.count('LateResultReceived')} late, {len(types)} records")
     return types.count("TrialLost"), types.count("LateResultReceived")

@@ -19,13 +19,14 @@ import ledger
 from ledger.backends import directory
 from ledger.backends.exclusive import hold_exclusively
 from ledger.format import IDENTITY_KEY, Checks, Identity
+from ledger.maintenance import disk
 from ledger.maintenance import doctor as doctor_module
 from ledger.maintenance.doctor import NOTE, OK, PROBLEM, WARNING, Finding, doctor
 from ledger.redaction import remainder_of
 
 NAMES = [
-    "file_system", "space", "sync", "limits", "permissions", "handles", "write_lock", "leftovers", "format", "content",
-    "doorbell", "map", "readers", "free_pages", "erasures", "artifacts", "clock",
+    "file_system", "space", "sync", "promise", "disk", "limits", "permissions", "handles", "write_lock", "leftovers",
+    "format", "content", "doorbell", "map", "readers", "free_pages", "erasures", "artifacts", "clock",
 ]  # fmt: skip
 
 
@@ -62,7 +63,7 @@ def test_a_healthy_ledger_has_every_finding_and_no_complaint(filled: Path) -> No
     before = {name: (filled / name).read_bytes() for name in ("data.mdb", "head")}
     found = doctor(filled)
     assert [finding.name for finding in found] == NAMES
-    about_the_machine = {"file_system", "space", "sync", "limits"}
+    about_the_machine = {"file_system", "space", "sync", "promise", "limits"}
     assert {finding.level for finding in found if finding.name not in about_the_machine} == {OK}
     assert f"position {_head(filled):,}" in _find(filled, "content").message
     assert {name: (filled / name).read_bytes() for name in before} == before
@@ -325,6 +326,51 @@ def test_a_sync_that_is_too_fast(filled: Path, monkeypatch: pytest.MonkeyPatch, 
     monkeypatch.setattr(doctor_module.time, "perf_counter", lambda: next(ticks) * microseconds / 1e6)
     found = _find(filled, "sync")
     assert (found.level, f"{microseconds} us" in found.message) == (level, True)
+
+
+@pytest.mark.parametrize(
+    ("kind", "is_credible", "level", "said"),
+    [("ext4", True, OK, "and a power cut"), ("ext4", False, WARNING, "a power cut may take it"),
+     ("tmpfs", True, WARNING, "does not survive the machine's"), ("overlay", True, WARNING, "goes with its container")],
+)  # fmt: skip
+def test_what_the_disk_promises(filled: Path, kind: str, is_credible: bool, level: str, said: str) -> None:
+    """In plain words: what an append survives here, and what it costs."""
+    found = disk.promise(filled, kind, 150e-6, is_credible=is_credible)
+    assert (found.level, said in found.message, bool(found.cure)) == (level, True, level != OK)
+    assert ("300 us" in found.message) == (kind != "tmpfs" and is_credible)
+
+
+def test_killed_writers_are_rehearsed_when_asked_for(filled: Path) -> None:
+    """In a ledger of its own beside the log, of which nothing is left."""
+    before = {name: (filled / name).read_bytes() for name in ("data.mdb", "head")}
+    (found,) = [finding for finding in doctor(filled, rehearse=True) if finding.name == "kills"]
+    assert (found.level, "nothing acknowledged was lost" in found.message) == (OK, True)
+    assert {name: (filled / name).read_bytes() for name in before} == before
+    assert sorted(os.listdir(filled)) == ["data.mdb", "head", "lock.mdb", "open.lock"]
+
+
+def test_a_rehearsal_that_loses_events_is_a_problem(filled: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """It would notice: a writer that says more than it has written, and one that says nothing."""
+    for code, said in (("print(999)", "999 was acknowledged"), ("raise SystemExit('no such thing')", "no such thing")):
+        made = "import sys, ledger; ledger.open(sys.argv[1]).close(); " + code
+        monkeypatch.setattr(disk, "_CHILD", made)
+        (found,) = [finding for finding in doctor(filled, rehearse=True) if finding.name == "kills"]
+        assert (found.level, said in found.message, bool(found.cure)) == (PROBLEM, True, True), found
+
+
+@pytest.mark.parametrize("trial", ["_locks_exclude", "_maps_are_coherent", "_renames_replace"])
+def test_a_disk_without_what_the_log_relies_on_is_a_problem(filled: Path, monkeypatch: pytest.MonkeyPatch, trial: str) -> None:
+    """Each of the trials, when it fails."""
+    monkeypatch.setattr(disk, trial, lambda place: False)
+    found = _find(filled, "disk")
+    assert (found.level, "local disk" in (found.cure or "")) == (PROBLEM, True)
+
+
+def test_locks_that_do_nothing_are_found_out(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Some file systems say yes to every lock."""
+    assert disk._locks_exclude(tmp_path)
+    monkeypatch.setattr(disk.fcntl, "flock", lambda file, kind: None)
+    assert not disk._locks_exclude(tmp_path)
 
 
 @pytest.mark.parametrize(("free", "level"), [(1 << 20, PROBLEM), (17 << 20, OK), (1 << 40, OK)])

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import os
 from collections.abc import Callable
 from pathlib import Path
@@ -205,6 +206,28 @@ def test_a_closed_ledger_says_so(ledger_path: Path) -> None:
     for use in (lambda: book.log.head, lambda: list(book.log.read()), lambda: exp.new_trial({}), lambda: book.subscribe()):
         with pytest.raises(ledger.LedgerClosed, match="open it again"):
             use()
+
+
+def test_a_new_ledger_appears_whole(ledger_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Its file gets its name when it is on disk; what a killed creation left is cleared away by the next, and where a file
+    system has no links LMDB makes the file itself.
+    """
+    (ledger_path / "creating-dead").mkdir(parents=True)
+    synced: list[str] = []
+    fsync, link = os.fsync, os.link
+    monkeypatch.setattr(os, "fsync", lambda fd: (synced.append(os.readlink(f"/proc/self/fd/{fd}")), fsync(fd)))
+    monkeypatch.setattr(os, "link", lambda *names: (synced.append("named"), link(*names)))
+    ledger.open(ledger_path).close()
+    assert sorted(os.listdir(ledger_path)) == ["data.mdb", "head", "lock.mdb", "open.lock"]
+    assert [name.rpartition("/")[2] for name in synced[:2]] == ["data.mdb", "named"]
+    (ledger_path / "data.mdb").unlink()
+
+    def refuse(*names: object) -> None:
+        raise OSError(errno.EPERM, "no links here")
+
+    monkeypatch.setattr(os, "link", refuse)
+    with ledger.open(ledger_path) as book:
+        book.log.append([ledger.NoteAdded("x")], stream="s")
 
 
 def test_the_map_grows_by_itself(ledger_path: Path) -> None:

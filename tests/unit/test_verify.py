@@ -121,6 +121,35 @@ def test_a_stranger_in_an_index_is_found(damaged: Path, kind: bytes) -> None:
     assert not verify(damaged).ok
 
 
+@pytest.mark.parametrize("place", [0, 1, 300, -1])
+@pytest.mark.parametrize("byte", [17, -1], ids=["queue", "number"])
+def test_a_trial_that_waits_behind_a_damaged_key_is_not_passed_over(damaged: Path, place: int, byte: int) -> None:
+    """A flipped bit in a key of the index of jobs: claims raise, they do not say that none waits."""
+
+    def rename(txn: Any, checks: Checks) -> None:
+        keys = [key for key, _ in txn.cursor() if key[:1] == JOBS]
+        key, value = keys[place], txn.get(keys[place])
+        changed = bytearray(key)
+        changed[byte] ^= 0x40
+        txn.delete(key)
+        txn.put(bytes(changed), value)
+
+    _edit(damaged, rename)
+    with ledger.open(damaged) as book, book.log.backend.view() as view:
+        identity = book.get_experiment("e").state.id
+        with pytest.raises(ledger.Corrupted, match="checksum"):
+            (view.ready(identity, limit=1000), view.first_leased(identity))
+    assert not verify(damaged).ok
+
+
+def test_a_log_without_its_head_is_not_taken_for_empty(damaged: Path) -> None:
+    """The next append would be written over the first record."""
+    _edit(damaged, lambda txn, checks: txn.delete(HEAD_KEY))
+    with pytest.raises(ledger.Corrupted, match=r"'head' value is missing"):
+        ledger.open(damaged)
+    assert "'head' value is missing" in verify(damaged).problems[0]
+
+
 def _rewrite(txn: Any, checks: Checks, change: Callable[[list[bytes]], None]) -> None:
     """Change the records of the first block, and give it a right checksum."""
     key, value = _first(txn, BLOCKS)

@@ -363,7 +363,7 @@ def test_tables_kept_before_are_made_again(book: ledger.Ledger) -> None:
     exp = book.experiment("e")
     exp.new_trial({"key": SECRET}, label=SECRET).complete({"x": 1})
     tables = projections.Tables(book)
-    own = projections.build(projections.TrialTable(), book.log)
+    own = projections.build(projections.Experiments(), book.log)
     assert SECRET in str(tables.trials("e").to_dict())
     book.redact(2, reason="leaked")
     assert SECRET not in str(tables.trials("e").to_dict())
@@ -371,7 +371,7 @@ def test_tables_kept_before_are_made_again(book: ledger.Ledger) -> None:
     assert SECRET not in str(tables.configs("e", as_of=2).to_dict())
     with pytest.raises(ledger.InvalidValue, match=r"redacted since .* Build a new one"):
         projections.build(own, book.log)
-    assert SECRET not in str(projections.build(projections.TrialTable(), book.log).table(exp.id, now=0).to_dict())
+    assert SECRET not in str(projections.build(projections.Experiments(), book.log).trials(exp.id, now=0).to_dict())
 
 
 def test_what_was_redacted_is_read_like_anything_else(full: ledger.Ledger) -> None:

@@ -12,6 +12,7 @@ from benchmarks.payload import DESCRIPTION
 from benchmarks.result import Result, RowResult, load_result
 from benchmarks.rivals import RIVALS
 from benchmarks.row import Bound, Line
+from benchmarks.rows import ROWS
 
 _HERE = Path(__file__).parent
 _NAMED = (
@@ -129,6 +130,8 @@ def _row(row: RowResult) -> Iterator[str]:
             if any(cells):
                 yield f"| {label} | {' | '.join(cells)} |"
         yield ""
+    if any(row.verdict(line, bound).holds is False for line in row.lines for bound in line.must) and row.name in ROWS:
+        yield from (f"What keeps it from more: {ROWS[row.name].limit}", "") if ROWS[row.name].limit else ()
     absent = {row.labels[each]: why for each, why in row.missing.items()}
     failed = {row.labels[each]: why for each, why in row.errors().items()}
     for what, found in (("Missing", absent), ("Failed", failed)):

@@ -82,6 +82,7 @@ class Row(ABC):
     title: ClassVar[str]
     work: ClassVar[str]  # what is done, in a sentence or two
     lines: ClassVar[tuple[Line, ...]]
+    limit: ClassVar[str] = ""  # what keeps it from more, shown where a bound is missed
     rounds: ClassVar[int | None] = None  # at most so many, for what takes long
     limit_seconds: ClassVar[float] = 120.0  # for one measurement
 

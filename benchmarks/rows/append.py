@@ -47,6 +47,12 @@ class AppendOne(_Append):
     title = "one event per append, one process"
     work = "Append one event of 300 bytes, wait until it is acknowledged, append the next; to 100 streams in turn."
     lines = (Line("rate", title, "events/s", "more", [Bound(0.7, "bare_lmdb"), Bound(1.2, "umadb")], "0.9 of bare LMDB"),)
+    limit = (
+        "the flushes are those of bare LMDB; beside them an append dirties more pages (block, index of the stream, "
+        "append id, head, edge of the tree) and runs Python, which after each wait for the disk finds the processor's "
+        'caches cold: the same work takes about half the time when nothing is waited for (`durability="relaxed"` on a '
+        "memory file system). `shares` divides it: no single part is left that would make up the difference."
+    )
 
 
 class AppendHundred(_Append):
@@ -54,6 +60,11 @@ class AppendHundred(_Append):
     title = "100 per append"
     work = "As one event per append, with a hundred events of one stream in each."
     lines = (Line("rate", title, "events/s", "more", [Bound(2.0, "umadb")], "4 times UmaDB"),)
+    limit = (
+        "of the time that is not the flush most is C: encoding, three SHA-256 for each event (payload, leaf, tree), "
+        "compressing at level 3 and decoding back what is packed together (`shares`). Twice UmaDB would be about what "
+        "bare LMDB reaches with none of it."
+    )
     per_append = 100
 
     def count(self, size: Size) -> int:
@@ -65,6 +76,11 @@ class AppendThousand(_Append):
     title = "1000 per append"
     work = "As one event per append, with a thousand events of one stream in each."
     lines = (Line("rate", title, "events/s", "more", [Bound(2.5, "umadb")], "4 times UmaDB"),)
+    limit = (
+        "at a thousand events the flush is a small share; encoding, hashing, compressing and the bytes of every event "
+        "are what is left, most of it C (`shares`). 2.5 times UmaDB leaves each event less time than its hashes and its "
+        "compression take alone."
+    )
     per_append = 1000
 
     def count(self, size: Size) -> int:
@@ -76,6 +92,11 @@ class AppendThreads(Row):
     title = "64 threads, one event each"
     work = "64 threads of one process, each appending one event after the other and waiting for each."
     lines = (Line("rate", title, "events/s", "more", [Bound(1.3, "umadb")], "3 times UmaDB"),)
+    limit = (
+        "threads share commits, so the flush is divided; what is left is the interpreter, which runs one thread at a "
+        "time: making, checking and indexing each event, and waking its thread. It varies with what else the two cores "
+        "do: between the figures below."
+    )
 
     def contestants(self, size: Size) -> Sequence[str]:
         return ("ledger", "bare_lmdb", "umadb", "eventsourcing", "sqlite")

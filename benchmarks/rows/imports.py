@@ -34,6 +34,10 @@ class Imports(Row):
         "processes a round."
     )
     lines = (Line("ms", title, "ms", "less", [Bound(2.0, "bare_lmdb")]),)
+    limit = (
+        "the modules of the core, OpenSSL's library for SHA-256, and the classes of some fifty event types; artifacts "
+        "and capture, among others, are loaded when they are used."
+    )
     rounds = 3
 
     def contestants(self, size: Size) -> Sequence[str]:

@@ -23,6 +23,11 @@ class Processes(Row):
         "waits for each. Timed from the first one's begin to the last one's end."
     )
     lines = (Line("rate", title, "events/s", "more", [Bound(0.9, "bare_lmdb")]),)
+    limit = (
+        "one process at a time holds LMDB's write lock, and the next is woken when it is given back; all that is done "
+        "in between counts for everyone, so that four processes are as fast as one: see the first row. A fair queue for "
+        "the lock costs a wake-up each."
+    )
 
     def contestants(self, size: Size) -> Sequence[str]:
         return ("ledger", "bare_lmdb", "umadb", "eventsourcing", "sqlite", "optuna", "file_append")

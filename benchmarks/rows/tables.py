@@ -40,6 +40,11 @@ class Build(Row):
         Line("memory_ratio", "memory by that of the tables", "times", "less", [Bound(4.0)]),
         Line("cold_rate", "cold", "events/s", "more"),
     )
+    limit = (
+        "decoding is one C call for a block; what an event means is said by `ledger.state` alone, in Python, one event "
+        "after the other, and some half of the time of a cold build is spent there. The rest is finding whom an event "
+        "is about, the digests of configs and writing the columns. It is paid once: see warm."
+    )
     rounds = 3
     limit_seconds = 600.0
 
@@ -75,6 +80,10 @@ class Refresh(Row):
         "timed, until the data frame is there."
     )
     lines = (Line("p50_ms", f"{title}, median", "ms", "less", [Bound(5.0)]),)
+    limit = (
+        "the data frame is the caller's own, so all columns of all trials are copied for it; texts are Python objects, "
+        "whose references are counted one by one."
+    )
 
     def contestants(self, size: Size) -> Sequence[str]:
         return ("ledger",)

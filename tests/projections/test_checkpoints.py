@@ -272,3 +272,23 @@ def test_processes_that_save_at_once_and_are_killed_leave_right_tables(path):
             warnings.simplefilter("error")
             pd.testing.assert_frame_equal(table(path), expected)
     assert CheckpointStore(path / "projections").positions("experiments")
+
+
+def test_a_ledger_on_a_read_only_mount_is_shown_from_its_checkpoint(path, tmp_path, monkeypatch):
+    """Nothing can be written there, no lock either: the checkpoint that is there is used, and what came since is folded."""
+    place = tmp_path / "mounted"
+    place.mkdir()
+    if subprocess.run(["mount", "-t", "tmpfs", "none", place], capture_output=True).returncode:
+        pytest.skip("this user may not mount a file system")
+    try:
+        table(path)
+        with ledger.open(path) as book:
+            book.get_experiment("demo").trial(3).complete({"loss": 0.5})
+        expected = table(path, cache_dir=tmp_path / "cache")
+        shutil.copytree(path, place / "runs.ledger")
+        subprocess.run(["mount", "-o", "remount,ro", place], check=True)
+        seen = applied(monkeypatch)
+        pd.testing.assert_frame_equal(table(place / "runs.ledger"), expected)
+        assert len(seen) == 3
+    finally:
+        subprocess.run(["umount", place], check=True)

@@ -347,3 +347,16 @@ def test_public_names():
         "compare",
     ]  # fmt: skip
     assert all(getattr(projections, name).__doc__ for name in projections.__all__)
+
+
+def test_ten_thousand_parameters(book, tables):
+    """As many names of parameters as that are as many columns, each with the values of the few trials that have it."""
+    exp = book.experiment("wide")
+    exp.new_trials([{f"p{trial * 50 + number}": trial for number in range(50)} | {"shared": trial} for trial in range(200)])
+    exp.trial(7).complete({"p300": 0.5})
+    frame = tables.trials("wide")
+    assert frame.shape == (200, len(FIXED) + 10_001 + 1)
+    assert frame["config.p300"].dropna().to_dict() == {6: 6}
+    assert frame["config.shared"].tolist() == list(range(200))
+    assert frame["result.p300"].dropna().to_dict() == {6: 0.5}
+    assert tables.configs("wide").shape == (200, 4 + 10_001)

@@ -39,8 +39,9 @@ def test_what_could_not_be_captured_is_said_at_the_callers_line(
     book: ledger.Ledger, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Where the block begins, or where capture is called."""
-    (tmp_path / ".git").write_text("gitdir: /nowhere\n")
+    (tmp_path / ".git").mkdir()
     monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("PATH", str(tmp_path))  # without a git program, which is asked wherever these tests are run from
     trial = book.experiment("e").new_trial({})
     frame = inspect.currentframe()
     assert frame is not None

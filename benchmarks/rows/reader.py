@@ -51,22 +51,29 @@ class Search(Row):
 class Metric(Row):
     name = "reader-metric"
     title = "one metric of a sweep"
-    work = "All values of one metric of all runs, as lists: `reader.filter()[:]['train.loss']`, in a Reader that has been opened."
+    work = (
+        "All values of one metric of all runs, as lists: `reader.filter()[:]['train.loss']`, in a Reader that has been opened. "
+        "The ledger's has the checkpoint that a reader before it has left; `cold` has none, and reads the points of all metrics "
+        "from the log."
+    )
     lines = (Line("ms", title, "ms", "less", [Bound(1 / 20, "mlxp")]),)
     rounds = 3
     limit_seconds = 600.0
 
     def contestants(self, size: Size) -> Sequence[str]:
-        return ("ledger", "mlxp")
+        return ("ledger", "ledger:cold", "mlxp")
 
     def fixture(self, contestant: str, size: Size) -> Fixture:
-        return Fixture("sweep", contestant, size.sweep_runs * 10_000 + size.sweep_steps)
+        return Fixture("sweep", contestant.partition(":")[0], size.sweep_runs * 10_000 + size.sweep_steps)
 
     def measure(self, task: Task) -> Figures:
-        if task.rival == "ledger":
+        if task.rival == "mlxp":
+            return _read_metric(_open_mlxp(task, Path(task.fixture) / SWEEP), task.size)
+        if task.variant != "cold":
             with projections.Reader(Path(task.fixture) / NAME, dst_dir=task.place) as reader:
-                return _read_metric(reader, task.size)
-        return _read_metric(_open_mlxp(task, Path(task.fixture) / SWEEP), task.size)
+                _read_metric(reader, task.size)
+        with projections.Reader(Path(task.fixture) / NAME, dst_dir=task.place) as reader:
+            return _read_metric(reader, task.size)
 
 
 def _read_metric(reader: Any, size: Size) -> Figures:

@@ -317,8 +317,7 @@ class ValueBuffer(Buffer):
 
     def array(self) -> Any:
         tags, bits = self.arrays()
-        counts = np.bincount(tags, minlength=_OTHER + 1)
-        kinds = {tag for tag in range(_INT, _OTHER + 1) if counts[tag]}
+        kinds = {tag for tag in range(_INT, _OTHER + 1) if (tags == tag).any()}
         if kinds == {_INT}:
             return pd.arrays.IntegerArray(bits.copy(), tags != _INT)
         if kinds == {_FLOAT} or (kinds == {_INT, _FLOAT} and _are_exact(bits[tags == _INT])):

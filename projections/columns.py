@@ -17,6 +17,7 @@ shown like a missing value, and in a ``float64`` column so is a recorded NaN; th
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any, Final, TypeAlias
 
@@ -128,6 +129,12 @@ def text_array(values: Any) -> Any:
 
 def missing_texts(count: int) -> Any:
     """Return an array of dtype ``string`` in which every text is missing."""
+    return _missing(1 << count.bit_length())[:count].copy()
+
+
+@functools.cache
+def _missing(count: int) -> Any:
+    """Make it once: pandas looks at each text of a new array."""
     return pd.array([pd.NA], dtype=TEXT).take(np.zeros(count, np.intp))
 
 

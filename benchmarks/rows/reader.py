@@ -57,6 +57,11 @@ class Metric(Row):
         "from the log."
     )
     lines = (Line("ms", title, "ms", "less", [Bound(1 / 20, "mlxp")]),)
+    limit = (
+        "the checkpoint holds the points of all metrics, and all of them are read for the first that is looked at; then "
+        "the values are made Python objects, one for each point, as MLXP gives them. Asked for as arrays "
+        "(`tables.metric`), they need not be."
+    )
     rounds = 3
     limit_seconds = 600.0
 

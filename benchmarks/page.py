@@ -95,7 +95,8 @@ def _line(row: RowResult, line: Line) -> str:
     must = "<br>".join(_must(row, line, bound) for bound in line.must)
     holds = "<br>".join({True: "yes", False: "**no**", None: "not measured"}[verdict.holds] for verdict in verdicts)
     value = f"{number(own.median)} {line.unit}" if own else "not measured"
-    title = line.title + (f" (aim: {line.aim})" if line.aim else "")
+    what = line.title if line.title.startswith(row.title) else f"{row.title}: {line.title}"
+    title = what + (f" (aim: {line.aim})" if line.aim else "")
     return f"| {title} | {value} | {'<br>'.join(beside)} | {times} | {must} | {holds} |"
 
 
@@ -186,6 +187,8 @@ def _conditions(result: Result) -> Iterator[str]:
         "- One machine, one disk. A virtual disk's flush is as honest as its host; ratios travel better than figures.",
         "- UmaDB is a server: its figures contain a round trip over loopback, and its work runs on another core.",
         "- A read of a store that was just built comes from the page cache, for everyone.",
+        "- Each row says the load under which it was measured. Above 5 or so, other programs used the machine at that time: its",
+        "  figures are low for everyone, and those of sizes that were measured one after the other cannot be compared.",
     )  # fmt: skip
     for caveat in result.caveats:
         yield f"- {caveat}"

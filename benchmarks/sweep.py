@@ -18,7 +18,7 @@ optimizer:
 """
 _INFO = """\
 status: COMPLETE
-current_file_path: /work/sweep/main.py
+current_file_path: /srv/sweep/main.py
 executable: /usr/bin/python3
 hostname: benchmark
 process_id: {number}
@@ -26,7 +26,7 @@ start_date: 21/11/2026
 start_time: '18:11:54'
 end_date: 21/11/2026
 end_time: '18:11:55'
-work_dir: /work/sweep
+work_dir: /srv/sweep
 logger:
   log_id: {number}
   log_dir: {directory}

@@ -6,10 +6,10 @@ import sys
 import warnings
 
 
-def warn_caller(warning: Warning | str) -> None:
-    """Warn, at the line outside of the package that led here."""
+def warn_caller(warning: Warning | str, *packages: str) -> None:
+    """Warn, at the line outside of this package, and of others that are built on it, that led here."""
     frame = sys._getframe(1)
     level = 2
-    while frame.f_back is not None and str(frame.f_globals.get("__name__", "")).partition(".")[0] == "ledger":
+    while frame.f_back is not None and str(frame.f_globals.get("__name__", "")).partition(".")[0] in ("ledger", *packages):
         frame, level = frame.f_back, level + 1
     warnings.warn(warning, stacklevel=level)

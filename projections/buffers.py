@@ -9,7 +9,7 @@ kind          cells                                               dtype of the c
 ``flag``      bool                                                ``bool``
 ``text``      str, or None                                        ``string``
 ``status``    ``ledger.Status``, or None                          category over all of them
-``value``     what can be recorded, or MISSING                    see ``projections.columns``
+``value``     what can be recorded, or MISSING                    see ``projections.value_column``
 ============  ==================================================  ===========================
 """
 
@@ -103,7 +103,7 @@ class Buffer(ABC):
 
     def take(self, rows: Any) -> Self:
         """Return another buffer with the cells of some rows: an array of numbers or of yes and no, or a slice."""
-        return self.restore([array[rows].copy() for array in self.arrays()], list(self.extras()))
+        return self.restore([array[rows].copy() for array in self.arrays()], self.extras())
 
 
 def _larger(array: Any, capacity: int, length: int) -> Any:
@@ -215,7 +215,7 @@ class TextCells:
 
     def written(self, rows: Any) -> None:
         """Take note that cells have been written, given as an array of their rows or a slice at the end."""
-        if not isinstance(rows, slice):
+        if self._count and not isinstance(rows, slice):
             self._stale.append(rows[rows < self._count])
 
     def array(self, codes: Any, texts: Texts) -> Any:
@@ -329,6 +329,7 @@ class ValueBuffer(Buffer):
             return pd.arrays.BooleanArray(bits.astype(np.bool_), tags != _BOOL)
         if kinds == {_STR}:
             return self._cells.array(np.where(tags == _STR, bits, -1), self._texts)
+        self._cells = TextCells()  # were they all texts before, they are not now
         return self._objects(tags, bits)
 
     def _objects(self, tags: Any, bits: Any) -> Any:

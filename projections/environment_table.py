@@ -13,8 +13,8 @@ import pandas as pd
 from ledger import events as ev
 from ledger.records import Record
 from projections.appended import TOMBSTONES, AppendedTable, Waiting
-from projections.columns import gather
 from projections.rows import Rows
+from projections.value_column import gather
 
 
 class _Fact(NamedTuple):

@@ -22,8 +22,6 @@ from projections.trial_rows import TrialRows
 from projections.trial_table import trial_table
 
 _HISTORY_ONLY = frozenset(getattr(ev, name) for name in ev.VOCABULARY - STATE_EVENTS)
-
-
 _CHANGING_CONFIGS = frozenset({ev.TrialConfigured, ev.TrialAmended})
 
 
@@ -96,7 +94,7 @@ class Experiments(Projection):
 
     def of(self, experiment_id: UUID) -> TrialRows:
         """Return the trials of one experiment, all of them in their rows."""
-        trials = self.trial_rows.get(experiment_id, TrialRows(experiment_id))
+        trials = self.trial_rows.get(experiment_id) or TrialRows(experiment_id)
         trials.flush()
         return trials
 

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import os
 import time
-import warnings
 from contextlib import suppress
 from pathlib import Path
 from typing import Generic, TypeVar
@@ -12,6 +11,7 @@ from typing import Generic, TypeVar
 import lmdb
 
 from ledger.backends.lmdb import LmdbBackend
+from ledger.caller import warn_caller
 from ledger.errors import CheckpointDiscarded, InvalidValue
 from ledger.log import EventLog
 from projections.builder import Progress, build
@@ -93,7 +93,10 @@ class Fold(Generic[P]):
         try:
             self._store.save(projection.name, projection.position, key, rows, memory, _MOST_CHECKPOINTS)
         except (OSError, lmdb.Error, Damaged) as error:
-            self._tell(f"a checkpoint of {projection.name!r} could not be saved in {self._store.directory}: {error}.")
+            self._tell(
+                f"a checkpoint of {projection.name!r} could not be saved in {self._store.directory}: {error}. "
+                "The table is right without it; with cache_dir= it is kept elsewhere."
+            )
         self._saved, self._unsaved_seconds = projection.position, 0.0
         self._save_seconds = time.monotonic() - began
 
@@ -153,7 +156,7 @@ class Fold(Generic[P]):
                 self._store.discard()
 
     def _tell(self, text: str) -> None:
-        warnings.warn(CheckpointDiscarded(text), stacklevel=2)
+        warn_caller(CheckpointDiscarded(text), "projections")
 
 
 def open_store(log: EventLog, cache_dir: str | os.PathLike[str] | None) -> CheckpointStore | None:

@@ -8,7 +8,8 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from projections.columns import MISSING, Column, time_column, value_column
+from projections.columns import MISSING, Column, time_column
+from projections.value_column import value_column
 
 
 def as_series(values: Sequence[Any]) -> Column:

@@ -21,10 +21,11 @@ from uuid import UUID
 import pandas as pd
 
 from ledger.errors import InvalidValue
-from projections.columns import MISSING, integer_column, text_column, time_column, value_column
+from projections.columns import MISSING, integer_column, text_column, time_column
 from projections.export import to_arrow
 from projections.tables import Tables
 from projections.timetravel import AsOf
+from projections.value_column import value_column
 
 if TYPE_CHECKING:
     import pyarrow as pa

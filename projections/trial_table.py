@@ -46,7 +46,7 @@ def trial_table(
     - ``config.<parameter>`` by name: the config, with parameters added while it ran;
     - ``result.<name>`` by name: the results that count.
 
-    ``projections.columns`` says how values become dtypes. ``now`` (ns since 1970 UTC) is when leases are looked at.
+    ``projections.value_column`` says how values become dtypes. ``now`` (ns since 1970 UTC) is when leases are looked at.
     """
     rows, configs, results = trials.rows, trials.configs, trials.results
     if not amended and trials.recorded:

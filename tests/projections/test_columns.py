@@ -8,7 +8,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from projections.columns import MISSING, gather, status_column, time_column, value_column
+from projections.buffers import StatusBuffer
+from projections.columns import MISSING, time_column
+from projections.value_column import gather, value_column
 
 NAN = float("nan")
 
@@ -93,6 +95,6 @@ def test_times_keep_nanoseconds():
 
 def test_status_keeps_every_category():
     """The categories are all statuses in the enum's order, also in an empty column."""
-    assert status_column([]).cat.categories.tolist() == [
+    assert pd.Series(StatusBuffer().array()).cat.categories.tolist() == [
         "PENDING", "READY", "RUNNING", "SUCCEEDED", "FAILED", "PRUNED", "CANCELED", "TIMED_OUT", "LOST", "ABANDONED", "UNKNOWN",
     ]  # fmt: skip

@@ -22,8 +22,9 @@ import ledger
 from ledger.errors import InvalidValue
 from ledger.values import encode_value, from_json
 from projections import Tables
-from projections.columns import object_column, value_column
+from projections.columns import object_column
 from projections.export import FileFormat, format_of, from_arrow, read_table, to_arrow, write_table, write_to
+from projections.value_column import value_column
 
 scalars = (
     st.none() | st.booleans() | st.integers() | st.integers(-(2**80), 2**80) | st.floats() | st.text() | st.binary()

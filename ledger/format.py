@@ -8,7 +8,8 @@ byte  kind      rest of the key                                          value
 ====  ========  =======================================================  =============================================
 m     meta      ``format``, ``head``                                     Identity; Head
 b     blocks    position of the first record, 8 bytes big endian         a block of 1 to 512 records, ``pack_block``
-a     appends   append id (or a record's own id), 16 bytes               position and number of records
+a     appends   append id (or a record's own id), 16 bytes               position and number of records; of sealed ones
+                                                                         only where ``ledger.backends.appendindex`` says
 l     lists     ``s`` stream, ``e`` experiment id, or ``c`` config       ListEntry: positions, and the state if kept
 p     postings  list id and first position, 8 bytes each                 older positions, ``ledger.backends.postings``
 n     names     digest of a live experiment's name                       the name and the experiment's id

@@ -50,8 +50,7 @@ class AppendOne(_Append):
     limit = (
         "the flushes are those of bare LMDB; beside them an append dirties more pages (block, index of the stream, "
         "append id, head, edge of the tree) and runs Python, which after each wait for the disk finds the processor's "
-        'caches cold: the same work takes about half the time when nothing is waited for (`durability="relaxed"` on a '
-        "memory file system). `shares` divides it: no single part is left that would make up the difference."
+        "caches cold. `shares` divides it: no single part is left that would make up the difference."
     )
 
 
@@ -61,7 +60,7 @@ class AppendHundred(_Append):
     work = "As one event per append, with a hundred events of one stream in each."
     lines = (Line("rate", title, "events/s", "more", [Bound(2.0, "umadb")], "4 times UmaDB"),)
     limit = (
-        "of the time that is not the flush most is C: encoding, three SHA-256 for each event (payload, leaf, tree), "
+        "of the time that is not the flush most is encoding, three SHA-256 for each event (payload, leaf, tree), "
         "compressing at level 3 and decoding back what is packed together (`shares`). Twice UmaDB would be about what "
         "bare LMDB reaches with none of it."
     )
@@ -78,7 +77,7 @@ class AppendThousand(_Append):
     lines = (Line("rate", title, "events/s", "more", [Bound(2.5, "umadb")], "4 times UmaDB"),)
     limit = (
         "at a thousand events the flush is a small share; encoding, hashing, compressing and the bytes of every event "
-        "are what is left, most of it C (`shares`). 2.5 times UmaDB leaves each event less time than its hashes and its "
+        "are what is left (`shares`). 2.5 times UmaDB leaves each event less time than its hashes and its "
         "compression take alone."
     )
     per_append = 1000

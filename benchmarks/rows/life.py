@@ -48,7 +48,7 @@ class LifeBytes(Row):
     )
     lines = (Line("bytes", title, "bytes/trial", "less", [Bound(1 / 3, "mlos")], "1/6 of SqlStorage's"),)
     limit = (
-        "the events themselves, sealed, are less than a third of it. What takes the rest is what does not compress: the ids "
+        "the events themselves are sealed and compressed. What takes the rest is what does not compress: the ids "
         "and salts of each append, by which a retry is known and a payload can be dropped, the entries of the trial's "
         "stream and of its config, and the room in LMDB's pages, which are split in half where a new key belongs between others."
     )

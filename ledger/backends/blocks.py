@@ -45,6 +45,7 @@ class Peek(msgspec.Struct, frozen=True, array_like=True):
     stream: str
     version: int
     recorded_at: int
+    append_id: bytes
 
 
 _peek = msgspec.msgpack.Decoder(Peek)
@@ -58,6 +59,7 @@ class Stored(msgspec.Struct, frozen=True, gc=False):
     ordinal: int  # OWN_SALT when the salt is the record's own
     type: tuple[str, int]
     recorded_at: int
+    append_id: bytes
 
 
 class Block(NamedTuple):
@@ -89,7 +91,7 @@ class Block(NamedTuple):
         try:
             for raw, (salt, ordinal) in zip(_raw_records.decode(body.records), origins, strict=True):
                 peek = _peek.decode(raw)
-                found.append(Stored(bytes(raw), salt, ordinal, (peek.type, peek.schema), peek.recorded_at))
+                found.append(Stored(bytes(raw), salt, ordinal, (peek.type, peek.schema), peek.recorded_at, peek.append_id))
         except (msgspec.MsgspecError, ValueError) as error:
             raise Corrupted(
                 f"the block at position {self.position} does not hold what it says: {error}.", self.position
@@ -206,8 +208,16 @@ def _open(checks: Checks, key: bytes, value: bytes) -> Block:
     return Block(position, value, checks.open_block(position, value))
 
 
-def write_blocks(txn: Any, checks: Checks, head: Head, new: list[Stored]) -> tuple[int, int]:
-    """Write new records after the head; return where the records that are not sealed begin, and their size.
+class Written(NamedTuple):
+    """Where the records that are not sealed begin, and their size; and those that were sealed just now."""
+
+    unsealed_from: int
+    unsealed_bytes: int
+    sealed: list[Stored]
+
+
+def write_blocks(txn: Any, checks: Checks, head: Head, new: list[Stored]) -> Written:
+    """Write new records after the head.
 
     Small blocks gather at the end of the log. When they and the new records are enough for a full block, all of them
     are repacked into compressed blocks in this same transaction.
@@ -217,14 +227,14 @@ def write_blocks(txn: Any, checks: Checks, head: Head, new: list[Stored]) -> tup
     first = head.position + 1
     if unsealed < SEAL_RECORDS and unsealed_bytes < SEAL_BYTES:
         put_block(txn, checks, first, new, sealed=False)
-        return head.unsealed_from, unsealed_bytes
+        return Written(head.unsealed_from, unsealed_bytes, [])
     if head.unsealed_from < first:
         new = _take_unsealed(txn, checks, head.unsealed_from) + new
         first = head.unsealed_from
     for chunk in _cut(new):
         put_block(txn, checks, first, chunk, sealed=True)
         first += len(chunk)
-    return first, 0
+    return Written(first, 0, new)
 
 
 def _take_unsealed(txn: Any, checks: Checks, position: int) -> list[Stored]:

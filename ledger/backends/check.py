@@ -14,6 +14,7 @@ from uuid import UUID
 import msgspec
 
 from ledger.artifacts.references import ReferenceCheck
+from ledger.backends.appendindex import is_near, pack_place
 from ledger.backends.blocks import Block, blocks_from, run_salts
 from ledger.backends.environment import Environment, Options
 from ledger.backends.jobcheck import compare_jobs
@@ -83,7 +84,8 @@ class LogCheck:
         self._recorded_at = 0
         self._lists: dict[bytes, tuple[int, int]] = {}  # key -> number of positions, their CRC
         self._appends = self._append_count = 0
-        self._append: tuple[bytes, int, int] = (b"", 0, 0)  # id, first position, count so far
+        self._last_appends: list[tuple[bytes, int, int]] = []  # that have entries unless they were sealed meanwhile
+        self._append: tuple[bytes, int, int, int] = (b"", 0, 0, 0)  # id, first position, count so far, time of recording
         self._tiles: dict[bytes, bytes] = {}
         self._experiments: dict[UUID, ExperimentState] = {}
         self._trials: dict[str, TrialState] = {}  # the unfinished, by stream
@@ -177,7 +179,7 @@ class LogCheck:
             except Corrupted as error:
                 self._report(_problem(error))
                 return False
-        self._append = (b"", 0, 0)
+        self._append = (b"", 0, 0, 0)
         return True
 
     def _take(self, blocks: Iterator[Block]) -> None:
@@ -288,23 +290,26 @@ class LogCheck:
             return LmdbView(self._checks, txn, 0, self._folded).fold_trial(subject, record.position - 1)
 
     def _count_append(self, envelope: Envelope) -> None:
-        identifier, first, count = self._append
+        identifier, first, count, _ = self._append
         if envelope.append_id != identifier:
             self._end_append()
             identifier, first, count = envelope.append_id, envelope.position, 0
         if envelope.ordinal != count:
             self._report(f"the record at position {envelope.position} is number {envelope.ordinal} of its append, not {count}.")
-        self._append = identifier, first, count + 1
+        self._append = identifier, first, count + 1, envelope.recorded_at
         if envelope.context is not None and envelope.context.record_id is not None:
             self._add_append(envelope.context.record_id, envelope.position, 1)
 
     def _end_append(self) -> None:
-        if self._append[2]:
-            self._add_append(*self._append)
-        self._append = (b"", 0, 0)
+        identifier, first, count, recorded_at = self._append
+        if count and not is_near(identifier, recorded_at):
+            self._add_append(identifier, first, count)
+        elif first + count > self._start.unsealed_from:
+            self._last_appends.append((identifier, first, count))
+        self._append = (b"", 0, 0, 0)
 
     def _add_append(self, identifier: bytes, first: int, count: int) -> None:
-        self._appends += zlib.crc32(append_key(identifier) + first.to_bytes(8, "big") + count.to_bytes(4, "big"))
+        self._appends += zlib.crc32(append_key(identifier) + pack_place(first, count))
         self._append_count += 1
 
     # -------------------------------------------------------------------------------------------- the indexes
@@ -369,6 +374,9 @@ class LogCheck:
             self._report("the index 'names' does not name the live experiments.")
 
     def _compare_appends(self, view: LmdbView) -> None:
+        for identifier, first, count in self._last_appends:
+            if first + count > view.head.unsealed_from:
+                self._add_append(identifier, first, count)
         total = count = 0
         for key, content in view.scan(APPENDS):
             total += zlib.crc32(key + content)

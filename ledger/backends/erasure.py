@@ -7,7 +7,7 @@ until it is compacted; till then ``Head.erased`` stays behind ``Head.redactions`
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Container, Iterator, Mapping
 from typing import Any
 
 import msgspec
@@ -17,7 +17,7 @@ from ledger.backends.postings import ListEntry
 from ledger.backends.staging import config_of
 from ledger.backends.view import LmdbView
 from ledger.codec import decode_envelopes, decode_event, redact_record
-from ledger.format import OWN_SALT, Checks, append_key, config_key, posting_key, stream_key
+from ledger.format import OWN_SALT, Checks, config_key, posting_key, stream_key
 from ledger.records import Envelope
 from ledger.state import ExperimentState, TrialState, evolve_experiment
 from ledger.streams import Subject, experiment_stream
@@ -38,17 +38,17 @@ class Erasure:
         Each block is written once, however many of its records are redacted.
         """
         fresh: dict[int, bytes] = {}  # position -> remainder, of those that were not redacted before (in what was copied)
-        appends: set[bytes] = set()
+        appends: dict[bytes, int] = {}  # append id -> position of its first record
         lists: dict[bytes, set[int]] = {}
         for position, envelope in self._envelopes(sorted(remainders)):
-            appends.add(envelope.append_id)
+            appends[envelope.append_id] = position - envelope.ordinal
             if envelope.payload_digest is not None:
                 continue  # others of its append may have been read before it was redacted
             fresh[position] = remainders[position]
             digest = config_of(decode_event(envelope.type, envelope.schema, bytes(envelope.payload)))
             if digest is not None:
                 lists.setdefault(config_key(digest), set()).add(position)
-        blocks = {block.position: block for append_id in sorted(appends) for block in self._blocks_of(append_id)}
+        blocks = {block.position: block for each in appends.items() for block in self._blocks_of(*each)}
         changed = [self._rewrite(block, appends, fresh) for block in blocks.values()]
         for key, gone in lists.items():
             self._unlist(key, gone)
@@ -68,17 +68,14 @@ class Erasure:
         assert block is not None  # staging has read the record
         return block
 
-    def _blocks_of(self, append_id: bytes) -> list[Block]:
-        content = self._checks.open(append_key(append_id), self._txn.get(append_key(append_id)))
-        position = int.from_bytes(content[:8], "big")
-        last = position + int.from_bytes(content[8:], "big") - 1
-        blocks = []
-        while position <= last:
-            blocks.append(self._block(position))
-            position = blocks[-1].last + 1
-        return blocks
+    def _blocks_of(self, append_id: bytes, first: int) -> Iterator[Block]:
+        block: Block | None = self._block(first)
+        while block is not None:
+            yield block
+            is_at_its_end = block.stored()[-1].append_id != append_id
+            block = None if is_at_its_end else find_block(self._txn, self._checks, block.last + 1)
 
-    def _rewrite(self, block: Block, appends: set[bytes], remainders: Mapping[int, bytes]) -> bool:
+    def _rewrite(self, block: Block, appends: Container[bytes], remainders: Mapping[int, bytes]) -> bool:
         """Give each record of the appends a salt of its own, drop the payloads at the positions; say if that changed it."""
         records: list[Stored] = []
         for place, stored in enumerate(block.stored(), start=block.position):

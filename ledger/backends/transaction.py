@@ -14,6 +14,7 @@ from uuid import UUID
 import msgspec
 
 from ledger import events as ev
+from ledger.backends.appendindex import AppendIndex
 from ledger.backends.base import Appended, Entry, Submission
 from ledger.backends.blocks import Stored, own_salt, write_blocks
 from ledger.backends.erasure import Erasure
@@ -28,7 +29,6 @@ from ledger.format import (
     OWN_SALT,
     Checks,
     Head,
-    append_key,
     config_key,
     experiment_key,
     name_key,
@@ -55,7 +55,8 @@ class LmdbTransaction(LmdbView):
         self._known_experiments: dict[UUID, ExperimentState] = {}  # as they were before
         self._experiment_states: dict[UUID, ExperimentState] = {}
         self._trial_states: dict[tuple[UUID, int], TrialState] = {}
-        self._appends: dict[bytes, bytes] = {}
+        self._appends = AppendIndex(self, checks, txn)
+        self._adopted = b"", 0  # append id and next ordinal of what was taken in last
         self._stored: list[Stored] = []
         self._leaves: list[bytes] = []
         self._jobs = JobWriter(self, checks, txn)
@@ -133,7 +134,7 @@ class LmdbTransaction(LmdbView):
     def _accept(self, submission: Submission, staging: Staging, raws: list[bytes], leaves: list[bytes]) -> Appended:
         first = self._position + 1
         kinds = [payload.type.key for _, _, payload in staging.events]
-        self._stored += map(Stored, raws, repeat(submission.salt), count(), kinds, repeat(self.now))
+        self._stored += map(Stored, raws, repeat(submission.salt), count(), kinds, repeat(self.now), repeat(submission.append_id))
         self._leaves += leaves
         self._enlist((stream, subject, config_of(payload.event)) for stream, subject, payload in staging.events)
         self._remember(submission, first, len(raws))
@@ -220,7 +221,7 @@ class LmdbTransaction(LmdbView):
             raise InvalidValue(f"{what} does not follow the one at {self._position}; the copy is damaged or not in order.")
         kind = envelope.type, envelope.schema
         ordinal = OWN_SALT if entry.has_own_salt else envelope.ordinal
-        stored = Stored(entry.raw, entry.salt, ordinal, kind, envelope.recorded_at)
+        stored = Stored(entry.raw, entry.salt, ordinal, kind, envelope.recorded_at, envelope.append_id)
         if leaf_of(entry.raw, envelope, own_salt(stored)) != entry.leaf:
             raise InvalidValue(f"{what} fails its hash: the copy is damaged.")
         (record,) = decode_records(b"\x91" + entry.raw, encode_types({kind}))
@@ -239,25 +240,32 @@ class LmdbTransaction(LmdbView):
         self._redact(staging)
 
     def _count_append(self, record: Record) -> None:
-        place = self._append_place(record.append_id) or (record.position, 0)
-        if place[0] + place[1] != record.position or place[1] != record.ordinal:
+        if record.ordinal:
+            before = self._adopted if self._adopted[1] else self._last_appended()
+            is_next = before == (record.append_id, record.ordinal)
+        else:
+            is_next = self._appends.entry(record.append_id) is None
+        if not is_next:
             raise InvalidValue(f"the record at position {record.position} is out of place in its append; the copy is damaged.")
-        key = append_key(record.append_id)
-        self._appends[key] = place[0].to_bytes(8, "big") + (place[1] + 1).to_bytes(4, "big")
+        self._adopted = record.append_id, record.ordinal + 1
+        self._appends.remember(record.append_id, record.position - record.ordinal, record.ordinal + 1)
         if record.context is not None and record.context.record_id is not None:
-            self._appends[append_key(record.context.record_id)] = record.position.to_bytes(8, "big") + (1).to_bytes(4, "big")
+            self._appends.remember(record.context.record_id, record.position, 1)
+
+    def _last_appended(self) -> tuple[bytes, int]:
+        """Return the append id of the last record in the log, and the ordinal that would be next."""
+        (record,) = self.records_at([self.head.position])
+        return record.append_id, record.ordinal + 1
 
     # -- finding
 
     def _find(self, submission: Submission) -> Appended | None:
         """Answer a submission that is in the log, or None."""
-        if submission.is_first_try and not submission.record_ids:
-            return None
         identifiers: tuple[bytes, ...] = (submission.append_id,)
-        places = [self._append_place(submission.append_id)]
+        places = [None if submission.is_first_try else self._appends.find(submission.append_id)]
         if places == [None]:
             identifiers = submission.record_ids
-            places = [self._append_place(identifier) for identifier in identifiers]
+            places = [self._appends.entry(identifier) for identifier in identifiers]
         found = [place for place in places if place is not None]
         if not found:
             return None
@@ -270,15 +278,10 @@ class LmdbTransaction(LmdbView):
         records = {record.position: record for record in self.records_at(sorted(positions))}
         return answer_retry(submission, [records[position] for position in positions], known)
 
-    def _append_place(self, identifier: bytes) -> tuple[int, int] | None:
-        key = append_key(identifier)
-        content = self._appends.get(key) or self._get(key)
-        return None if content is None else (int.from_bytes(content[:8], "big"), int.from_bytes(content[8:], "big"))
-
     def _remember(self, submission: Submission, first: int, count: int) -> None:
-        self._appends[append_key(submission.append_id)] = first.to_bytes(8, "big") + count.to_bytes(4, "big")
+        self._appends.remember(submission.append_id, first, count)
         for ordinal, record_id in enumerate(submission.record_ids):
-            self._appends[append_key(record_id)] = (first + ordinal).to_bytes(8, "big") + (1).to_bytes(4, "big")
+            self._appends.remember(record_id, first + ordinal, 1)
 
     def _take_states(self, staging: Staging) -> None:
         self._experiment_states.update(staging.experiments)
@@ -305,14 +308,17 @@ class LmdbTransaction(LmdbView):
             return
         self._folded = None  # what is read from here on is not committed yet
         self._write_lists()
-        self._put_many(sorted(self._appends.items()))
-        unsealed_from, unsealed_bytes = write_blocks(self._txn, self._checks, self.head, self._stored)
+        written = write_blocks(self._txn, self._checks, self.head, self._stored)
+        self._put_many(self._appends.write(written.sealed))
         edge = Edge(self.head.position, self.head.edge)
         tiles = [(tile_key(level, index), node) for level, index, node in edge.extend(self._leaves)]
         self._put_many(sorted(tiles))
-        head = Head(self._position, self.now, unsealed_from, unsealed_bytes, edge.hashes, self.head.redactions, self.head.erased)
+        head = Head(
+            self._position, self.now, written.unsealed_from, written.unsealed_bytes, edge.hashes, self.head.redactions,
+            self.head.erased,
+        )  # fmt: skip
         self._put_head(head)
-        for collected in (self._stored, self._leaves, self._appends, self._new_positions, self._entries):
+        for collected in (self._stored, self._leaves, self._new_positions, self._entries):
             collected.clear()
 
     def _put_head(self, head: Head) -> None:

@@ -83,7 +83,8 @@ class LmdbView:
             raise Corrupted("the ledger's 'head' value is missing, but it has records.")
         return Head()
 
-    def _get(self, key: bytes) -> bytes | None:
+    def value(self, key: bytes) -> bytes | None:
+        """Return what an entry holds, or None."""
         value = self._txn.get(key)
         if value is None:
             self._check_absent(key)
@@ -155,7 +156,7 @@ class LmdbView:
 
     def entry(self, key: bytes) -> ListEntry | None:
         """Return a posting list's entry."""
-        content = self._get(key)
+        content = self.value(key)
         return None if content is None else entry_decoder.decode(content)
 
     def positions(self, key: bytes) -> list[int]:
@@ -209,7 +210,7 @@ class LmdbView:
                 yield decode_experiment_state(entry.state)
 
     def experiment_named(self, name: str) -> UUID | None:
-        content = self._get(name_key(name))
+        content = self.value(name_key(name))
         if content is None:
             return None
         stored, identifier = msgspec.msgpack.decode(content, type=tuple[str, bytes])

@@ -10,6 +10,7 @@ from ledger import events as ev
 from ledger.backends.base import Backend, Staged, View
 from ledger.errors import AppendIdReused, InvalidValue
 from ledger.events import NoteAdded
+from ledger.identity import uuid7_bytes
 from ledger.records import Context
 from ledger.testing.clock import FakeClock
 from ledger.testing.tools import ContractBase, append, asking, commit, notes, read_all, refusal, submission, texts
@@ -35,6 +36,26 @@ class RetryContract(ContractBase):
             two = commit(backend, again)[0]
         assert two == one
         assert texts(backend)[-3:] == ["a", "b", "c"]
+
+    @pytest.mark.parametrize("delay_seconds", [0, 0.9, 30], ids=["at once", "soon", "late"])
+    @pytest.mark.parametrize("count", [1, 3, 1300], ids=["one", "some", "many"])
+    def test_an_append_is_known_by_its_id_for_ever(
+        self, backend: Backend, clock: FakeClock, count: int, delay_seconds: float
+    ) -> None:
+        """An append is recorded once however much is appended after it, and however long after its id it was made."""
+        made_at = clock() // 1_000_000
+        clock.advance(delay_seconds)
+        append_id = UUID(bytes=uuid7_bytes(made_at, bytes(10)))
+        content = notes(*map(str, range(count)))
+        append(backend, notes("before"))
+        first = append(backend, content, append_id=append_id)
+        for after in range(5):
+            for _ in range(130):
+                append(backend, notes("after"))
+            clock.advance(2)
+            assert append(backend, content, append_id=append_id) == first, f"after {after} times 130 more"
+        unknown = UUID(bytes=uuid7_bytes(made_at, b"\1" * 10))
+        assert append(backend, notes("new"), append_id=unknown).position == backend.head() == count + 652
 
     def test_a_command_repeated_is_not_run_again(self, backend: Backend) -> None:
         """A command with a known append id is answered as the first time, whatever it would decide now."""

@@ -87,7 +87,7 @@ def _read(path: Path, experiment: UUID) -> dict[str, Any]:
             "ready": [state.id for state in view.ready(experiment, "bob", limit=1000)],
             "next": view.next_due(experiment),
             "leased": getattr(view.first_leased(experiment), "id", None),
-            "appends": [view._get(append_key(record.append_id)) for record in records[::10]],  # type: ignore[attr-defined]
+            "appends": [view.value(append_key(record.append_id)) for record in records[::10]],  # type: ignore[attr-defined]
         }
 
 

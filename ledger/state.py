@@ -285,7 +285,7 @@ def _waiting_again(kind: type[Event]) -> Assignments:
 #: What becomes of a trial by the events that do not ask how it stood: of one state, or of columns of many trials.
 TRIAL_ASSIGNMENTS: dict[type[Event], Assignments] = {
     ev.TrialCreated: {
-        "status": Status.PENDING, "config": Given("config", dict), "arms": Given("arms"), "priority": Given("priority"),
+        "status": Status.PENDING, "config": Given("config", dict), "arms": Given("arms", tuple), "priority": Given("priority"),
         "scheduled_at": Given("scheduled_at"), "max_attempts": Given("max_attempts"), "created_at": AT, "label": Given("label"),
         "group": Given("group"), "parents": Given("parents", tuple), "assigned_to": Given("assigned_to"),
         "depends_on": Given("depends_on", tuple),

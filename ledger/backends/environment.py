@@ -23,7 +23,7 @@ import lmdb
 
 from ledger.backends.activity import Activity, Visit
 from ledger.backends.directory import describe_directory, is_read_only, put_empty_log, require_writable
-from ledger.backends.exclusive import share_directory
+from ledger.backends.exclusive import LOCK_NAME, share_directory
 from ledger.backends.gate import Gate
 from ledger.errors import (
     CommitFailed,
@@ -81,7 +81,7 @@ class Environment:
                 put_empty_log(path)
             self._lmdb = self._open_lmdb()
             self.head_fd = os.open(path / "head", os.O_RDONLY if readonly else os.O_RDWR | os.O_CREAT, 0o666)
-            self._gate = Gate(path / "head", self.head_fd)
+            self._gate = Gate(path / "head", self.head_fd, path / LOCK_NAME, self._lock_fd)
         except BaseException:
             self._abandon()
             raise

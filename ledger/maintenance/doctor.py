@@ -17,7 +17,7 @@ from typing import Any
 from ledger.artifacts.blobs import SAVING
 from ledger.backends.directory import PARTIALS, describe_directory, file_system, is_read_only, refuse_network, require_writable
 from ledger.backends.exclusive import LOCK_NAME
-from ledger.backends.gate import describe_process, lock_holders
+from ledger.backends.gate import describe_process, held_seconds, lock_holders
 from ledger.errors import Corrupted, LedgerBusy, LedgerError, NetworkFileSystem, NotALedger, OpenError, ReadOnlyLedger
 from ledger.maintenance.child import ChildDied, call_in_child
 from ledger.maintenance.disk import MEMORY, promise, try_disk
@@ -200,10 +200,11 @@ def _handles(path: Path) -> Iterator[Finding]:
 
 
 def _gate(path: Path) -> Iterator[Finding]:
-    holders = lock_holders(path / "head")
+    holders, held = lock_holders(path / "head"), held_seconds(path / "head", path / LOCK_NAME)
     if any(holder.endswith("stopped)") for holder in holders):
+        since = "is held" if held is None else f"has been held for {held:,.1f} s"
         yield Finding(
-            "write_lock", PROBLEM, f"the write lock is held by {', '.join(holders)}: nobody can write.",
+            "write_lock", PROBLEM, f"the write lock {since} by {', '.join(holders)}: nobody can write.",
             "Continue that process (kill -CONT), or end it.",
         )  # fmt: skip
     elif holders:
@@ -281,12 +282,22 @@ def _content(facts: dict[str, Any], here: str) -> Finding:
 
 
 def _doorbell(facts: dict[str, Any], here: str) -> Finding:
+    if facts["on_disk"] > facts["head"]:
+        message = (
+            f"position {facts['on_disk']:,} was on disk once, but the log ends at {facts['head']:,}: its last events are lost, "
+            "and the ledger cannot be opened."
+        )
+        cure = (
+            "Was an older data.mdb put back? Look for the newer one, or restore a backup. To go on without the lost events, "
+            "remove the file head in the ledger's directory."
+        )
+        return Finding("doorbell", PROBLEM, message, cure)
     if facts["rung"] > facts["head"]:
         message = (
             f"position {facts['rung']:,} was committed once, but the log ends at {facts['head']:,}: its last events are lost."
         )
         cure = (
-            "Was an older data.mdb put back, or the power cut (with durability='relaxed')? "
+            "A power cut may do that with durability='relaxed'; was an older data.mdb put back? "
             "Look for a newer copy; the next events will get the lost ones' positions."
         )
         return Finding("doorbell", WARNING, message, cure)

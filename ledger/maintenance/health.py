@@ -15,6 +15,7 @@ from ledger.artifacts.blobs import BlobStore
 from ledger.artifacts.references import TYPE, ReferenceCheck
 from ledger.backends.blocks import blocks_from, type_names
 from ledger.backends.directory import is_read_only
+from ledger.backends.doorbell import position_on_disk
 from ledger.backends.environment import MAP_BYTES, MAX_READERS
 from ledger.backends.exclusive import share_directory
 from ledger.backends.view import LmdbView
@@ -99,6 +100,7 @@ def _readers(env: Any) -> list[tuple[int, int]]:
 
 
 def _look_inside(env: Any, path: Path) -> dict[str, Any]:
+    told = (path / "head").read_bytes() if (path / "head").exists() else b""  # before the log: it is rung after a commit
     with env.begin() as txn:
         value = txn.get(IDENTITY_KEY)
         if value is None:
@@ -113,6 +115,7 @@ def _look_inside(env: Any, path: Path) -> dict[str, Any]:
     return {
         "format": FORMAT,
         "head": head.position,
+        "on_disk": position_on_disk(told, checks),
         "recorded_at": head.recorded_at,
         "pending": head.redactions - head.erased,
         "entries": entries,

@@ -293,6 +293,11 @@ class Environment:
             raise Corrupted(f"could not grow the map of {self.path}: a read transaction has been open for a minute.")
         try:
             self._lmdb.set_mapsize(size)
+        except (lmdb.Error, MemoryError) as error:
+            raise HandleError(
+                f"the log of {self.path} is larger than can be mapped here ({error}). Raise the limit on memory (ulimit -v); "
+                "where there is none, data.mdb is damaged: run `ledger doctor`."
+            ) from error
         finally:
             self.activity.resume()
 

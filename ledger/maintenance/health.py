@@ -28,6 +28,8 @@ _BLOCKS_PER_READ = 64
 _LOCK_SECONDS = 1.0
 _SECOND_LOOK_SECONDS = 0.25
 _MAX_SKEWS = 1000  # looked at
+_STRUCTURE_LOOKS = 3
+_MAX_PROBLEMS = 20
 
 
 def look_here(place: str) -> dict[str, Any]:
@@ -71,7 +73,7 @@ def _look(env: Any, path: Path, readonly: bool) -> dict[str, Any]:
     seen = _readers(env)
     cleared = 0 if readonly else env.reader_check()
     seen_at = time.monotonic()
-    facts = _look_inside(env, path)
+    facts = _look_inside(env, path) | {"structure": _structure(env, path)}
     time.sleep(max(0.0, _SECOND_LOOK_SECONDS - (time.monotonic() - seen_at)))
     newest = env.info()["last_txnid"]
     # One that has read the same state all the time, and not the newest: it keeps pages from being used again.
@@ -87,6 +89,21 @@ def _look(env: Any, path: Path, readonly: bool) -> dict[str, Any]:
         "dead_readers": cleared,
         "staying_readers": sorted(staying.items()),
     }
+
+
+def _structure(env: Any, path: Path) -> list[str]:
+    """Return what is wrong with LMDB's pages, each of which must be either in use or free; nothing while others write."""
+    from lmdb.verify import VerifyError, verify  # here: nothing else needs it
+
+    for _ in range(_STRUCTURE_LOOKS):
+        before = env.info()["last_txnid"]
+        try:
+            problems = verify(str(path))
+        except VerifyError as error:
+            problems = [str(error)]
+        if env.info()["last_txnid"] == before:  # else pages were used again under it
+            return [str(problem) for problem in problems[:_MAX_PROBLEMS]]
+    return []
 
 
 def _readers(env: Any) -> list[tuple[int, int]]:

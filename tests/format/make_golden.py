@@ -222,7 +222,7 @@ def write(path: Path) -> None:
     author.book = ledger.open(path, clock=lambda: author.now, actor="ada@host/1")
     author.add("diary", events.NoteAdded("after the compaction"), events.NoteAdded("another secret"))
     author.add(trial_stream(other, 7), events.TrialCreated({"after": 1}))
-    _redact(author, ("diary", 6))
+    _redact(author, ("diary", 7))
     author.book.close()
 
 

@@ -26,7 +26,7 @@ from ledger.redaction import remainder_of
 
 NAMES = [
     "file_system", "space", "sync", "promise", "disk", "limits", "permissions", "handles", "write_lock", "leftovers",
-    "format", "content", "doorbell", "map", "readers", "free_pages", "erasures", "artifacts", "clock",
+    "format", "content", "structure", "doorbell", "map", "readers", "free_pages", "erasures", "artifacts", "clock",
 ]  # fmt: skip
 
 

@@ -54,6 +54,7 @@ class _Committed(NamedTuple):
     head: int
     answers: list[Appended | Exception]
     reading: Reading
+    is_new: bool  # whether there is anything to be read that was not there before
 
 
 class LmdbBackend(Backend):
@@ -180,16 +181,20 @@ class LmdbBackend(Backend):
     def commit(self, group: Sequence[Submission]) -> list[Appended | Exception]:
         if self.readonly:
             raise ReadOnlyLedger(f"{self.path} was opened with readonly=True; open it without to append.")
-        done = self._use().write(lambda txn: self._commit(txn, group), lambda done: self._ring(done.head))
+        done = self._use().write(
+            lambda txn: self._commit(txn, group), lambda done: self._ring(done.head) if done.is_new else None
+        )
         self._clock.reported(done.reading)
         if done.reading.behind:
             self._warning = skew_warning(done.reading.raw, done.reading.behind)
-        self._doorbell.ring()
+        if done.is_new:
+            self._doorbell.ring()
         return done.answers
 
     def _commit(self, txn: Any, group: Sequence[Submission]) -> _Committed:
         """Write a group; this may run again, with a larger map."""
         transaction = LmdbTransaction(self._checks, txn, 0, self._folded)
+        before = transaction.head.position
         reading = self._clock.read(transaction.head.recorded_at)
         transaction.now = reading.now
         if reading.behind:
@@ -202,7 +207,8 @@ class LmdbBackend(Backend):
                 raise  # the transaction's own trouble: then the whole group must fail
             except Exception as error:  # noqa: BLE001 - a command may raise anything: it goes to its own caller
                 answers.append(error)
-        return _Committed(transaction.finish(), answers, reading)
+        head = transaction.finish()
+        return _Committed(head, answers, reading, head > before)
 
     def _ring(self, head: int) -> None:
         # After the commit, not before: tailers that wake must find the records (watching data.mdb loses wake-ups,

@@ -283,9 +283,7 @@ def _content(facts: dict[str, Any], here: str) -> Finding:
 
 def _structure(facts: dict[str, Any], here: str) -> Finding:
     if facts["structure"]:
-        message = (
-            f"LMDB's pages are not in order, and what is written next may go over what is in use: {facts['structure'][0]}."
-        )
+        message = f"LMDB's pages are not in order, and what is written next may go over what is in use: {facts['structure'][0]}."
         cure = f"Write nothing more. `ledger export {here}` takes out what can be read; or ledger restore BACKUP {here} --replace"
         return Finding("structure", PROBLEM, message, cure)
     return Finding("structure", OK, "each page of the file is in use, or free.")

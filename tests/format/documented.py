@@ -92,7 +92,12 @@ def example() -> str:
     lines = []
     for key, value in sorted(example_entries().items()):
         name = next(name for start, name in names.items() if key.startswith(start))
-        lines += [f"# {name.replace('`', '')}", _hex("key", key), *(_hex(part, content) for part, content in _parts(key, value)), ""]
+        lines += [
+            f"# {name.replace('`', '')}",
+            _hex("key", key),
+            *(_hex(part, content) for part, content in _parts(key, value)),
+            "",
+        ]
     return "```text\n" + "\n".join(lines).rstrip() + "\n```"
 
 

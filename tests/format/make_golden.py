@@ -185,7 +185,9 @@ def _artifacts(author: Author, main: uuid.UUID, place: Path) -> None:
 def _others(author: Author) -> None:
     add = author.add
     ids = [author.id() for _ in range(3)]
-    add("camera", PhotoTaken((640, 480)), PhotoTaken([1], [Arm({"x": 1.5})]), correlation_id="c1", causation_id="c0", reason="why")
+    add(
+        "camera", PhotoTaken((640, 480)), PhotoTaken([1], [Arm({"x": 1.5})]), correlation_id="c1", causation_id="c0", reason="why"
+    )
     add("camera", SkySeen(2**60), occurred_at=-1)
     add("diary", *map(events.NoteAdded, ["first", "secret", "third"]), actor="eve\n\x1b")
     add("tagged " + "ü" * 100, *(events.NoteAdded(str(i)) for i in range(3)), ids=ids)
@@ -248,7 +250,9 @@ def read_tables(path: Path) -> dict[str, list[str]]:
             found[f"experiments at {position}"] = _rows(tables.experiments(as_of=position, deleted=True))
             for name, identifier in zip(experiments["name"], experiments["experiment_id"], strict=True):
                 for table in KINDS:
-                    found[f"{table} of {name} at {position}"] = _rows(getattr(tables, table)(uuid.UUID(identifier), as_of=position))
+                    found[f"{table} of {name} at {position}"] = _rows(
+                        getattr(tables, table)(uuid.UUID(identifier), as_of=position)
+                    )
     return found
 
 

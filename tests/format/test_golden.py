@@ -53,7 +53,12 @@ def test_it_holds_one_of_everything(path: Path) -> None:
     assert {"PhotoTaken", "SkySeen", "Martian"} <= types
     assert {type(record.event) for record in records if record.type == "PhotoTaken"} == {ledger.UnknownEvent}
     assert max(record.ordinal for record in records) > 512
-    assert {record.type for record in records if record.is_redacted} >= {"NoteAdded", "PhotoTaken", "CaptureStored", "TrialFailed"}
+    assert {record.type for record in records if record.is_redacted} >= {
+        "NoteAdded",
+        "PhotoTaken",
+        "CaptureStored",
+        "TrialFailed",
+    }
 
 
 def test_it_is_in_order(path: Path) -> None:

@@ -50,7 +50,9 @@ def test_a_writer_that_is_stopped_in_a_transaction_is_named(ledger_path: Path, t
                 since, held = time.monotonic() - stopped_at, caught.value.held_seconds
                 assert caught.value.waited_seconds >= 0.5
                 # None in the microsecond between the lock and its stamp; then the message does without
-                assert held is None or (since - 0.1 < held < since + 5 and f"has been held for {held:.1f} s by" in str(caught.value))
+                assert held is None or (
+                    since - 0.1 < held < since + 5 and f"has been held for {held:.1f} s by" in str(caught.value)
+                )
                 told += held is not None
                 assert len(list(book.log.read())) == book.log.head
             (found,) = [finding for finding in doctor(ledger_path) if finding.name == "write_lock"]

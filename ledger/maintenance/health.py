@@ -98,7 +98,7 @@ def _structure(env: Any, path: Path) -> list[str]:
     for _ in range(_STRUCTURE_LOOKS):
         before = env.info()["last_txnid"]
         try:
-            problems = verify(str(path))
+            problems = verify(str(path))  # type: ignore[no-untyped-call]
         except VerifyError as error:
             problems = [str(error)]
         if env.info()["last_txnid"] == before:  # else pages were used again under it

@@ -6,11 +6,11 @@ import hashlib
 import re
 import tempfile
 from collections.abc import Iterable, Iterator
+from functools import partial
 from pathlib import Path
 from typing import Any
 from uuid import UUID
 
-import lmdb
 import msgspec
 
 from ledger import events
@@ -133,12 +133,16 @@ def read_example(text: str) -> dict[bytes, bytes]:
 DRAWN = {"events": event_table, "parts": part_table, "states": state_table, "example": example, "hashes": hashes}
 
 
+def _put(drawn: str, match: re.Match[str]) -> str:
+    return f"{match[1]}{drawn}\n{match[2]}"
+
+
 def redrawn(text: str) -> str:
     """Return the page with what is drawn from the code."""
     for name, draw in DRAWN.items():
         mark = rf"(<!-- {name} -->\n).*?(<!-- end -->)"
         assert re.search(mark, text, re.DOTALL), name
-        text = re.sub(mark, lambda match, drawn=draw(): f"{match[1]}{drawn}\n{match[2]}", text, flags=re.DOTALL)
+        text = re.sub(mark, partial(_put, draw()), text, flags=re.DOTALL)
     return text
 
 

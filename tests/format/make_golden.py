@@ -161,7 +161,7 @@ def _trials(author: Author, main: uuid.UUID, captures: dict[str, str]) -> None:
     waiting = [
         events.TrialCreated(VALUES, priority=5, max_attempts=1), events.TrialCreated({"lr": 1}, scheduled_at=2**62, group="g"),
         events.TrialCreated({}, [Arm({"x": (1,)}, 0.25, "0_0"), Arm({})]), events.TrialCreated({"lr": 2}, assigned_to="gpu-1"),
-        events.TrialCreated({"lr": 1}, depends_on=[trial_stream(main, 2), trial_stream(main, 1)], parents=[trial_stream(main, 1)]),
+        events.TrialCreated({}, depends_on=[trial_stream(main, number) for number in (2, 1)], parents=[trial_stream(main, 1)]),
     ]  # fmt: skip
     author.now += 1_000_003
     author.book.log.append_many([(trial_stream(main, 9 + place), event) for place, event in enumerate(waiting)])

@@ -14,7 +14,7 @@ import msgspec
 import zstandard
 
 HEADER = struct.Struct(">8sBHQQHH")
-FIELDS = "type schema position stream version recorded_at append_id ordinal actor context".split()
+FIELDS = ["type", "schema", "position", "stream", "version", "recorded_at", "append_id", "ordinal", "actor", "context"]
 Record = dict[str, Any]  # with these keys, "event", "leaf", and "payload_digest" when it was redacted
 
 

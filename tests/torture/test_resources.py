@@ -34,7 +34,7 @@ def _stop_while_it_writes(process: subprocess.Popen[bytes], path: Path) -> None:
 
 
 def test_a_writer_that_is_stopped_in_a_transaction_is_named(ledger_path: Path, tmp_path: Path) -> None:
-    """Others are told who holds the lock, that it is stopped, since when, and how long they waited; readers read; then all goes on."""
+    """Others are told who holds the lock, for how long, and that it is stopped; readers read; then all goes on."""
     ledger.open(ledger_path).close()
     out, told = tmp_path / "w.out", 0
     writer = start(program("writer", ledger_path, "w"), out)

@@ -132,6 +132,27 @@ def test_what_cannot_be_trusted_is_told_and_folded_again(path, monkeypatch, spoi
         pd.testing.assert_frame_equal(table(path), expected)  # what was saved since is right
 
 
+def test_believed_blindly_a_checkpoint_would_show_another_history(path, monkeypatch):
+    """The test above can fail: were a checkpoint not compared with the log, a table would show what never happened there."""
+    shutil.copytree(path, path.parent / "before")
+    tag(path, "later")
+    table(path)
+    for name in ("data.mdb", "head"):
+        shutil.copy(path.parent / "before" / name, path / name)
+    (path / "lock.mdb").unlink(missing_ok=True)
+    tag(path, "otherwise")
+    tag(path, "more")
+    shutil.copytree(path, path.parent / "plain", ignore=shutil.ignore_patterns("projections"))
+    assert table(path.parent / "plain")["tags"][2] == ("more", "otherwise")
+    monkeypatch.setattr(folds.Fold, "_usable", lambda self, position, redactions: max(self._store.positions(self._kind.name)))
+    assert table(path)["tags"][2] == ("later", "more")
+
+
+def tag(path, name):
+    with ledger.open(path) as book:
+        book.get_experiment("demo").trial(3).tag(name)
+
+
 def other_ledger(path):
     shutil.move(path / "projections", path.parent / "projections")
     shutil.rmtree(path)

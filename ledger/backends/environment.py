@@ -81,7 +81,7 @@ class Environment:
                 put_empty_log(path)
             self._lmdb = self._open_lmdb()
             self.head_fd = os.open(path / "head", os.O_RDONLY if readonly else os.O_RDWR | os.O_CREAT, 0o666)
-            self._gate = Gate(path / "head", self.head_fd, path / LOCK_NAME, self._lock_fd)
+            self._gate = Gate(path / "head", self.head_fd, path / LOCK_NAME)
         except BaseException:
             self._abandon()
             raise

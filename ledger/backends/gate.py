@@ -11,6 +11,7 @@ been held. The file is not the one that is locked: readers are woken when that o
 from __future__ import annotations
 
 import fcntl
+import mmap
 import os
 import queue
 import struct
@@ -44,13 +45,13 @@ class _Ticket:
 class Gate:
     """Exclude other processes' writers while a piece of work runs.
 
-    ``fd`` is the file at ``path``, which is locked, ``stamp_fd`` the one at ``stamp_path``, which is stamped. ``run`` is called
-    by one thread at a time.
+    ``fd`` is the file at ``path``, which is locked; the one at ``stamp_path`` is stamped, where it can be written. ``run`` is
+    called by one thread at a time.
     """
 
-    def __init__(self, path: Path, fd: int, stamp_path: Path, stamp_fd: int) -> None:
-        self._path, self._fd = path, fd
-        self._stamp_path, self._stamp_fd = stamp_path, stamp_fd
+    def __init__(self, path: Path, fd: int, stamp_path: Path) -> None:
+        self._path, self._fd, self._stamp_path = path, fd, stamp_path
+        self._stamps = _map_stamp(stamp_path)
         self._pid = os.getpid()  # a forked child may not write with what it inherited
         self._tickets: queue.SimpleQueue[_Ticket | None] = queue.SimpleQueue()
         self._helper: threading.Thread | None = None
@@ -77,10 +78,8 @@ class Gate:
         return True
 
     def _stamp(self) -> None:
-        try:  # noqa: SIM105 - every commit passes here
-            os.pwrite(self._stamp_fd, _STAMP.pack(self._pid, time.monotonic_ns()), 0)
-        except OSError:  # a full disk, say: the stamp is for messages only
-            pass
+        if self._stamps is not None:
+            _STAMP.pack_into(self._stamps, 0, self._pid, time.monotonic_ns())
 
     def _run_in_helper(self, work: Callable[[], Any], timeout: float) -> Any:
         if self._helper is None:
@@ -131,6 +130,21 @@ class Gate:
         self._tickets.put(None)
         if self._helper is None or self._waiting == 0:
             os.close(self._fd)  # else the helper is blocked on it; the process's end closes it
+
+
+def _map_stamp(path: Path) -> mmap.mmap | None:
+    """Map the stamp into memory, so that it costs no call of the system; None on a full disk or without the right to write."""
+    try:
+        # Opened for itself: the map keeps a descriptor, and who holds a lock through the same one would hold it on.
+        fd = os.open(path, os.O_RDWR)
+        try:
+            if os.fstat(fd).st_size < _STAMP.size:
+                os.pwrite(fd, bytes(_STAMP.size), 0)  # a map of a hole would need room on the disk later
+            return mmap.mmap(fd, _STAMP.size)
+        finally:
+            os.close(fd)
+    except (OSError, ValueError):
+        return None
 
 
 def held_seconds(path: Path, stamp_path: Path) -> float | None:

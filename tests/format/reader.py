@@ -54,7 +54,7 @@ def read(path: str) -> tuple[Record, list[Record], bytes]:
         need(int.from_bytes(key[1:], "big") == len(records) + 1, f"no block at {len(records) + 1}")
         records += block(entries[key])
     need([record["position"] for record in records] == list(range(1, len(records) + 1)), "the positions have a gap")
-    position, _, _, _, edge, _, _ = decode(entries[b"mhead"][8:]) if records else (0, 0, 1, 0, [sha256()], 0, 0)
+    position, _, _, _, edge = decode(entries[b"mhead"][8:])[:5] if records else (0, 0, 1, 0, [sha256()])
     root = tree([record["leaf"] for record in records])
     kept = functools.reduce(lambda right, left: sha256(b"\1", left, right), edge[-2::-1], edge[-1])
     need((position, kept) == (len(records), root), "the head is not that of the records")

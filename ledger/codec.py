@@ -74,6 +74,8 @@ def _pack_typed(value: Any, hint: Any, what: str) -> Any:
     """Pack the parts of a value whose annotation leaves their type open; the typed parts are msgspec's affair."""
     if value is None or (type(value) in (dict, list) and not value):
         return value
+    if type(value) is list and typing.get_origin(hint) is tuple:
+        value = tuple(value)  # the same bytes, and the same event when it is read
     hint = _member(hint, value)
     arguments = _arguments(hint)
     if isinstance(value, msgspec.Struct) and isinstance(hint, type):

@@ -140,6 +140,13 @@ class ValueContract(ContractBase):
         assert same([state.config, state.results], [{"value": value}] * 2)
         assert same(state.attributes, {"space": {"value": [value]}})
 
+    def test_a_list_may_stand_for_a_typed_tuple(self, backend: Backend) -> None:
+        """A field that is typed as a tuple takes a list, too: the record is the same, and is read as a tuple."""
+        with_experiment(backend)
+        given: Any = [ev.Arm({"x": (1,)}, 0.5), ev.Arm({})]
+        with_trials(backend, ev.TrialCreated({}, arms=given))
+        assert read_all(backend)[1].event.arms == trial_state(backend, 1).arms == tuple(given)
+
     def test_values_in_arms_keep_their_types(self, backend: Backend) -> None:
         """The configs of a trial's arms keep the types of their values too, in the record and in the state."""
         with_experiment(backend)

@@ -54,6 +54,9 @@ def encode_event(event: Event) -> Payload:
     if type(event) is UnknownEvent:
         return _encode_unknown(event)
     kind = type_of(event)
+    given = {field: tuple(value) for field in kind.tuple_fields if type(value := getattr(event, field)) is list}
+    if given:  # else an empty list would be stored, where the default that it is equal to is not
+        event = msgspec.structs.replace(cast("Any", event), **given)
     changed = {}
     for field, hint in kind.open_fields.items():
         value = getattr(event, field)
@@ -74,8 +77,6 @@ def _pack_typed(value: Any, hint: Any, what: str) -> Any:
     """Pack the parts of a value whose annotation leaves their type open; the typed parts are msgspec's affair."""
     if value is None or (type(value) in (dict, list) and not value):
         return value
-    if type(value) is list and typing.get_origin(hint) is tuple:
-        value = tuple(value)  # the same bytes, and the same event when it is read
     hint = _member(hint, value)
     arguments = _arguments(hint)
     if isinstance(value, msgspec.Struct) and isinstance(hint, type):

@@ -4,13 +4,11 @@ from __future__ import annotations
 
 import datetime as dt
 import enum
-import functools
-import typing
 from typing import Any
 
 import msgspec
 
-from ledger.registry import UnknownEvent
+from ledger.registry import UnknownEvent, typed_tuples
 
 
 def plain(value: Any) -> Any:
@@ -27,15 +25,9 @@ def plain(value: Any) -> Any:
     if kind is UnknownEvent:
         return plain(value.data)
     if isinstance(value, msgspec.Struct):
-        arrays = _arrays(kind)
+        arrays = typed_tuples(kind)  # on disk they are arrays, as lists are, and so they are in JSON
         fields = {field: plain(getattr(value, field)) for field in value.__struct_fields__}
         return {field: list(item) if field in arrays and type(item) is tuple else item for field, item in fields.items()}
     if isinstance(value, enum.Enum | set | frozenset | dt.date | dt.time | dt.timedelta) and not isinstance(value, dt.datetime):
         return msgspec.to_builtins(value)  # typed fields of a caller's own event
     return value
-
-
-@functools.cache
-def _arrays(cls: type[msgspec.Struct]) -> frozenset[str]:
-    """Return the fields that are typed as tuples: on disk they are arrays, as lists are, and so they are in JSON."""
-    return frozenset(name for name, hint in typing.get_type_hints(cls).items() if typing.get_origin(hint) is tuple)

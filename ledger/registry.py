@@ -110,7 +110,7 @@ def event(cls: E | None = None, *, schema: int = 1, name: str | None = None) -> 
             )
         try:
             decoder = msgspec.msgpack.Decoder(cls, ext_hook=unpack_extension)
-            entry = EventType(type_name, schema, cls, open_fields(cast("Any", cls)), decoder, typed_tuples(cls))
+            entry = EventType(type_name, schema, cls, open_fields(cast("Any", cls)), decoder, typed_tuples(cast("Any", cls)))
         except TypeError as error:
             raise InvalidValue(f"the fields of event type {type_name!r} cannot be recorded: {error}") from error
         _by_name[type_name] = _by_class[cls] = entry

@@ -13,7 +13,7 @@ from ledger.registry import UnknownEvent, typed_tuples
 
 def plain(value: Any) -> Any:
     """Return the value with structs as dicts of all their fields, deeply; an unknown event becomes its data."""
-    kind = type(value)
+    kind: Any = type(value)
     if kind in (str, int, float, bool, type(None), bytes):
         return value
     if kind is list:

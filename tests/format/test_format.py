@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import random
 import re
 import shutil
@@ -20,7 +21,7 @@ from ledger.backends.base import Entry
 from ledger.codec import decode_envelopes
 from ledger.format import FORMAT, KINDS
 from ledger.testing.values import same
-from ledger.values import decode_value
+from ledger.values import decode_value, encode_value
 from tests.format import documented, reader
 
 PAGE = documented.README.read_text()
@@ -132,3 +133,58 @@ def _entries(path: Path) -> dict[bytes, bytes]:
 def _put(path: Path, key: bytes, value: bytes) -> None:
     with lmdb.open(str(path), map_size=1 << 30) as env, env.begin(write=True) as txn:
         txn.put(key, value)
+
+
+def test_the_indexes_are_what_the_page_says(path: Path) -> None:
+    """Lists, appends, tiles and names, made from the records by the page's words, are those of the file."""
+    _, records, _ = reader.read(str(path))
+    entries = {key: value[4:] for key, value in _entries(path).items() if key[:1] not in b"mb"}
+    lists: dict[bytes, list[int]] = {}
+    appends: dict[bytes, list[int]] = {}
+    for record in records:
+        position, stream = record["position"], record["stream"]
+        digits = re.search(r"[0-9]{0,40}\Z", stream)[0]  # type: ignore[index]
+        name = stream.encode()[: len(stream.encode()) - len(digits)]
+        lists.setdefault(b"ls" + name + bytes([len(digits)]) + digits.encode(), []).append(position)
+        if subject := re.fullmatch(r"(?:experiment|trial)/([0-9a-f]{32})(?:/\d+)?", stream):
+            lists.setdefault(b"le" + bytes.fromhex(subject[1]), []).append(position)
+        if record["type"] == "TrialCreated" and "payload_digest" not in record:
+            lists.setdefault(b"lc" + reader.sha256(encode_value(record["event"]["config"]))[:16], []).append(position)
+        appends.setdefault(record["append_id"], []).append(position)
+        if record["context"] and record["context"][4]:
+            appends[record["context"][4]] = [position]
+    assert {key: _positions(entries, key) for key in entries if key[:1] == b"l"} == lists
+    wanted = {b"a" + key: found[0].to_bytes(8, "big") + len(found).to_bytes(4, "big") for key, found in appends.items()}
+    assert {key: content for key, content in entries.items() if key[:1] == b"a"} == wanted
+    leaves = [record["leaf"] for record in records]
+    tiles = {b"t\1" + index.to_bytes(8, "big"): reader.tree(leaves[256 * index :][:256]) for index in range(len(leaves) // 256)}
+    assert {key: content for key, content in entries.items() if key[:1] == b"t"} == tiles
+    states = [reader.decode(reader.decode(entries[key])[6]) for key in lists if key[:2] == b"le"]
+    live = [(state["name"], UUID(state["id"]).bytes) for state in states if state.get("deleted_at") is None]
+    names = {b"n" + hashlib.blake2b(name.encode(), digest_size=16).digest(): [name, identity] for name, identity in live}
+    assert {key: reader.decode(content) for key, content in entries.items() if key[:1] == b"n"} == names
+
+
+def _positions(entries: dict[bytes, bytes], key: bytes) -> list[int]:
+    identity, count, last, base, tail_count, tail, _ = reader.decode(entries[key])
+    chunks = sorted((each, content) for each, content in entries.items() if each[:9] == b"p" + identity.to_bytes(8, "big"))
+    found: list[int] = []
+    for each, content in chunks:
+        unpacked = _unpack(int.from_bytes(content[:8], "big"), content[12:])
+        assert (len(unpacked), unpacked[0]) == (int.from_bytes(content[8:12], "big"), int.from_bytes(each[9:], "big"))
+        found += unpacked
+    newest = _unpack(base, tail)
+    assert (tail_count, count, last) == (len(newest), len(found + newest), (found + newest)[-1])
+    return found + newest
+
+
+def _unpack(position: int, differences: bytes) -> list[int]:
+    found, shift, value = [], 0, 0
+    for byte in differences:
+        value |= (byte & 127) << shift
+        shift += 7
+        if byte < 128:
+            position += value
+            found.append(position)
+            shift = value = 0
+    return found

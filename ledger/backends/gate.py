@@ -126,8 +126,10 @@ class Gate:
                 ticket.done.set()
 
     def close(self) -> None:
-        """End the helper and close the file."""
+        """End the helper and close the files."""
         self._tickets.put(None)
+        if self._stamps is not None:
+            self._stamps.close()
         if self._helper is None or self._waiting == 0:
             os.close(self._fd)  # else the helper is blocked on it; the process's end closes it
 

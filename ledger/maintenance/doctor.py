@@ -38,7 +38,7 @@ def doctor(path: str | os.PathLike[str], *, rehearse: bool = False) -> list[Find
     """Examine a ledger and what it depends on; return what was found, in a fixed order of subjects.
 
     Looks at the file system, its space and its syncs, limits, rights, locks, leftovers of what was killed, and into the
-    log: every entry's checksum, readers, free pages, erasures, artifacts, times. Readers that died are cleared; nothing else is
+    log: every entry's checksum, LMDB's pages, readers, erasures, artifacts, times. Readers that died are cleared; nothing else is
     changed. A ``problem`` means that events cannot be read, written or kept; with a ``warning`` they may not be some day.
     No damage of the files kills the caller: it is a finding. Whether each record is what it was when it was recorded,
     ``ledger.audit.verify`` tells.

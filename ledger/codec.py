@@ -54,6 +54,9 @@ def encode_event(event: Event) -> Payload:
     if type(event) is UnknownEvent:
         return _encode_unknown(event)
     kind = type_of(event)
+    given = {field: tuple(value) for field in kind.tuple_fields if type(value := getattr(event, field)) is list}
+    if given:  # else an empty list would be stored, where the default that it is equal to is not
+        event = msgspec.structs.replace(cast("Any", event), **given)
     changed = {}
     for field, hint in kind.open_fields.items():
         value = getattr(event, field)

@@ -225,15 +225,18 @@ class AppendIdReused(AppendError, ValueError):
 class LockTimeout(AppendError, TimeoutError):
     """Another process held the write lock for too long; nothing was written.
 
-    Attributes: ``holders`` (what is known of the processes that hold it), ``waited_seconds``.
+    Attributes: ``holders`` (what is known of the processes that hold it), ``waited_seconds``, ``held_seconds`` (for how long
+    they have held it; None where that cannot be told).
     """
 
-    def __init__(self, path: str, holders: Iterable[str], waited_seconds: float) -> None:
+    def __init__(self, path: str, holders: Iterable[str], waited_seconds: float, held_seconds: float | None = None) -> None:
         self.holders = tuple(holders)
         self.waited_seconds = waited_seconds
+        self.held_seconds = held_seconds
         who = ", ".join(self.holders) or "a process that could not be named"
+        held = "is held" if held_seconds is None else f"has been held for {held_seconds:.1f} s"
         super().__init__(
-            f"could not get the write lock of {path} in {waited_seconds:.1f} s: it is held by {who}. "
+            f"could not get the write lock of {path} in {waited_seconds:.1f} s: it {held} by {who}. "
             "Nothing was written. If that process is stopped, continue or end it; else raise lock_timeout."
         )
 

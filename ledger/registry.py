@@ -67,6 +67,7 @@ class EventType(msgspec.Struct, frozen=True):
     cls: type[Event]
     open_fields: dict[str, Any]  # name -> annotation of those that hold values of any type, packed one by one
     decoder: Any  # msgspec decoder of the payload
+    tuple_fields: tuple[str, ...] = ()  # names of those typed as tuples, for which a list may be given
 
     @property
     def key(self) -> tuple[str, int]:
@@ -109,7 +110,7 @@ def event(cls: E | None = None, *, schema: int = 1, name: str | None = None) -> 
             )
         try:
             decoder = msgspec.msgpack.Decoder(cls, ext_hook=unpack_extension)
-            entry = EventType(type_name, schema, cls, open_fields(cast("Any", cls)), decoder)
+            entry = EventType(type_name, schema, cls, open_fields(cast("Any", cls)), decoder, typed_tuples(cast("Any", cls)))
         except TypeError as error:
             raise InvalidValue(f"the fields of event type {type_name!r} cannot be recorded: {error}") from error
         _by_name[type_name] = _by_class[cls] = entry
@@ -137,6 +138,12 @@ def open_fields(cls: Any) -> dict[str, Any]:
     hints = typing.get_type_hints(cls)
     fields: tuple[str, ...] = cls.__struct_fields__
     return {field: hints[field] for field in fields if _mentions_any(hints[field], (cls,))}
+
+
+@functools.cache
+def typed_tuples(cls: Any) -> tuple[str, ...]:
+    """Return the fields of a struct that are typed as tuples: arrays on disk, as those typed as lists are."""
+    return tuple(name for name, hint in typing.get_type_hints(cls).items() if typing.get_origin(hint) is tuple)
 
 
 def _mentions_any(hint: Any, seen: tuple[Any, ...]) -> bool:

@@ -6,6 +6,7 @@ every experiment and trial. Then, in one transaction, what came meanwhile is add
 
 from __future__ import annotations
 
+import os
 import zlib
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
@@ -16,6 +17,7 @@ import msgspec
 from ledger.artifacts.references import ReferenceCheck
 from ledger.backends.appendindex import is_near, pack_place
 from ledger.backends.blocks import Block, blocks_from, run_salts
+from ledger.backends.doorbell import HEAD_BYTES, position_on_disk
 from ledger.backends.environment import Environment, Options
 from ledger.backends.jobcheck import compare_jobs
 from ledger.backends.postings import entry_decoder
@@ -119,6 +121,7 @@ class LogCheck:
             self._reset()  # a payload was redacted meanwhile: what was folded before may have had it
 
     def _run(self) -> bool:
+        before = position_on_disk(os.pread(self._environment.head_fd, HEAD_BYTES, 0), self._checks)
         head = self._head()
         while self._walk(head.position):
             self._progress(self.position, max(head.position, self.position))
@@ -128,6 +131,8 @@ class LogCheck:
                 return False  # with problems, too: a record read before its redaction looks as if it had been kept
             self._take(blocks_from(txn, self._checks, self.position + 1))
             self._end_append()
+            if view.head.position < before:
+                self._report(f"position {before} was on disk once, but the log ends at {view.head.position}: events are lost.")
             self._compare(view)
         for problem in self._lacking:  # last: the log itself may be in order
             self._report(problem)

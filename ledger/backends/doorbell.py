@@ -1,7 +1,11 @@
-"""The doorbell: wake readers when there is more to read.
+"""The doorbell: wake readers when there is more to read, and remember what was on disk.
 
 After each commit the writer writes the head position to the file ``head``; readers watch that file. watchdog is
 imported when the first reader listens, so that a process that only appends does not pay for it.
+
+When the commit is on disk by then (durability "full"), the position follows once more, with a check. LMDB tells its newest
+commit by numbers that have none: one flipped bit, or an older file put back, and a log ends earlier that is in order
+otherwise. Whoever opens it compares.
 """
 
 from __future__ import annotations
@@ -12,8 +16,30 @@ import threading
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
+from ledger.errors import Corrupted
+
 if TYPE_CHECKING:
     from pathlib import Path
+
+    from ledger.format import Checks
+
+HEAD_BYTES = 20  # of the file at most: the position, and the same with its check before it
+_POSITION_BYTES = 8
+_CHECKED_AS = b"head"
+
+
+def head_bytes(position: int, checks: Checks, *, is_on_disk: bool) -> bytes:
+    """Return what the file begins with after a commit; what follows stays."""
+    told = position.to_bytes(_POSITION_BYTES, "big")
+    return told + checks.seal(_CHECKED_AS, told) if is_on_disk else told
+
+
+def position_on_disk(content: bytes, checks: Checks) -> int:
+    """Return the position up to which the log was on disk, from the file's content; 0 when it does not tell."""
+    try:
+        return int.from_bytes(checks.open(_CHECKED_AS, content[_POSITION_BYTES:HEAD_BYTES]), "big")
+    except Corrupted:
+        return 0
 
 
 class Doorbell:

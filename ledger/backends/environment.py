@@ -23,7 +23,7 @@ import lmdb
 
 from ledger.backends.activity import Activity, Visit
 from ledger.backends.directory import describe_directory, is_read_only, put_empty_log, require_writable
-from ledger.backends.exclusive import share_directory
+from ledger.backends.exclusive import LOCK_NAME, share_directory
 from ledger.backends.gate import Gate
 from ledger.errors import (
     CommitFailed,
@@ -81,7 +81,7 @@ class Environment:
                 put_empty_log(path)
             self._lmdb = self._open_lmdb()
             self.head_fd = os.open(path / "head", os.O_RDONLY if readonly else os.O_RDWR | os.O_CREAT, 0o666)
-            self._gate = Gate(path / "head", self.head_fd)
+            self._gate = Gate(path / "head", self.head_fd, path / LOCK_NAME)
         except BaseException:
             self._abandon()
             raise
@@ -293,6 +293,11 @@ class Environment:
             raise Corrupted(f"could not grow the map of {self.path}: a read transaction has been open for a minute.")
         try:
             self._lmdb.set_mapsize(size)
+        except (lmdb.Error, MemoryError) as error:
+            raise HandleError(
+                f"the log of {self.path} is larger than can be mapped here ({error}). Raise the limit on memory (ulimit -v); "
+                "where there is none, data.mdb is damaged: run `ledger doctor`."
+            ) from error
         finally:
             self.activity.resume()
 

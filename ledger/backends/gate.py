@@ -3,13 +3,18 @@
 LMDB's own write lock waits without limit and cannot say for whom. Writers therefore take an flock first. It is free
 nearly always, and costs about a microsecond; when it is not, the work is handed to a helper thread that may block, so
 that the caller can give up at its deadline knowing that nothing was or will be written.
+
+Who has taken it stamps a file with its process number and the time, so that those who give up can say for how long it has
+been held. The file is not the one that is locked: readers are woken when that one is written.
 """
 
 from __future__ import annotations
 
 import fcntl
+import mmap
 import os
 import queue
+import struct
 import threading
 import time
 from collections.abc import Callable
@@ -21,6 +26,8 @@ if TYPE_CHECKING:
     from pathlib import Path
 
 T = TypeVar("T")
+
+_STAMP = struct.Struct(">QQ")  # process, and the monotonic clock in ns when it took the lock: of one machine, and one boot
 
 
 class _Ticket:
@@ -38,12 +45,14 @@ class _Ticket:
 class Gate:
     """Exclude other processes' writers while a piece of work runs.
 
-    ``run`` is called by one thread at a time.
+    ``fd`` is the file at ``path``, which is locked; the one at ``stamp_path`` is stamped, where it can be written. ``run`` is
+    called by one thread at a time.
     """
 
-    def __init__(self, path: Path, fd: int) -> None:
-        self._path = path
-        self._fd = fd
+    def __init__(self, path: Path, fd: int, stamp_path: Path) -> None:
+        self._path, self._fd, self._stamp_path = path, fd, stamp_path
+        self._stamps = _map_stamp(stamp_path)
+        self._pid = os.getpid()  # a forked child may not write with what it inherited
         self._tickets: queue.SimpleQueue[_Ticket | None] = queue.SimpleQueue()
         self._helper: threading.Thread | None = None
         self._waiting = 0  # tickets that the helper has not finished with
@@ -65,7 +74,12 @@ class Gate:
             fcntl.flock(self._fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError:
             return False
+        self._stamp()
         return True
+
+    def _stamp(self) -> None:
+        if self._stamps is not None:
+            _STAMP.pack_into(self._stamps, 0, self._pid, time.monotonic_ns())
 
     def _run_in_helper(self, work: Callable[[], Any], timeout: float) -> Any:
         if self._helper is None:
@@ -85,7 +99,8 @@ class Gate:
             with ticket.lock:
                 ticket.abandoned = not ticket.started
             if ticket.abandoned:
-                raise LockTimeout(str(self._path.parent), lock_holders(self._path), time.monotonic() - begun)
+                waited, held = time.monotonic() - begun, held_seconds(self._path, self._stamp_path)
+                raise LockTimeout(str(self._path.parent), lock_holders(self._path), waited, held)
             ticket.done.wait()
         if ticket.error is not None:
             raise ticket.error
@@ -98,6 +113,8 @@ class Gate:
                 try:
                     with ticket.lock:
                         ticket.started = not ticket.abandoned
+                        if ticket.started:  # else the files may be closed by now
+                            self._stamp()
                     if ticket.started:
                         ticket.result = ticket.work()
                 finally:
@@ -109,14 +126,46 @@ class Gate:
                 ticket.done.set()
 
     def close(self) -> None:
-        """End the helper and close the file."""
+        """End the helper and close the files."""
         self._tickets.put(None)
+        if self._stamps is not None:
+            self._stamps.close()
         if self._helper is None or self._waiting == 0:
             os.close(self._fd)  # else the helper is blocked on it; the process's end closes it
 
 
+def _map_stamp(path: Path) -> mmap.mmap | None:
+    """Map the stamp into memory, so that it costs no call of the system; None on a full disk or without the right to write."""
+    try:
+        # Opened for itself: the map keeps a descriptor, and who holds a lock through the same one would hold it on.
+        fd = os.open(path, os.O_RDWR)
+        try:
+            if os.fstat(fd).st_size < _STAMP.size:
+                os.pwrite(fd, bytes(_STAMP.size), 0)  # a map of a hole would need room on the disk later
+            return mmap.mmap(fd, _STAMP.size)
+        finally:
+            os.close(fd)
+    except (OSError, ValueError):
+        return None
+
+
+def held_seconds(path: Path, stamp_path: Path) -> float | None:
+    """Return for how long the gate at the path has been held; None when it is free, or that cannot be told."""
+    try:
+        process, taken_at = _STAMP.unpack(stamp_path.read_bytes()[: _STAMP.size])
+    except (OSError, struct.error):
+        return None
+    seconds = (time.monotonic_ns() - taken_at) / 1e9
+    # A holder that was stopped before it could stamp is not the one that did.
+    return seconds if process in _locking_processes(path) and seconds >= 0 else None
+
+
 def lock_holders(path: Path) -> list[str]:
     """Name the processes that hold a lock on the file, as far as this platform tells (Linux: /proc/locks)."""
+    return [describe_process(process) for process in _locking_processes(path)]
+
+
+def _locking_processes(path: Path) -> list[int]:
     try:
         inode = os.stat(path).st_ino
         with open("/proc/locks") as locks:
@@ -127,7 +176,7 @@ def lock_holders(path: Path) -> list[str]:
     for line in lines:
         fields = line.split()
         if "->" not in fields and len(fields) > 5 and fields[1] == "FLOCK" and fields[5].rsplit(":", 1)[-1] == str(inode):
-            holders.append(describe_process(int(fields[4])))
+            holders.append(int(fields[4]))
     return list(dict.fromkeys(holders))
 
 

@@ -16,7 +16,7 @@ import msgspec
 
 from ledger.backends.base import Appended, Backend, Entry, Redactions, Submission, View
 from ledger.backends.blocks import UnpackedBlocks, blocks_from, own_salt, type_names
-from ledger.backends.doorbell import Doorbell
+from ledger.backends.doorbell import HEAD_BYTES, Doorbell, head_bytes, position_on_disk
 from ledger.backends.environment import Environment, Options
 from ledger.backends.staging import skew_submission, skew_warning
 from ledger.backends.transaction import LmdbTransaction
@@ -54,6 +54,7 @@ class _Committed(NamedTuple):
     head: int
     answers: list[Appended | Exception]
     reading: Reading
+    is_new: bool  # whether there is anything to be read that was not there before
 
 
 class LmdbBackend(Backend):
@@ -152,13 +153,20 @@ class LmdbBackend(Backend):
         return bytes(value)
 
     def _check_tail(self) -> None:
-        """Check that the last block ends where the head says: a lost write shows at its end first."""
+        """Check that the last block ends where the head says: a lost write shows at its end first. Nor may it be an older end."""
+        before = position_on_disk(os.pread(self._environment.head_fd, HEAD_BYTES, 0), self._checks)
         with self._environment.read() as txn:
             view = self._look(txn)
             position = view.head.position
             last = list(blocks_from(txn, self._checks, position)) if position else []
         if position and (not last or last[-1].last != position):
             raise Corrupted(f"{self.path} should end at position {position}, but its blocks do not.", position)
+        if position < before:
+            raise Corrupted(
+                f"{self.path} ends at position {position}, but position {before} was on disk once: an older data.mdb was put in "
+                f"its place, or it is damaged. To go on without the lost events, remove {self.path / 'head'}.",
+                position + 1,
+            )
 
     def check_usable(self) -> None:
         self._use().check_usable()
@@ -173,16 +181,20 @@ class LmdbBackend(Backend):
     def commit(self, group: Sequence[Submission]) -> list[Appended | Exception]:
         if self.readonly:
             raise ReadOnlyLedger(f"{self.path} was opened with readonly=True; open it without to append.")
-        done = self._use().write(lambda txn: self._commit(txn, group), lambda done: self._ring(done.head))
+        done = self._use().write(
+            lambda txn: self._commit(txn, group), lambda done: self._ring(done.head) if done.is_new else None
+        )
         self._clock.reported(done.reading)
         if done.reading.behind:
             self._warning = skew_warning(done.reading.raw, done.reading.behind)
-        self._doorbell.ring()
+        if done.is_new:
+            self._doorbell.ring()
         return done.answers
 
     def _commit(self, txn: Any, group: Sequence[Submission]) -> _Committed:
         """Write a group; this may run again, with a larger map."""
         transaction = LmdbTransaction(self._checks, txn, 0, self._folded)
+        before = transaction.head.position
         reading = self._clock.read(transaction.head.recorded_at)
         transaction.now = reading.now
         if reading.behind:
@@ -195,13 +207,15 @@ class LmdbBackend(Backend):
                 raise  # the transaction's own trouble: then the whole group must fail
             except Exception as error:  # noqa: BLE001 - a command may raise anything: it goes to its own caller
                 answers.append(error)
-        return _Committed(transaction.finish(), answers, reading)
+        head = transaction.finish()
+        return _Committed(head, answers, reading, head > before)
 
     def _ring(self, head: int) -> None:
         # After the commit, not before: tailers that wake must find the records (watching data.mdb loses wake-ups,
         # because LMDB writes the file before it publishes the transaction).
         with suppress(OSError):  # a full disk: the records are safe all the same, and readers also look by themselves
-            os.pwrite(self._environment.head_fd, head.to_bytes(8, "big"), 0)
+            is_on_disk = self._environment.options.durability == "full"
+            os.pwrite(self._environment.head_fd, head_bytes(head, self._checks, is_on_disk=is_on_disk), 0)
 
     def take_warning(self) -> str | None:
         warning, self._warning = self._warning, None

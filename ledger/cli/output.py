@@ -18,8 +18,8 @@ import msgspec
 
 from ledger.records import Record, iso_nanoseconds
 from ledger.transfer.jsonlines import RECORD_KEYS as RECORD_KEYS
-from ledger.transfer.jsonlines import plain as plain
 from ledger.transfer.jsonlines import record_json as record_json
+from ledger.transfer.plain import plain as plain
 from ledger.values import to_json
 
 if TYPE_CHECKING:

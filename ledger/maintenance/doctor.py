@@ -17,7 +17,7 @@ from typing import Any
 from ledger.artifacts.blobs import SAVING
 from ledger.backends.directory import PARTIALS, describe_directory, file_system, is_read_only, refuse_network, require_writable
 from ledger.backends.exclusive import LOCK_NAME
-from ledger.backends.gate import describe_process, lock_holders
+from ledger.backends.gate import describe_process, held_seconds, lock_holders
 from ledger.errors import Corrupted, LedgerBusy, LedgerError, NetworkFileSystem, NotALedger, OpenError, ReadOnlyLedger
 from ledger.maintenance.child import ChildDied, call_in_child
 from ledger.maintenance.disk import MEMORY, promise, try_disk
@@ -38,7 +38,7 @@ def doctor(path: str | os.PathLike[str], *, rehearse: bool = False) -> list[Find
     """Examine a ledger and what it depends on; return what was found, in a fixed order of subjects.
 
     Looks at the file system, its space and its syncs, limits, rights, locks, leftovers of what was killed, and into the
-    log: every entry's checksum, readers, free pages, erasures, artifacts, times. Readers that died are cleared; nothing else is
+    log: every entry's checksum, LMDB's pages, readers, erasures, artifacts, times. Readers that died are cleared; nothing else is
     changed. A ``problem`` means that events cannot be read, written or kept; with a ``warning`` they may not be some day.
     No damage of the files kills the caller: it is a finding. Whether each record is what it was when it was recorded,
     ``ledger.audit.verify`` tells.
@@ -47,8 +47,8 @@ def doctor(path: str | os.PathLike[str], *, rehearse: bool = False) -> list[Find
     ``rehearse`` a small ledger is made there too, whose writers are killed: nothing acknowledged may be lost. It takes some
     seconds. ``promise`` says what an append survives on this disk, and what it costs.
 
-    Raises LedgerNotFound, NotALedger or InvalidValue when there is nothing to examine. Costs about a second, and reading
-    the file once.
+    Raises LedgerNotFound, NotALedger or InvalidValue when there is nothing to examine. Costs about a second, and some more
+    for each 100 MB of the file.
 
     >>> import ledger, pathlib, tempfile
     >>> with tempfile.TemporaryDirectory() as directory:
@@ -200,10 +200,11 @@ def _handles(path: Path) -> Iterator[Finding]:
 
 
 def _gate(path: Path) -> Iterator[Finding]:
-    holders = lock_holders(path / "head")
+    holders, held = lock_holders(path / "head"), held_seconds(path / "head", path / LOCK_NAME)
     if any(holder.endswith("stopped)") for holder in holders):
+        since = "is held" if held is None else f"has been held for {held:,.1f} s"
         yield Finding(
-            "write_lock", PROBLEM, f"the write lock is held by {', '.join(holders)}: nobody can write.",
+            "write_lock", PROBLEM, f"the write lock {since} by {', '.join(holders)}: nobody can write.",
             "Continue that process (kill -CONT), or end it.",
         )  # fmt: skip
     elif holders:
@@ -280,13 +281,31 @@ def _content(facts: dict[str, Any], here: str) -> Finding:
     return Finding("content", OK, f"the log ends at position {facts['head']:,}; its {facts['entries']:,} entries are whole.")
 
 
+def _structure(facts: dict[str, Any], here: str) -> Finding:
+    if facts["structure"]:
+        message = f"LMDB's pages are not in order, and what is written next may go over what is in use: {facts['structure'][0]}."
+        cure = f"Write nothing more. `ledger export {here}` takes out what can be read; or ledger restore BACKUP {here} --replace"
+        return Finding("structure", PROBLEM, message, cure)
+    return Finding("structure", OK, "each page of the file is in use, or free.")
+
+
 def _doorbell(facts: dict[str, Any], here: str) -> Finding:
+    if facts["on_disk"] > facts["head"]:
+        message = (
+            f"position {facts['on_disk']:,} was on disk once, but the log ends at {facts['head']:,}: its last events are lost, "
+            "and the ledger cannot be opened."
+        )
+        cure = (
+            "Was an older data.mdb put back? Look for the newer one, or restore a backup. To go on without the lost events, "
+            "remove the file head in the ledger's directory."
+        )
+        return Finding("doorbell", PROBLEM, message, cure)
     if facts["rung"] > facts["head"]:
         message = (
             f"position {facts['rung']:,} was committed once, but the log ends at {facts['head']:,}: its last events are lost."
         )
         cure = (
-            "Was an older data.mdb put back, or the power cut (with durability='relaxed')? "
+            "A power cut may do that with durability='relaxed'; was an older data.mdb put back? "
             "Look for a newer copy; the next events will get the lost ones' positions."
         )
         return Finding("doorbell", WARNING, message, cure)
@@ -354,5 +373,5 @@ def _clock(facts: dict[str, Any], here: str) -> Finding:
 
 
 _OF_FACTS: tuple[Callable[[dict[str, Any], str], Finding], ...] = (
-    _content, _doorbell, _map, _readers, _free_pages, _erasures, _artifacts, _clock,
+    _content, _structure, _doorbell, _map, _readers, _free_pages, _erasures, _artifacts, _clock,
 )  # fmt: skip

@@ -15,6 +15,7 @@ from ledger.artifacts.blobs import BlobStore
 from ledger.artifacts.references import TYPE, ReferenceCheck
 from ledger.backends.blocks import blocks_from, type_names
 from ledger.backends.directory import is_read_only
+from ledger.backends.doorbell import position_on_disk
 from ledger.backends.environment import MAP_BYTES, MAX_READERS
 from ledger.backends.exclusive import share_directory
 from ledger.backends.view import LmdbView
@@ -27,6 +28,8 @@ _BLOCKS_PER_READ = 64
 _LOCK_SECONDS = 1.0
 _SECOND_LOOK_SECONDS = 0.25
 _MAX_SKEWS = 1000  # looked at
+_STRUCTURE_LOOKS = 3
+_MAX_PROBLEMS = 20
 
 
 def look_here(place: str) -> dict[str, Any]:
@@ -70,7 +73,7 @@ def _look(env: Any, path: Path, readonly: bool) -> dict[str, Any]:
     seen = _readers(env)
     cleared = 0 if readonly else env.reader_check()
     seen_at = time.monotonic()
-    facts = _look_inside(env, path)
+    facts = _look_inside(env, path) | {"structure": _structure(env, path)}
     time.sleep(max(0.0, _SECOND_LOOK_SECONDS - (time.monotonic() - seen_at)))
     newest = env.info()["last_txnid"]
     # One that has read the same state all the time, and not the newest: it keeps pages from being used again.
@@ -88,6 +91,21 @@ def _look(env: Any, path: Path, readonly: bool) -> dict[str, Any]:
     }
 
 
+def _structure(env: Any, path: Path) -> list[str]:
+    """Return what is wrong with LMDB's pages, each of which must be either in use or free; nothing while others write."""
+    from lmdb.verify import VerifyError, verify  # here: nothing else needs it
+
+    for _ in range(_STRUCTURE_LOOKS):
+        before = env.info()["last_txnid"]
+        try:
+            problems = verify(str(path))  # type: ignore[no-untyped-call]
+        except VerifyError as error:
+            problems = [str(error)]
+        if env.info()["last_txnid"] == before:  # else pages were used again under it
+            return [str(problem) for problem in problems[:_MAX_PROBLEMS]]
+    return []
+
+
 def _readers(env: Any) -> list[tuple[int, int]]:
     """Return process and state of each read transaction under way."""
     found = []
@@ -99,6 +117,7 @@ def _readers(env: Any) -> list[tuple[int, int]]:
 
 
 def _look_inside(env: Any, path: Path) -> dict[str, Any]:
+    told = (path / "head").read_bytes() if (path / "head").exists() else b""  # before the log: it is rung after a commit
     with env.begin() as txn:
         value = txn.get(IDENTITY_KEY)
         if value is None:
@@ -113,6 +132,7 @@ def _look_inside(env: Any, path: Path) -> dict[str, Any]:
     return {
         "format": FORMAT,
         "head": head.position,
+        "on_disk": position_on_disk(told, checks),
         "recorded_at": head.recorded_at,
         "pending": head.redactions - head.erased,
         "entries": entries,

@@ -54,6 +54,7 @@ def replace_ledger(made: Path, path: Path) -> Path | None:
         _set_aside(path)
     drop_caches(path)
     _put_blobs(made / "blobs", path / "blobs")
+    (path / "head").unlink(missing_ok=True)  # it remembers the end of the old log, which may be beyond that of the new one
     swap_log(made / "data.mdb", path)
     (path / "head").write_bytes((made / "head").read_bytes())
     kept = settle(path)

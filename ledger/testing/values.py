@@ -14,6 +14,7 @@ import pytest
 
 from ledger import events as ev
 from ledger.backends.base import Backend
+from ledger.codec import encode_event
 from ledger.errors import InvalidValue, RecordTooLarge
 from ledger.events import NoteAdded
 from ledger.log import EventLog
@@ -139,6 +140,17 @@ class ValueContract(ContractBase):
         state = trial_state(backend, 1)
         assert same([state.config, state.results], [{"value": value}] * 2)
         assert same(state.attributes, {"space": {"value": [value]}})
+
+    def test_a_list_may_stand_for_a_typed_tuple(self, backend: Backend) -> None:
+        """A field that is typed as a tuple takes a list, too: the bytes are the same, and it is read as a tuple."""
+        with_experiment(backend)
+        given: Any = [ev.Arm({"x": (1,)}, 0.5), ev.Arm({})]
+        empty: Any = []
+        listed, tupled = ev.TrialCreated({}, arms=given, parents=empty), ev.TrialCreated({}, arms=tuple(given))
+        assert encode_event(listed).data == encode_event(tupled).data
+        with_trials(backend, listed)
+        assert read_all(backend)[1].event == tupled
+        assert trial_state(backend, 1).arms == tuple(given)
 
     def test_values_in_arms_keep_their_types(self, backend: Backend) -> None:
         """The configs of a trial's arms keep the types of their values too, in the record and in the state."""

@@ -22,7 +22,6 @@ from __future__ import annotations
 
 import base64
 import datetime as dt
-import enum
 import hashlib
 import re
 from collections.abc import Iterator, Sequence
@@ -41,6 +40,7 @@ from ledger.redaction import remainder_of
 from ledger.registry import UnknownEvent, find_type
 from ledger.streams import subject_of
 from ledger.transfer.captures import CapturesOf
+from ledger.transfer.plain import plain
 from ledger.values import decode_value, from_json, to_json
 
 #: The keys of a record in JSON, in this order.
@@ -78,26 +78,6 @@ def record_json(record: Record) -> dict[str, Any]:
         "causation_id": record.causation_id,
         "event": to_json(plain(record.event)),
     }
-
-
-def plain(value: Any) -> Any:
-    """Return the value with structs as dicts of all their fields, deeply; an unknown event becomes its data."""
-    kind = type(value)
-    if kind in (str, int, float, bool, type(None), bytes):
-        return value
-    if kind is list:
-        return [plain(item) for item in value]
-    if kind is tuple:
-        return tuple(plain(item) for item in value)
-    if kind is dict:
-        return {key if type(key) is str else plain(key): plain(item) for key, item in value.items()}
-    if kind is UnknownEvent:
-        return plain(value.data)
-    if isinstance(value, msgspec.Struct):
-        return {field: plain(getattr(value, field)) for field in value.__struct_fields__}
-    if isinstance(value, enum.Enum | set | frozenset | dt.date | dt.time | dt.timedelta) and not isinstance(value, dt.datetime):
-        return msgspec.to_builtins(value)  # typed fields of a caller's own event
-    return value
 
 
 def entry_to_line(entry: Entry, identity: Identity | None = None) -> bytes:

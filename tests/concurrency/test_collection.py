@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import subprocess
 import sys
 import textwrap
@@ -12,7 +13,7 @@ from pathlib import Path
 import pytest
 
 import ledger
-from ledger.artifacts.blobs import Saving
+from ledger.artifacts.blobs import BlobStore, Saving
 from ledger.audit import verify
 
 SAVER = """
@@ -125,6 +126,23 @@ def test_a_collection_between_saving_and_recording_takes_nothing(book: ledger.Le
         artifact = exp.log_artifact(b"content", name="third")
     assert len(removed[1].removed) == 1
     assert artifact.load() == b"content"
+
+
+def test_without_the_guard_a_collection_takes_what_is_recorded(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The tests above can fail: were savers not to hold the guard, a collection before the record would take its content."""
+    publish = Saving.publish
+    with ledger.open(tmp_path / "runs.ledger") as book:
+
+        def collect_after(self: Saving) -> None:
+            publish(self)
+            book.collect_garbage(grace_seconds=0)
+
+        monkeypatch.setattr(Saving, "publish", collect_after)
+        monkeypatch.setattr(BlobStore, "guard", lambda self, **options: contextlib.nullcontext())
+        artifact = book.experiment("e").log_artifact(b"content", name="first")
+        with pytest.raises(ledger.Corrupted, match="missing"):
+            artifact.load()
+    assert not verify(tmp_path / "runs.ledger").ok
 
 
 def test_threads_of_one_handle_save_at_once(book: ledger.Ledger) -> None:

@@ -241,6 +241,10 @@ def test_another_processs_write_lock_is_waited_for_and_named(ledger_path: Path, 
             book.log.append([ledger.NoteAdded("waiting")], stream="s")
         assert time.monotonic() - begun < 10
         assert caught.value.waited_seconds >= 0.3
+        held = caught.value.held_seconds
+        assert held is not None
+        assert 0.3 <= held < 60
+        assert f"has been held for {held:.1f} s by process {holder.process.pid}" in str(caught.value)
         assert book.log.head == 0
         holder.kill()
         holder.finish()
@@ -248,6 +252,39 @@ def test_another_processs_write_lock_is_waited_for_and_named(ledger_path: Path, 
         assert book.log.append([ledger.NoteAdded("after")], stream="s").position == 1
         time.sleep(0.1)
         assert [record.event.text for record in book.log.read()] == ["after"]
+
+
+def test_to_take_the_write_lock_wakes_no_reader(book: ledger.Ledger, ledger_path: Path) -> None:
+    """Who has taken it says since when in another file than the one that readers watch."""
+    book.log.append([ledger.NoteAdded("a")], stream="s")
+    rung, stamped = (ledger_path / "head").stat().st_mtime_ns, (ledger_path / "open.lock").read_bytes()
+    time.sleep(0.02)  # the clock of a file system has coarse steps
+    with pytest.raises(ledger.WrongExpectedVersion):
+        book.log.append([ledger.NoteAdded("b")], stream="s", expected_version=0)
+    assert (ledger_path / "head").stat().st_mtime_ns == rung
+    assert (ledger_path / "open.lock").read_bytes() != stamped
+
+
+def test_a_lock_without_its_stamp_is_named_without_a_time(ledger_path: Path, script: Callable) -> None:
+    """The holder is not who stamped last: it is named, and for how long is left open."""
+    with ledger.open(ledger_path, lock_timeout=0.1) as book:
+        book.log.append([ledger.NoteAdded("a")], stream="s")
+        holder = script(
+            """
+            import fcntl, sys, time
+            file = open(sys.argv[1] + "/head", "r+")
+            fcntl.flock(file, fcntl.LOCK_EX)
+            print("held")
+            time.sleep(60)
+            """,
+            ledger_path,
+        )
+        assert holder.line() == "held"
+        with pytest.raises(ledger.LockTimeout, match=f"it is held by process {holder.process.pid}") as caught:
+            book.log.append([ledger.NoteAdded("b")], stream="s")
+        assert caught.value.held_seconds is None
+        holder.kill()
+        holder.finish()
 
 
 def test_waiting_writers_get_the_lock_when_it_is_free(ledger_path: Path, script: Callable) -> None:

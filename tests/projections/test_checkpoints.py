@@ -132,6 +132,28 @@ def test_what_cannot_be_trusted_is_told_and_folded_again(path, monkeypatch, spoi
         pd.testing.assert_frame_equal(table(path), expected)  # what was saved since is right
 
 
+def test_believed_blindly_a_checkpoint_would_show_another_history(path, monkeypatch):
+    """The test above can fail: were a checkpoint not compared with the log, a table would show what never happened there."""
+    shutil.copytree(path, path.parent / "before")
+    say(path, {"later": 1})
+    table(path)
+    for name in ("data.mdb", "head"):
+        shutil.copy(path.parent / "before" / name, path / name)
+    (path / "lock.mdb").unlink(missing_ok=True)
+    say(path, {"otherwise": 1})
+    say(path, {"more": 1})
+    shutil.copytree(path, path.parent / "plain", ignore=shutil.ignore_patterns("projections"))
+    assert {"result.otherwise", "result.more"} <= set(table(path.parent / "plain"))
+    monkeypatch.setattr(folds.Fold, "_usable", lambda self, position, redactions: max(self._store.positions(self._kind.name)))
+    assert {"result.later", "result.more"} <= set(table(path))
+    assert "result.otherwise" not in table(path)
+
+
+def say(path, results):
+    with ledger.open(path) as book:
+        book.get_experiment("demo").trial(3).report(results)
+
+
 def other_ledger(path):
     shutil.move(path / "projections", path.parent / "projections")
     shutil.rmtree(path)

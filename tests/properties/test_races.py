@@ -14,10 +14,13 @@ from pathlib import Path
 from types import ModuleType
 from typing import Any
 
+import msgspec
 import pytest
 
 import ledger
 from ledger.backends import blocks, postings
+from ledger.backends.transaction import LmdbTransaction
+from ledger.format import Checks, block_key
 from ledger.log import EventLog
 from ledger.session import Ledger
 
@@ -118,6 +121,21 @@ def test_of_two_threads_with_one_expected_version_one_wins(ledger_path: Path) ->
         two.close()
 
 
+def test_without_the_check_of_the_version_both_win(ledger_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The test above can fail: were the expected version not compared in the transaction, a version would have two winners."""
+    submit = LmdbTransaction.submit
+    monkeypatch.setattr(LmdbTransaction, "submit", lambda self, each: submit(self, msgspec.structs.replace(each, expect={})))
+    one, two = racer.open_relaxed(ledger_path), racer.open_relaxed(ledger_path)
+    try:
+        logs = {"one": EventLog(one), "two": EventLog(two)}
+        results = together(*(lambda name=name, log=log: racer.race_appends(log, name, 100) for name, log in logs.items()))
+        with pytest.raises(AssertionError):
+            _check_winners(logs["one"], dict(zip(logs, results, strict=True)), 100)
+    finally:
+        one.close()
+        two.close()
+
+
 def test_of_threads_on_one_handle_one_wins(ledger_path: Path) -> None:
     """Threads that share a handle, and so share commits, win each version once too."""
     rounds = 800
@@ -164,6 +182,24 @@ def test_processes_claim_each_trial_once(race: Ledger, spawn: Callable[..., list
 def test_readers_see_every_record_while_others_append_and_seal(ledger_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Readers that begin anywhere, page by page, find no gap, whatever is appended and sealed under them."""
     print(f"{SEEDS=}")
+    _read_while_others_seal(ledger_path, monkeypatch)
+
+
+def test_readers_that_go_from_key_to_key_miss_records(ledger_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The test above can fail: were a page begun at the next block's key, what was sealed into the one before would be missed."""
+
+    def next_block(txn: Any, checks: Checks, position: int) -> blocks.Block | None:
+        cursor = txn.cursor()
+        if not cursor.set_range(block_key(position)) or cursor.key()[:1] != b"b":
+            return None
+        return blocks._open(checks, cursor.key(), cursor.value())
+
+    monkeypatch.setattr(blocks, "find_block", next_block)
+    with pytest.raises((AssertionError, ledger.Corrupted)):
+        _read_while_others_seal(ledger_path, monkeypatch)
+
+
+def _read_while_others_seal(ledger_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(blocks, "SEAL_RECORDS", 11)
     monkeypatch.setattr(blocks, "MAX_BLOCK_RECORDS", 7)
     monkeypatch.setattr(postings, "TAIL_POSITIONS", 4)

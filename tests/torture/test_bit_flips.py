@@ -39,7 +39,6 @@ from tests.torture.children import outcomes
 
 PAGE = 4096
 _BRANCH, _LEAF = 1, 2
-_META_TXN = 128  # where in each of the first two pages the number of the commit stands that wrote it
 
 
 class Sample(NamedTuple):
@@ -230,32 +229,6 @@ def test_flips_in_what_lmdb_keeps_in_its_pages_are_found_at_the_latest_by_verify
     hidden = {text: count for text, count in found.items() if text.startswith("WRONG")}
     assert all(text.endswith("verify finds it") for text in hidden), hidden
     assert sum(hidden.values()) <= 15, hidden
-
-
-def test_a_flip_that_makes_lmdb_take_an_older_commit_for_the_newest_is_told_by_the_doctor(sample: Sample, tmp_path: Path) -> None:
-    """The number of its commit stands in each of two pages, without a check: the doorbell remembers what was committed."""
-    bits = _bits(*((page * PAGE + _META_TXN, page * PAGE + _META_TXN + 8) for page in (0, 1)))
-    head = sample.right["records"][-1][0]
-
-    def look(bit: int) -> str:
-        content = _flipped(sample.content, bit)
-        outcome = _outcome(tmp_path, sample, content)
-        if not outcome.startswith("WRONG"):
-            return outcome
-        with tempfile.TemporaryDirectory(dir=tmp_path) as directory:
-            path = Path(directory, "runs.ledger")
-            path.mkdir()
-            (path / "data.mdb").write_bytes(content)
-            (path / "head").write_bytes(head.to_bytes(8, "big"))
-            (found,) = [finding for finding in doctor(path) if finding.name == "doorbell"]
-            assert found.level == WARNING
-            assert f"{head:,} was committed once" in found.message
-        return "older"
-
-    found = Counter(outcomes(look, bits))
-    print(dict(found))
-    assert set(found) <= {"right", "error", "older"}
-    assert found["older"] >= 1
 
 
 def test_verify_and_doctor_survive_any_flip_and_name_the_damage(sample: Sample, tmp_path: Path) -> None:

@@ -34,24 +34,33 @@ def _stop_while_it_writes(process: subprocess.Popen[bytes], path: Path) -> None:
 
 
 def test_a_writer_that_is_stopped_in_a_transaction_is_named(ledger_path: Path, tmp_path: Path) -> None:
-    """Others are told who holds the lock, that it is stopped, and how long they waited; readers read; then all goes on."""
+    """Others are told who holds the lock, for how long, and that it is stopped; readers read; then all goes on."""
     ledger.open(ledger_path).close()
-    out = tmp_path / "w.out"
+    out, told = tmp_path / "w.out", 0
     writer = start(program("writer", ledger_path, "w"), out)
     try:
         wait_for_line(out, "ready")
         for _ in range(3):
             _stop_while_it_writes(writer, ledger_path)
+            stopped_at = time.monotonic()
+            time.sleep(0.2)
             with ledger.open(ledger_path, lock_timeout=0.5) as book:
-                with pytest.raises(ledger.LockTimeout, match=rf"in 0\.\d s: .*process {writer.pid} .*stopped") as caught:
+                with pytest.raises(ledger.LockTimeout, match=rf"in 0\.\d s: .*held .*process {writer.pid} .*stopped") as caught:
                     book.log.append([ledger.NoteAdded("waits")], stream="x")
+                since, held = time.monotonic() - stopped_at, caught.value.held_seconds
                 assert caught.value.waited_seconds >= 0.5
+                # None in the microsecond between the lock and its stamp; then the message does without
+                assert held is None or (
+                    since - 0.1 < held < since + 5 and f"has been held for {held:.1f} s by" in str(caught.value)
+                )
+                told += held is not None
                 assert len(list(book.log.read())) == book.log.head
             (found,) = [finding for finding in doctor(ledger_path) if finding.name == "write_lock"]
             assert (found.level, "kill -CONT" in (found.cure or "")) == (PROBLEM, True)
             os.kill(writer.pid, signal.SIGCONT)
             with ledger.open(ledger_path, lock_timeout=30) as book:
                 book.log.append([ledger.NoteAdded("goes on")], stream="x")
+        assert told > 0
     finally:
         end(writer)
     oracle.check(ledger_path, oracle.read_told(lines_of(out)))

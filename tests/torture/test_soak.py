@@ -6,6 +6,7 @@ run that was ended goes on where it was; ``summary.json`` in it says what was do
 
 from __future__ import annotations
 
+import faulthandler
 import json
 import os
 import random
@@ -170,6 +171,7 @@ class Soak:
 @pytest.mark.timeout(0)
 def test_everything_at_once_for_an_hour(tmp_path: Path) -> None:
     """Nothing that was acknowledged is lost, twice or torn; the queue counts each trial once; the tailer sees all, in order."""
+    faulthandler.cancel_dump_traceback_later()  # pytest's, after minutes: this is no hang
     soak = Soak(Path(os.environ.get("LEDGER_SOAK_DIRECTORY", tmp_path / "soak")))
     soak.run()
     assert soak.sums["kills"] > 0

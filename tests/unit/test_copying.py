@@ -31,8 +31,9 @@ from ledger.transfer import copying, jsonlines
 from ledger.transfer.artifacts import export_artifacts
 from ledger.transfer.copying import RewriteReport, rewrite_lines
 from ledger.transfer.importing import LineReader, import_lines
-from ledger.transfer.jsonlines import export_lines, plain, record_json
+from ledger.transfer.jsonlines import export_lines, record_json
 from ledger.transfer.merging import merge
+from ledger.transfer.plain import plain
 from ledger.values import to_json
 
 EVERYTHING = Path(__file__).parents[1] / "everything.py"

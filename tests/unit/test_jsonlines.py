@@ -52,6 +52,17 @@ def test_the_ledger_with_everything_has_everything(everything: Path) -> None:
     assert max(record.ordinal for record in records) > 512
 
 
+def test_typed_tuples_are_arrays_in_json(tmp_path: Path) -> None:
+    """What is an array on disk is one in JSON, whether its field is typed as a list or a tuple; a tuple of a config is tagged."""
+    with ledger.open("memory:") as book:
+        exp = book.experiment("e")
+        exp.new_trial({"size": (1, 2)}, arms=[ledger.Arm({"x": (1,)})], parents=[exp.new_trial({})])
+        event = json.loads(all_lines(book)[-1])["event"]
+    assert event["config"] == {"size": {"$tuple": [1, 2]}}
+    assert [arm["config"] for arm in event["arms"]] == [{"x": {"$tuple": [1]}}]
+    assert (len(event["parents"]), event["depends_on"]) == (1, [])
+
+
 def test_every_record_comes_back_from_its_line(everything: Path) -> None:
     """Bytes, salt and hash of each record are made again from its line, whatever is in it."""
     with ledger.open(everything) as book:

@@ -12,6 +12,7 @@ import msgspec
 import pytest
 
 import ledger
+from ledger.audit import verify
 from ledger.backends import directory
 from ledger.backends.environment import Environment, Options
 from ledger.backends.lmdb import LmdbBackend
@@ -346,3 +347,51 @@ def test_a_log_that_was_emptied_is_not_begun_anew(tmp_path: Path) -> None:
     os.truncate(tmp_path / "runs.ledger" / "data.mdb", 0)
     with pytest.raises(ledger.Corrupted, match="position 1 was committed before"):
         ledger.open(tmp_path / "runs.ledger")
+
+
+@pytest.mark.parametrize("again", ["full", "relaxed"])
+def test_a_log_older_than_what_was_on_disk_is_refused(tmp_path: Path, again: str) -> None:
+    """An older data.mdb in place of the newest is named, by `verify` too, until the file that remembers is taken away."""
+    path = tmp_path / "runs.ledger"
+    with ledger.open(path) as book:
+        book.log.append([ledger.NoteAdded("kept")], stream="diary")
+    older = (path / "data.mdb").read_bytes()
+    with ledger.open(path) as book:
+        book.log.append([ledger.NoteAdded("lost")], stream="diary")
+    with ledger.open(path, durability=again) as book:
+        assert book.log.head == 2
+    (path / "data.mdb").write_bytes(older)
+    with pytest.raises(ledger.Corrupted, match=r"ends at position 1, but position 2 was on disk once.* remove .*head") as refused:
+        ledger.open(path, durability=again)
+    assert refused.value.position == 2
+    assert any("position 2 was on disk once" in problem for problem in verify(path).problems)
+    (path / "head").unlink()
+    with ledger.open(path) as book:
+        assert book.log.append([ledger.NoteAdded("goes on")], stream="diary").position == 2
+    verify(path).raise_for_problem()
+
+
+def test_a_log_that_was_never_waited_for_may_end_earlier(tmp_path: Path) -> None:
+    """With relaxed durability a power cut may take the last commits: then the ledger is opened as it is."""
+    path = tmp_path / "runs.ledger"
+    with ledger.open(path) as book:
+        book.log.append([ledger.NoteAdded("on disk")], stream="diary")
+    older = (path / "data.mdb").read_bytes()
+    with ledger.open(path, durability="relaxed") as book:
+        book.log.append([ledger.NoteAdded("not yet")], stream="diary")
+    (path / "data.mdb").write_bytes(older)
+    with ledger.open(path) as book:
+        assert book.log.head == 1
+    verify(path).raise_for_problem()
+
+
+def test_a_damaged_doorbell_keeps_nobody_out(tmp_path: Path) -> None:
+    """What it remembers has a check of its own: with any bit of it flipped the ledger is opened."""
+    path = tmp_path / "runs.ledger"
+    with ledger.open(path) as book:
+        book.log.append([ledger.NoteAdded("kept")], stream="diary")
+    rung = (path / "head").read_bytes()
+    for bit in range(len(rung) * 8):
+        (path / "head").write_bytes(bytes(byte ^ (1 << bit % 8 if place == bit // 8 else 0) for place, byte in enumerate(rung)))
+        with ledger.open(path, create=False) as book:
+            assert book.log.head == 1

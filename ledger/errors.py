@@ -6,7 +6,7 @@
     ├── OpenError                       the ledger could not be opened
     │   ├── LedgerNotFound              no such path                        (FileNotFoundError)
     │   ├── NotALedger                  the path holds something else       (ValueError)
-    │   ├── UnsupportedFormat           written by a newer version
+    │   ├── UnsupportedFormat           of a newer version, or from before format 1
     │   ├── ReadOnlyLedger              no right to write there             (PermissionError)
     │   ├── NetworkFileSystem           LMDB would lose data there          (OSError)
     │   ├── LedgerBusy                  held exclusively by another process (TimeoutError)
@@ -91,7 +91,7 @@ class NotALedger(OpenError, ValueError):
 
 
 class UnsupportedFormat(OpenError):
-    """The ledger was written in a file format this version does not know."""
+    """The ledger is of a file format that this version does not read: a newer one, or one from before the first frozen one."""
 
 
 class ReadOnlyLedger(OpenError, PermissionError):

@@ -1,4 +1,4 @@
-"""The file format: keys, values, and the check on each of them. Format 0: free to change.
+"""The file format: keys, values, and the check on each of them. Format 1: frozen; ``README.md`` beside this has every byte.
 
 All of it is in LMDB's main database (named ones could not be opened while another process writes). The first byte of a
 key says what kind of entry it is:
@@ -35,7 +35,7 @@ import zstandard
 
 from ledger.errors import Corrupted, UnsupportedFormat
 
-FORMAT = 0
+FORMAT = 1
 MAX_POSITION = 2**63 - 1
 
 META, BLOCKS, APPENDS, LISTS, POSTINGS, NAMES, JOBS, TILES = b"m", b"b", b"a", b"l", b"p", b"n", b"j", b"t"
@@ -199,7 +199,7 @@ class Checks:
 
 
 def read_identity(value: bytes, path: str) -> Identity:
-    """Return the identity from its stored value; UnsupportedFormat for a newer format, Corrupted for damage."""
+    """Return the identity from its stored value; UnsupportedFormat for another format, Corrupted for damage."""
     try:  # the format first: a version that this one does not know can at least be named
         version = msgspec.msgpack.decode(value[CHECK_BYTES:]).get("format")
     except (msgspec.MsgspecError, AttributeError, UnicodeDecodeError, RecursionError):
@@ -210,9 +210,15 @@ def read_identity(value: bytes, path: str) -> Identity:
         )
     content = Checks(b"").open_meta(IDENTITY_KEY, value)
     try:
-        return msgspec.msgpack.decode(content, type=Identity)
+        identity = msgspec.msgpack.decode(content, type=Identity)
     except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError) as error:
         raise Corrupted(f"the ledger's identity cannot be read: {error}.") from error
+    if identity.format < FORMAT:  # after its check: no flipped bit makes a ledger an old one
+        raise UnsupportedFormat(
+            f"{path} has format {identity.format}, which came before the first that was frozen; this version reads {FORMAT}. "
+            "Take its records over: `ledger export` with the version that wrote it, then `ledger import` with this one."
+        )
+    return identity
 
 
 def block_position(key: bytes) -> int:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import errno
+import io
 import os
 from collections.abc import Callable
 from pathlib import Path
@@ -16,7 +17,10 @@ from ledger.audit import verify
 from ledger.backends import directory
 from ledger.backends.environment import Environment, Options
 from ledger.backends.lmdb import LmdbBackend
-from ledger.format import IDENTITY_KEY, Checks
+from ledger.format import FORMAT, IDENTITY_KEY, Checks
+from ledger.maintenance.doctor import PROBLEM, doctor
+from ledger.transfer.importing import LineReader, import_lines
+from ledger.transfer.jsonlines import entry_to_line
 
 
 def test_a_missing_path_is_created_unless_told_not_to(tmp_path: Path) -> None:
@@ -85,6 +89,27 @@ def test_a_newer_format_is_refused_by_its_number(tmp_path: Path) -> None:
         txn.put(IDENTITY_KEY, Checks(b"").seal_meta(IDENTITY_KEY, content))
     with pytest.raises(ledger.UnsupportedFormat, match="format 99"):
         ledger.open(tmp_path / "l")
+
+
+def test_a_format_from_before_the_first_frozen_one_is_refused_with_its_cure(tmp_path: Path) -> None:
+    """A ledger of format 0 is named as such, also by `verify` and the doctor; what was exported from it is imported as it was."""
+    with ledger.open(tmp_path / "new.ledger") as book:
+        book.log.append([ledger.NoteAdded("kept")], stream="diary")
+        identity = msgspec.structs.replace(book.log.backend.identity, format=0)
+        (entry,) = book.log.backend.read_entries(0)
+        root = book.log.backend.tree_head()
+    with lmdb.open(str(tmp_path / "new.ledger")) as env, env.begin(write=True) as txn:
+        txn.put(IDENTITY_KEY, Checks(b"").seal_meta(IDENTITY_KEY, msgspec.msgpack.encode(identity)))
+    with pytest.raises(ledger.UnsupportedFormat, match=r"has format 0, .*`ledger export` .*`ledger import`"):
+        ledger.open(tmp_path / "new.ledger")
+    with pytest.raises(ledger.UnsupportedFormat, match="has format 0"):
+        verify(tmp_path / "new.ledger")
+    (problem,) = [finding for finding in doctor(tmp_path / "new.ledger") if finding.level == PROBLEM]
+    assert "has format 0" in problem.message
+    assert "ledger import" in (problem.cure or "")
+    import_lines(LineReader(io.BytesIO(entry_to_line(entry, identity))), tmp_path / "taken.ledger")
+    with ledger.open(tmp_path / "taken.ledger") as book:
+        assert (book.log.backend.tree_head(), book.log.backend.identity.format) == (root, FORMAT)
 
 
 def test_a_directory_without_the_right_to_write_is_refused(ledger_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

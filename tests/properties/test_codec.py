@@ -130,7 +130,9 @@ attempts = st.integers(0, 2**40)
 some_events: st.SearchStrategy[Event] = st.one_of(
     st.builds(events.NoteAdded, texts),
     st.builds(events.ExperimentCreated, texts, st.dictionaries(texts, st.sampled_from(["min", "max"]), max_size=3), texts),
-    st.builds(events.TrialCreated, configs, st.lists(arms, max_size=3), st.integers(-9, 9), st.none() | st.integers(0, 2**62)),
+    st.builds(
+        events.TrialCreated, configs, st.lists(arms, max_size=3).map(tuple), st.integers(-9, 9), st.none() | st.integers(0, 2**62)
+    ),
     st.builds(events.TrialClaimed, texts, attempts, st.floats(0.1, 1e6), st.integers(0, 2**62)),
     st.builds(events.TrialCompleted, configs, attempts),
     st.builds(events.TrialFailed, errors, configs, attempts),
@@ -203,7 +205,7 @@ named = st.dictionaries(texts, st.dictionaries(texts, values, max_size=3), max_s
 tags = st.lists(texts, max_size=3).map(tuple)
 moments = st.none() | st.integers(0, 2**62)
 trial_states = st.builds(
-    TrialState, st.uuids(), st.integers(0, 2**62), st.sampled_from(list(Status)), configs, st.lists(arms, max_size=2),
+    TrialState, st.uuids(), st.integers(0, 2**62), st.sampled_from(list(Status)), configs, st.lists(arms, max_size=2).map(tuple),
     st.integers(-9, 9), moments, st.integers(1, 9), attempts, attempts, st.none() | texts, st.floats(0, 1e6), moments,
     st.integers(0, 2**62), moments, moments, configs, errors, tags, named,
 )  # fmt: skip

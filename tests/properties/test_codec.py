@@ -125,14 +125,13 @@ points = st.builds(
              min_size=2, max_size=2),
 )  # fmt: skip
 arms = st.builds(events.Arm, configs, st.floats(0, 1), st.none() | texts)
+several_arms = st.lists(arms, max_size=3).map(tuple)
 errors = st.none() | st.builds(events.ErrorInfo, texts, texts, texts)
 attempts = st.integers(0, 2**40)
 some_events: st.SearchStrategy[Event] = st.one_of(
     st.builds(events.NoteAdded, texts),
     st.builds(events.ExperimentCreated, texts, st.dictionaries(texts, st.sampled_from(["min", "max"]), max_size=3), texts),
-    st.builds(
-        events.TrialCreated, configs, st.lists(arms, max_size=3).map(tuple), st.integers(-9, 9), st.none() | st.integers(0, 2**62)
-    ),
+    st.builds(events.TrialCreated, configs, several_arms, st.integers(-9, 9), st.none() | st.integers(0, 2**62)),
     st.builds(events.TrialClaimed, texts, attempts, st.floats(0.1, 1e6), st.integers(0, 2**62)),
     st.builds(events.TrialCompleted, configs, attempts),
     st.builds(events.TrialFailed, errors, configs, attempts),
@@ -163,7 +162,7 @@ def _open(value: Any) -> Any:
     """Turn structs into dicts, to compare what they hold by bytes, NaN included."""
     if isinstance(value, msgspec.Struct):
         return {field: _open(getattr(value, field)) for field in value.__struct_fields__ if field != "raw"}
-    return [_open(item) for item in value] if type(value) is list else value
+    return type(value)(map(_open, value)) if type(value) in (list, tuple) else value
 
 
 def _records(written: list[tuple[Event, Context | None]]) -> tuple[bytes, bytes, list[bytes], list[bytes]]:
@@ -205,7 +204,7 @@ named = st.dictionaries(texts, st.dictionaries(texts, values, max_size=3), max_s
 tags = st.lists(texts, max_size=3).map(tuple)
 moments = st.none() | st.integers(0, 2**62)
 trial_states = st.builds(
-    TrialState, st.uuids(), st.integers(0, 2**62), st.sampled_from(list(Status)), configs, st.lists(arms, max_size=2).map(tuple),
+    TrialState, st.uuids(), st.integers(0, 2**62), st.sampled_from(list(Status)), configs, several_arms,
     st.integers(-9, 9), moments, st.integers(1, 9), attempts, attempts, st.none() | texts, st.floats(0, 1e6), moments,
     st.integers(0, 2**62), moments, moments, configs, errors, tags, named,
 )  # fmt: skip

@@ -1,0 +1,87 @@
+"""Distributions: those of parameters as values that can be recorded, and the same again."""
+
+from __future__ import annotations
+
+import warnings
+from collections.abc import Mapping
+from typing import Any
+
+from optuna import distributions as optuna_distributions
+from optuna.distributions import BaseDistribution, CategoricalDistribution
+
+from ledger.errors import Corrupted
+from ledger.integrations.optuna.attributes import recordable
+from ledger.values import encode_value
+
+_CLASSES: dict[str, type[Any]] = {cls.__name__: cls for cls in optuna_distributions.DISTRIBUTION_CLASSES}
+_PLAIN = (type(None), bool, int, float, str)
+_MOST_KEPT = 16_384
+_made: dict[bytes, BaseDistribution] = {}
+
+
+def describe(distribution: BaseDistribution) -> dict[str, Any]:
+    """Return the distribution as a value: its class and what that is made with.
+
+    >>> from optuna.distributions import FloatDistribution
+    >>> describe(FloatDistribution(0.0, 1.0, log=False))
+    {'name': 'FloatDistribution', 'attributes': {'step': None, 'low': 0.0, 'high': 1.0, 'log': False}}
+    """
+    attributes = recordable(dict(distribution._asdict()), "the distribution")
+    return {"name": type(distribution).__name__, "attributes": attributes}
+
+
+def distribution_of(description: Mapping[str, Any]) -> BaseDistribution:
+    """Return the distribution again; equal descriptions give the same object, which nobody changes.
+
+    Raises Corrupted for what describes none.
+    """
+    key = encode_value(description, "the distribution")
+    found = _made.get(key)
+    if found is None:
+        found = _make(description)
+        if len(_made) >= _MOST_KEPT:
+            _made.clear()
+        _made[key] = found
+    return found
+
+
+def _make(description: Mapping[str, Any]) -> BaseDistribution:
+    try:
+        cls, attributes = _CLASSES[description["name"]], dict(description["attributes"])
+        if cls is CategoricalDistribution:
+            attributes["choices"] = tuple(attributes["choices"])
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # said when it was made first: of choices that no other storage could keep
+            return cls(**attributes)
+    except (KeyError, TypeError, ValueError) as error:
+        raise Corrupted(f"{description!r} describes no distribution: {error!r}.") from error
+
+
+def stand_in(value: Any, known: BaseDistribution | None) -> BaseDistribution | None:
+    """Return the distribution of a parameter of which only the study's is recorded: that one, if the value is of its kind.
+
+    Else, for a value that somebody has added by hand, the categorical one of this value; None for a value that can be no
+    parameter of Optuna's.
+    """
+    if known is not None and _is_of_kind(value, known):
+        return known
+    return CategoricalDistribution((value,)) if type(value) in _PLAIN else None
+
+
+def _is_of_kind(value: Any, distribution: BaseDistribution) -> bool:
+    if not isinstance(distribution, CategoricalDistribution):
+        return type(value) is float or type(value) is int
+    try:
+        distribution.to_internal_repr(value)
+    except ValueError:
+        return False
+    return True
+
+
+def internal_of(distribution: BaseDistribution, value: Any) -> float:
+    """Return the internal representation of a value: of equal choices (1, True) that of its own type."""
+    if isinstance(distribution, CategoricalDistribution):
+        for index, choice in enumerate(distribution.choices):
+            if type(choice) is type(value) and choice == value:
+                return index
+    return distribution.to_internal_repr(value)  # type: ignore[no-any-return]

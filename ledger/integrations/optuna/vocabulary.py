@@ -1,0 +1,115 @@
+"""Vocabulary: under which names Optuna's things stand in a ledger, and whose states are which.
+
+``optuna`` holds what events of the ledger have no other place for, ``optuna.system`` the system attributes,
+``optuna.distributions`` the distributions of parameters; user attributes are the plain ones.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any, Final
+
+from optuna.study import StudyDirection
+from optuna.trial import TrialState
+
+from ledger.events import Direction
+from ledger.status import ExperimentState, Status
+
+USER: Final = ""
+OWN: Final = "optuna"
+SYSTEM: Final = "optuna.system"
+DISTRIBUTIONS: Final = "optuna.distributions"
+
+#: In ``OWN``, of a study: the names of its objectives, in order.
+OBJECTIVES: Final = "objectives"
+#: In ``OWN``, of a trial: what the template said that its events do not say.
+STARTED: Final = "datetime_start"
+COMPLETED: Final = "datetime_complete"
+VALUES: Final = "values"
+PARAMS: Final = "params"  # the names of the parameters, in order
+
+#: The system attribute by which Optuna itself names the objectives.
+METRIC_NAMES: Final = "study:metric_names"
+#: The metric of intermediate values in a study of several objectives; in one of one, they are named as it is.
+INTERMEDIATE: Final = "intermediate_value"
+
+#: What a trial in a state of Optuna's is recorded as.
+STATUS_OF: Final = {
+    TrialState.WAITING: Status.PENDING,
+    TrialState.RUNNING: Status.RUNNING,
+    TrialState.COMPLETE: Status.SUCCEEDED,
+    TrialState.PRUNED: Status.PRUNED,
+    TrialState.FAIL: Status.FAILED,
+}
+
+#: As what a trial is shown to Optuna. One that SUCCEEDED without a number for each objective is shown as FAIL.
+STATE_OF: Final = {
+    Status.PENDING: TrialState.WAITING,
+    Status.READY: TrialState.RUNNING,
+    Status.RUNNING: TrialState.RUNNING,
+    Status.SUCCEEDED: TrialState.COMPLETE,
+    Status.PRUNED: TrialState.PRUNED,
+    Status.FAILED: TrialState.FAIL,
+    Status.TIMED_OUT: TrialState.FAIL,
+    Status.CANCELED: TrialState.FAIL,
+    Status.LOST: TrialState.FAIL,
+    Status.ABANDONED: TrialState.FAIL,
+    Status.UNKNOWN: TrialState.FAIL,
+}
+
+_DIRECTIONS: Final[dict[Any, Direction]] = {StudyDirection.MINIMIZE: "min", StudyDirection.MAXIMIZE: "max"}
+_STUDY_DIRECTIONS: Final = {"min": StudyDirection.MINIMIZE, "max": StudyDirection.MAXIMIZE}
+
+
+def default_names(count: int) -> list[str]:
+    """Return what the objectives of a new study are called.
+
+    >>> default_names(1), default_names(2)
+    (['value'], ['value_0', 'value_1'])
+    """
+    return ["value"] if count == 1 else [f"value_{number}" for number in range(count)]
+
+
+def objectives_of(names: Sequence[str], directions: Sequence[Any]) -> dict[str, Direction]:
+    """Return the objectives of an experiment; one whose direction is not set is left out."""
+    pairs = zip(names, directions, strict=True)
+    return {name: _DIRECTIONS[direction] for name, direction in pairs if direction in _DIRECTIONS}
+
+
+def is_study(state: ExperimentState) -> bool:
+    """Say whether the experiment is shown to Optuna."""
+    return bool(state.objectives) or OBJECTIVES in state.attributes.get(OWN, {})
+
+
+def names_of(state: ExperimentState) -> list[str]:
+    """Return the names of the objectives in order: that which Optuna gave, what came later behind it."""
+    names = state.attributes.get(OWN, {}).get(OBJECTIVES)
+    if names is None:
+        return list(state.objectives)
+    if len(names) == len(state.objectives) and state.objectives.keys() == set(names):
+        return list(names)
+    if not state.objectives:
+        return list(names)  # no direction of any is set
+    is_partial = state.objectives.keys() < set(names) and len(names) > len(state.objectives)
+    kept = [name for name in names if is_partial or name in state.objectives]
+    return kept + [name for name in state.objectives if name not in kept]
+
+
+def directions_of(state: ExperimentState, names: Sequence[str]) -> list[Any]:
+    """Return the direction of each objective."""
+    return [_STUDY_DIRECTIONS.get(state.objectives.get(name, ""), StudyDirection.NOT_SET) for name in names]
+
+
+def metric_of(names: Sequence[str]) -> str:
+    """Return the name of the metric that intermediate values are."""
+    return names[0] if len(names) == 1 else INTERMEDIATE
+
+
+def values_of(results: Mapping[str, Any], names: Sequence[str]) -> list[Any] | None:
+    """Return the results as the values of a trial, or None unless there is a number for each objective.
+
+    >>> values_of({"loss": 0.5, "size": 3}, ["size", "loss"]), values_of({"loss": "low"}, ["loss"])
+    ([3, 0.5], None)
+    """
+    found = [results.get(name) for name in names]
+    return found if found and all(type(value) is float or type(value) is int for value in found) else None

@@ -172,7 +172,10 @@ class _Tally:
 
 def _import_study(storage: LedgerStorage, source: Source, study: SourceStudy, tally: _Tally) -> None:
     study_id = _study_id(storage, source, study)
+    _set_attributes(storage, study_id, study)
     known = {trial.number: trial for trial in storage.get_all_trials(study_id, deepcopy=False)}
+    experiment = storage.experiment_of(study_id)
+    gone = {trial.id for trial in experiment.trials(deleted=True)} if experiment.state.next_trial_id else set()
     ids: dict[int, tuple[int, int]] = {}  # number -> the id in the source, and in the ledger
     others: list[int] = []
     trials = study.trials()
@@ -181,6 +184,8 @@ def _import_study(storage: LedgerStorage, source: Source, study: SourceStudy, ta
         for trial in batch:
             if isinstance(trial, str):
                 tally.skip(study, trial)
+            elif trial.number in gone:
+                tally.known += 1
             elif trial.number not in known:
                 new.append(trial)
             elif _take_known(storage, study_id, study, known[trial.number], trial, tally):
@@ -194,7 +199,7 @@ def _import_study(storage: LedgerStorage, source: Source, study: SourceStudy, ta
     if others:
         tally.skip(study, _of_others(others), len(others))
     _set_attributes(storage, study_id, study, dict(ids.values()))
-    _keep_ids(storage.experiment_of(study_id), {number: identifier for number, (identifier, _) in ids.items()})
+    _keep_ids(experiment, {number: identifier for number, (identifier, _) in ids.items()})
 
 
 def _study_id(storage: LedgerStorage, source: Source, study: SourceStudy) -> int:
@@ -232,22 +237,26 @@ def _keep_ids(experiment: Experiment, ids: Mapping[int, int]) -> None:
         experiment.log_artifact(wanted, name=IDS, reason=_REASON)
 
 
-def _set_attributes(storage: LedgerStorage, study_id: int, study: SourceStudy, ids: Mapping[int, int]) -> None:
-    """Set what is new of the study's attributes: what was imported before, and changed here since, stays."""
+def _set_attributes(
+    storage: LedgerStorage, study_id: int, study: SourceStudy, ids: Mapping[int, int] | None = None
+) -> None:  # fmt: skip
+    """Set what is new of the study's attributes: what was imported before, and changed here since, stays.
+
+    Those that name a trial by its id are set when ``ids`` are known, the others before: they may name the objectives.
+    """
     experiment = storage.experiment_of(study_id)
     seen = experiment.state.attributes.get(NAMESPACE, {}).get("seen", {})
-    now: dict[str, str] = {}
-    system = {_with_new_id(key, ids): value for key, value in study.system_attrs.items()}
-    for space, values in (("user", study.user_attrs), ("system", system)):
+    now = dict(seen)
+    setters = ((storage.set_study_user_attr, study.user_attrs), (storage.set_study_system_attr, study.system_attrs))
+    for set_attribute, values in setters:
         for key, value in values.items():
-            place = f"{space} {key}"
-            now[place] = hashlib.sha256(json.dumps(value).encode()).hexdigest()[:16]
-            if seen.get(place) == now[place]:
+            is_system = values is study.system_attrs
+            if (is_system and _WITH_ID.fullmatch(key) is not None) is (ids is None):
                 continue
-            if space == "user":
-                storage.set_study_user_attr(study_id, key, value)
-            else:
-                storage.set_study_system_attr(study_id, key, value)
+            place = f"{'system' if is_system else 'user'} {key}"
+            now[place] = hashlib.sha256(json.dumps(value).encode()).hexdigest()[:16]
+            if seen.get(place) != now[place]:
+                set_attribute(study_id, _with_new_id(key, ids) if is_system and ids else key, value)
     if now != seen:
         experiment.set_attributes({"seen": now}, namespace=NAMESPACE)
 

@@ -11,8 +11,10 @@ from pathlib import Path
 from typing import Any
 from urllib.parse import quote
 
+from optuna.exceptions import OptunaError
 from optuna.storages import RDBStorage
 from optuna.trial import FrozenTrial
+from sqlalchemy import text
 from sqlalchemy.engine import make_url
 from sqlalchemy.exc import SQLAlchemyError
 from sqlalchemy.pool import NullPool
@@ -20,6 +22,7 @@ from sqlalchemy.pool import NullPool
 from ledger.errors import InvalidValue
 from ledger.integrations.optuna.source import Source, SourceStudy
 
+_COUNTS = text("SELECT study_id, COUNT(*) FROM trials GROUP BY study_id")
 _URL = re.compile(r"[a-z][\w+]*://", re.IGNORECASE)
 _SQLITE = re.compile(r"sqlite(\+\w+)?:///([^?]+)(\?.*)?", re.IGNORECASE)
 
@@ -34,38 +37,43 @@ def read_rdb(source: str | os.PathLike[str]) -> Source:
     storage = _opened(os.fspath(source), place)
     try:
         studies = storage.get_all_studies()
-    except (SQLAlchemyError, ValueError) as error:
+        with storage.engine.connect() as connection:
+            counts = {study: count for study, count in connection.execute(_COUNTS)}  # noqa: C416 - rows, which are no tuples to all versions
+    except (SQLAlchemyError, OptunaError, ValueError) as error:
         raise InvalidValue(f"the studies in {place} cannot be read: {error}") from error
     finally:
         storage.remove_session()
-    return Source("optuna-rdb", place, [_study(storage, each) for each in studies], [], 0)
+    return Source("optuna-rdb", place, [_study(storage, each, counts.get(each._study_id, 0)) for each in studies], [], 0)
 
 
 def database_name(source: str | os.PathLike[str]) -> str:
     """Return what to call a database: its path, or its URL without the password."""
-    text = os.fspath(source)
-    if not _URL.match(text):
-        return text
+    given = os.fspath(source)
+    if not _URL.match(given):
+        return given
     try:
-        return make_url(text).render_as_string(hide_password=True)
+        return make_url(given).render_as_string(hide_password=True)
     except SQLAlchemyError as error:
         raise InvalidValue(f"the URL of the database cannot be read ({error}). Give one like sqlite:///study.db.") from None
 
 
 def _opened(source: str, place: str) -> RDBStorage:
+    options: dict[str, Any] = {"poolclass": NullPool}
     in_file = _SQLITE.fullmatch(source)
     if in_file or not _URL.match(source):
         path = Path(in_file.group(2) if in_file else source).absolute()
         _check_file(path)
-        source = f"sqlite:///file:{quote(str(path))}?mode=ro&uri=true"
-    options: dict[str, Any] = {"poolclass": NullPool}
+        source, options["creator"] = "sqlite://", lambda: _connect(path)
     try:
-        # Optuna fills in a version where it finds braces.
-        return RDBStorage(source.replace("{", "{{").replace("}", "}}"), options, skip_table_creation=True)
+        return RDBStorage(source, options, skip_table_creation=True)
     except RuntimeError as error:
         raise InvalidValue(f"{place} is of another version of Optuna: {error} Upgrade a copy of it, and import that.") from error
-    except (SQLAlchemyError, ImportError) as error:
-        raise InvalidValue(f"{place} cannot be opened as a database of Optuna's: {error}") from error
+    except (SQLAlchemyError, OptunaError, ImportError) as error:
+        raise InvalidValue(f"{place} cannot be opened as a database of Optuna's: {error.__cause__ or error}") from error
+
+
+def _connect(path: Path) -> sqlite3.Connection:
+    return sqlite3.connect(f"file:{quote(str(path))}?mode=ro", uri=True, check_same_thread=False)
 
 
 def _check_file(path: Path) -> None:
@@ -73,7 +81,7 @@ def _check_file(path: Path) -> None:
     if not path.is_file():
         raise InvalidValue(f"there is no file {path}. Give the SQLite file of the studies, or a URL like mysql://user@host/name.")
     try:
-        with closing(sqlite3.connect(f"file:{quote(str(path))}?mode=ro", uri=True)) as database:
+        with closing(_connect(path)) as database:
             names = {name for (name,) in database.execute("SELECT name FROM sqlite_master WHERE type = 'table'")}
     except sqlite3.Error as error:
         raise InvalidValue(f"{path} is no SQLite file that can be read: {error}. For a journal: --from optuna-journal.") from error
@@ -81,7 +89,7 @@ def _check_file(path: Path) -> None:
         raise InvalidValue(f"{path} is no database of Optuna's: it has no table of studies. Give the file of an RDBStorage.")
 
 
-def _study(storage: RDBStorage, study: Any) -> SourceStudy:
+def _study(storage: RDBStorage, study: Any, count: int) -> SourceStudy:
     identifier = study._study_id
 
     def trials() -> Iterator[FrozenTrial | str]:
@@ -89,20 +97,19 @@ def _study(storage: RDBStorage, study: Any) -> SourceStudy:
             try:
                 found: list[FrozenTrial | str] = [*storage.get_all_trials(identifier, deepcopy=False)]
             except (ValueError, KeyError, TypeError, IndexError):  # of one of them: the others are to be had
-                found = list(_one_by_one(storage, identifier))
+                found = list(_one_by_one(storage, identifier, count))
             yield from found
-        except SQLAlchemyError as error:
+        except (SQLAlchemyError, OptunaError) as error:
             raise InvalidValue(f"the trials of study {study.study_name!r} cannot be read: {error}") from error
         finally:
             storage.remove_session()
 
     attributes = dict(study.user_attrs), dict(study.system_attrs)
-    count = storage.get_n_trials(identifier)
     return SourceStudy(identifier, study.study_name, list(study.directions), *attributes, count, trials)
 
 
-def _one_by_one(storage: RDBStorage, study_id: int) -> Iterator[FrozenTrial | str]:
-    for number in range(storage.get_n_trials(study_id)):
+def _one_by_one(storage: RDBStorage, study_id: int, count: int) -> Iterator[FrozenTrial | str]:
+    for number in range(count):
         try:
             yield storage.get_trial(storage.get_trial_id_from_study_id_trial_number(study_id, number))
         except (ValueError, KeyError, TypeError, IndexError) as error:

@@ -88,7 +88,8 @@ def _pack_typed(value: Any, hint: Any, what: str) -> Any:
         return items if any(a is not b for a, b in zip(items, value, strict=True)) else value
     if type(value) is dict and arguments and arguments[1] is not Any:
         pack(dict.fromkeys(value), what)  # the keys
-        return {key: _pack_typed(item, arguments[1], f"{what}[{key!r}]") for key, item in value.items()}
+        changed = {key: _pack_typed(item, arguments[1], f"{what}[{key!r}]") for key, item in value.items()}
+        return changed if any(changed[key] is not item for key, item in value.items()) else value
     return pack(value, what)
 
 

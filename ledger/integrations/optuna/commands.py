@@ -180,8 +180,7 @@ class SetParameter:
     def __init__(self, experiment_id: UUID, number: int, name: str, internal: float, distribution: BaseDistribution) -> None:
         self._experiment_id, self._number, self._name = experiment_id, number, name
         self._distribution, self._internal = distribution, internal
-        self._description = describe(distribution)
-        self._encoded = encode_value(self._description)
+        self._described = describe(distribution)
 
     def __call__(self, view: View) -> list[Staged]:
         on_study: list[Staged] = []
@@ -190,11 +189,11 @@ class SetParameter:
             first = study.attributes.get(DISTRIBUTIONS, {}).get(self._name)
             own = state.attributes.get(DISTRIBUTIONS, {}).get(self._name)
             if first is None:
-                on_study.append((study.stream, ev.AttributesSet({self._name: self._description}, DISTRIBUTIONS)))
-            is_same = first is None or encode_value(first) == self._encoded
+                on_study.append((study.stream, ev.AttributesSet({self._name: self._described.value}, DISTRIBUTIONS)))
+            is_same = first is None or self._described.is_same(first)
             if not is_same:
                 check_distribution_compatibility(distribution_of(first), self._distribution)
-            said = None if is_same else self._description
+            said = None if is_same else self._described.value
             events: list[Event] = [] if own == said else [ev.AttributesSet({self._name: said}, DISTRIBUTIONS)]
             return [*events, *self._configured(state)]
 

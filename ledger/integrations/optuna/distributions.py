@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import functools
 import warnings
 from collections.abc import Mapping
-from typing import Any
+from typing import Any, NamedTuple
 
 from optuna import distributions as optuna_distributions
-from optuna.distributions import BaseDistribution, CategoricalDistribution
+from optuna.distributions import BaseDistribution, CategoricalDistribution, FloatDistribution, IntDistribution
 
 from ledger.errors import Corrupted
 from ledger.integrations.optuna.attributes import recordable
@@ -19,15 +20,42 @@ _MOST_KEPT = 16_384
 _made: dict[bytes, BaseDistribution] = {}
 
 
-def describe(distribution: BaseDistribution) -> dict[str, Any]:
+class Described(NamedTuple):
+    """A distribution as a value that can be recorded, which nobody changes."""
+
+    value: dict[str, Any]
+    encoded: bytes  # the value's bytes: equal for those that are equal, types and all
+
+    def is_same(self, other: Any) -> bool:
+        """Say whether another value describes the same distribution."""
+        return bool(other == self.value) and (self.value["name"] not in _MIXED or encode_value(other) == self.encoded)
+
+
+#: Distributions whose attributes may be equal and yet of other types (1, 1.0 and True).
+_MIXED = frozenset({CategoricalDistribution.__name__})
+
+
+def describe(distribution: BaseDistribution) -> Described:
     """Return the distribution as a value: its class and what that is made with.
 
     >>> from optuna.distributions import FloatDistribution
-    >>> describe(FloatDistribution(0.0, 1.0, log=False))
-    {'name': 'FloatDistribution', 'attributes': {'step': None, 'low': 0.0, 'high': 1.0, 'log': False}}
+    >>> sorted(describe(FloatDistribution(0.0, 1.0)).value["attributes"].items())
+    [('high', 1.0), ('log', False), ('low', 0.0), ('step', None)]
     """
-    attributes = recordable(dict(distribution._asdict()), "the distribution")
-    return {"name": type(distribution).__name__, "attributes": attributes}
+    cls = type(distribution)
+    if cls is FloatDistribution or cls is IntDistribution:  # most of them, again and again
+        return _describe_numbers(cls, distribution.low, distribution.high, distribution.log, distribution.step)
+    return _described(cls, dict(distribution._asdict()))
+
+
+@functools.lru_cache(maxsize=1024, typed=True)
+def _describe_numbers(cls: type[Any], low: Any, high: Any, log: Any, step: Any) -> Described:
+    return _described(cls, {"low": low, "high": high, "log": log, "step": step})
+
+
+def _described(cls: type[Any], attributes: dict[str, Any]) -> Described:
+    value = {"name": cls.__name__, "attributes": recordable(attributes, "the distribution")}
+    return Described(value, encode_value(value))
 
 
 def distribution_of(description: Mapping[str, Any]) -> BaseDistribution:

@@ -25,7 +25,7 @@ class Follower:
     def __init__(self, log: EventLog, cache_dir: str | os.PathLike[str] | None = None) -> None:
         self._log = log
         self._fold = Fold(Studies, log, open_store(log, cache_dir))
-        self._studies = Studies()
+        self._studies = self._fold.at(0)  # the fold's own, so that it saves what becomes of it
         self._saved_at = 0
 
     @property

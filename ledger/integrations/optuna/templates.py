@@ -32,7 +32,6 @@ from ledger.log import EventLog
 from ledger.registry import Event
 from ledger.status import ExperimentState
 from ledger.streams import trial_stream
-from ledger.values import encode_value
 
 _POINTS_PER_EVENT = 4096
 
@@ -48,7 +47,7 @@ class Template:
         self.started_at = _time(trial.datetime_start, "datetime_start") if trial.state != TrialState.WAITING else None
         self.ended_at = _time(trial.datetime_complete, "datetime_complete") if trial.state.is_finished() else None
         self._params = {name: recordable(value, f"the parameter {name!r}") for name, value in trial.params.items()}
-        self._descriptions = {name: describe(each) for name, each in trial.distributions.items() if name in self._params}
+        self._described = {name: describe(each) for name, each in trial.distributions.items() if name in self._params}
 
     def submissions(self, log: EventLog, reason: str | None) -> list[tuple[Submission, int | None]]:
         """Return the steps, each with its time."""
@@ -84,12 +83,8 @@ class Template:
     def _distributions(self, study: ExperimentState) -> tuple[list[Event], list[Event]]:
         """Return what is said of distributions on the study, those of parameters that are new to it, and on the trial."""
         known = study.attributes.get(DISTRIBUTIONS, {})
-        new = {name: each for name, each in self._descriptions.items() if name not in known}
-        other = {
-            name: each
-            for name, each in self._descriptions.items()
-            if name in known and encode_value(known[name]) != encode_value(each)
-        }
+        new = {name: each.value for name, each in self._described.items() if name not in known}
+        other = {name: each.value for name, each in self._described.items() if not each.is_same(known.get(name, each.value))}
         return [ev.AttributesSet(new, DISTRIBUTIONS)] if new else [], [ev.AttributesSet(other, DISTRIBUTIONS)] if other else []
 
     def _attributes(self) -> list[Event]:

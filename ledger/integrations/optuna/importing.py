@@ -232,9 +232,11 @@ def _of_others(numbers: list[int]) -> str:
 
 def _keep_ids(experiment: Experiment, ids: Mapping[int, int]) -> None:
     """Keep the ids that the trials had, unless they are kept."""
-    wanted = {"trial_ids": [ids.get(number) for number in range(max(ids, default=-1) + 1)]}
-    if ids and (IDS not in experiment.artifacts or experiment.artifact(IDS).load() != wanted):
-        experiment.log_artifact(wanted, name=IDS, reason=_REASON)
+    known = experiment.artifact(IDS).load()["trial_ids"] if IDS in experiment.artifacts else []
+    merged = {**dict(enumerate(known)), **ids}
+    wanted = [merged.get(number) for number in range(max(merged, default=-1) + 1)]
+    if wanted != known:
+        experiment.log_artifact({"trial_ids": wanted}, name=IDS, reason=_REASON)
 
 
 def _set_attributes(

@@ -68,10 +68,10 @@ def import_optuna(
         studies = [printable(name) for name in report.studies]
         print_json_line({**places, **report._asdict(), "studies": studies, **_problems(report), "head": head})
         return
-    studies = f"{len(report.studies):,} stud{'y' if len(report.studies) == 1 else 'ies'}"
+    count = f"{len(report.studies):,} stud{'y' if len(report.studies) == 1 else 'ies'}"
     trials = f"{report.trials:,} trial" + ("" if report.trials == 1 else "s")
     ignored = f" ({report.rejected:,} entries that Optuna itself ignores)" if report.rejected else ""
-    print(f"{studies} with {trials} in {printable(read.place)}: {_said(report)}, in {printable(path)}{ignored}.")
+    print(f"{count} with {trials} in {printable(read.place)}: {_said(report)}, in {printable(path)}{ignored}.")
 
 
 def _said(report: Any) -> str:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from contextlib import suppress
 from typing import Annotated
 
 import typer
@@ -15,7 +16,9 @@ from ledger.errors import InvalidValue
 @command("ledger dashboard runs.ledger", "ledger dashboard runs.ledger --host 0.0.0.0 --port 9000")
 def dashboard(
     path: PathArgument,
-    host: Annotated[str, typer.Option(help="The address to listen at; others than this machine's own let others in.")] = "127.0.0.1",
+    host: Annotated[
+        str, typer.Option(help="The address to listen at; others than this machine's own let others in.")
+    ] = "127.0.0.1",
     port: Annotated[int, typer.Option(min=0, max=65535, help="The port to listen at; 0 takes one that is free.")] = 8080,
 ) -> None:
     """Show studies in the browser, with optuna-dashboard.
@@ -35,7 +38,5 @@ def dashboard(
     dashboard_application()  # before anything is opened
     with open_book(path, actor=dashboard_actor()) as book, dashboard_server(book, host, port) as server:
         print(f"{printable(path)} is shown at {server.url} (Ctrl-C ends it)", flush=True)
-        try:
+        with suppress(KeyboardInterrupt):  # the normal end
             server.serve_forever()
-        except KeyboardInterrupt:
-            pass  # the normal end

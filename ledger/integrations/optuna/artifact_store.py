@@ -145,7 +145,9 @@ class LedgerArtifactStore:
         try:
             return book.get_experiment(HOME).stream
         except UnknownExperiment:
-            return book.experiment(HOME, description="Artifacts of Optuna whose owners were named after they were written.").stream
+            return book.experiment(
+                HOME, description="Artifacts of Optuna whose owners were named after they were written."
+            ).stream
 
     def close(self) -> None:
         """Close the ledger, unless it was given as a handle."""

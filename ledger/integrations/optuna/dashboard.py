@@ -35,8 +35,8 @@ class DashboardServer(ThreadingMixIn, WSGIServer):
     @property
     def url(self) -> str:
         """The address of its first page."""
-        host, port = self.server_address[:2]
-        return f"http://{f'[{host}]' if ':' in str(host) else host}:{port}/dashboard"
+        host, port = str(self.server_address[0]), self.server_address[1]
+        return f"http://{f'[{host}]' if ':' in host else host}:{port}/dashboard"
 
 
 class _Server6(DashboardServer):
@@ -46,7 +46,7 @@ class _Server6(DashboardServer):
 class _Handler(WSGIRequestHandler):
     timeout = _REQUEST_SECONDS
 
-    def log_message(self, format: str, *args: Any) -> None:
+    def log_message(self, format: str, *args: Any) -> None:  # noqa: A002 - the base class names it so
         """Say nothing of requests; the log has the edits."""
 
 

@@ -2,7 +2,7 @@
 
 What becomes of a study and its trials is in ``MAPPING.md``. Beside that, an imported experiment has
 
-- the attributes ``from``, ``source`` and ``study_id`` in the namespace ``optuna.import``: what it was read from, and its id there;
+- the attributes ``from``, ``source`` and ``study_id`` in the namespace ``optuna.import``: where it was read, and its id there;
 - the artifact ``optuna-trial-ids``: the ids that its trials had there, by number.
 
 Trials have other ids in a ledger. Where optuna-dashboard names one by its id, in the key of an attribute of the study (a note
@@ -134,13 +134,13 @@ def selected(source: Source, study: str | None, name: str | None) -> list[Source
 
 
 def _import(source: Source, studies: list[SourceStudy], book: Ledger, progress: Progress | None) -> ImportReport:
-    tally = _Tally(sum(study.count for study in studies), progress)
+    tally = _Tally(sum(study.size for study in studies), progress)
     with closing(LedgerStorage(book)) as storage:
         for study in studies:
             try:
                 _import_study(storage, source, study, tally)
             except _Refused as refused:
-                tally.skip(study, str(refused), study.count)
+                tally.skip(study, str(refused), study.size)
     tally.tell()
     problems = [Problem("", problem) for problem in source.problems]
     return ImportReport(
@@ -149,7 +149,7 @@ def _import(source: Source, studies: list[SourceStudy], book: Ledger, progress: 
     )  # fmt: skip
 
 
-class _Refused(Exception):  # noqa: N818 - never leaves this module
+class _Refused(Exception):
     """A study that cannot be imported; the others can."""
 
 

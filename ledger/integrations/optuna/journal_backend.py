@@ -46,8 +46,8 @@ class LedgerJournalBackend(BaseJournalBackend):  # type: ignore[misc]
     """Keep the journal of an ``optuna.storages.JournalStorage`` in a ledger, given as a handle or a path.
 
     ``name`` tells several journals in one ledger apart. What one call appends is one commit: entries are numbered without
-    gaps, each once, whichever processes append; a torn entry cannot be. For new studies take ``LedgerStorage``, whose studies
-    and trials are experiments and trials of the ledger; ``ledger import --from optuna-journal`` turns journals in files into them.
+    gaps, each once, whichever processes append; none can be torn. For new studies take ``LedgerStorage``, whose studies and
+    trials are experiments and trials of the ledger; ``ledger import --from optuna-journal`` makes those of a journal file.
 
     **Threads and processes.** Share one among threads; it may be pickled and inherited by fork. In a forked child make a new
     JournalStorage on it: Optuna's tell their entries from others' by a number that a fork would double. ``close`` it, or use it

@@ -38,7 +38,7 @@ def read_rdb(source: str | os.PathLike[str]) -> Source:
     try:
         studies = storage.get_all_studies()
         with storage.engine.connect() as connection:
-            counts = {study: count for study, count in connection.execute(_COUNTS)}  # noqa: C416 - rows, which are no tuples to all versions
+            counts = {row[0]: row[1] for row in connection.execute(_COUNTS)}
     except (SQLAlchemyError, OptunaError, ValueError) as error:
         raise InvalidValue(f"the studies in {place} cannot be read: {error}") from error
     finally:
@@ -52,7 +52,7 @@ def database_name(source: str | os.PathLike[str]) -> str:
     if not _URL.match(given):
         return given
     try:
-        return make_url(given).render_as_string(hide_password=True)
+        return str(make_url(given).render_as_string(hide_password=True))
     except SQLAlchemyError as error:
         raise InvalidValue(f"the URL of the database cannot be read ({error}). Give one like sqlite:///study.db.") from None
 
@@ -84,7 +84,9 @@ def _check_file(path: Path) -> None:
         with closing(_connect(path)) as database:
             names = {name for (name,) in database.execute("SELECT name FROM sqlite_master WHERE type = 'table'")}
     except sqlite3.Error as error:
-        raise InvalidValue(f"{path} is no SQLite file that can be read: {error}. For a journal: --from optuna-journal.") from error
+        raise InvalidValue(
+            f"{path} is no SQLite file that can be read: {error}. For a journal: --from optuna-journal."
+        ) from error
     if not {"studies", "trials", "version_info", "alembic_version"} <= names:
         raise InvalidValue(f"{path} is no database of Optuna's: it has no table of studies. Give the file of an RDBStorage.")
 

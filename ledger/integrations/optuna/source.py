@@ -13,14 +13,14 @@ Progress = Callable[[int, int], None]
 
 
 class SourceStudy(NamedTuple):
-    """A study with ``count`` trials; ``trials`` reads them by number, and yields a text for each that cannot be read."""
+    """A study of ``size`` trials; ``trials`` reads them by number, and yields a text for each that cannot be read."""
 
     id: int
     name: str
     directions: list[StudyDirection]
     user_attrs: dict[str, Any]
     system_attrs: dict[str, Any]
-    count: int
+    size: int
     trials: Callable[[], Iterator[FrozenTrial | str]]
 
 

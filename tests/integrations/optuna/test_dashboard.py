@@ -190,7 +190,7 @@ def test_a_port_that_is_taken_is_told_of(study: optuna.Study, ledger_path: Path)
     with ledger.open(ledger_path) as book, dashboard_server(book, port=0) as server:
         with pytest.raises(InvalidValue, match=r"there is no listening at 127.0.0.1, port \d+: .*Give another --host or --port"):
             dashboard_server(book, port=server.server_address[1]).__enter__()
-        with pytest.raises(InvalidValue, match="there is no listening at nowhere.invalid"):
+        with pytest.raises(InvalidValue, match=r"there is no listening at nowhere\.invalid"):
             dashboard_server(book, "nowhere.invalid", 0).__enter__()
 
 

@@ -41,7 +41,9 @@ class Origin:
         if self.kind == "journal":
             return JournalStorage(JournalFileBackend(str(self.path)))
         storage = RDBStorage(f"sqlite:///{self.path}", {"poolclass": NullPool})
-        sqlalchemy.event.listen(storage.engine, "connect", lambda connection, record: connection.execute("PRAGMA synchronous=OFF"))
+        sqlalchemy.event.listen(
+            storage.engine, "connect", lambda connection, record: connection.execute("PRAGMA synchronous=OFF")
+        )
         return storage
 
     def bring(self, book: Any, **options: Any) -> ImportReport:
@@ -236,9 +238,9 @@ def test_one_study_is_imported_under_another_name(origin: Origin, storage: Ledge
     report = origin.bring(storage.book, study="front", name="Pareto")
     assert (names(storage), report.added) == (["Pareto"], 4)
     assert origin.bring(storage.book, study="front", name="Pareto").known == 4
-    with pytest.raises(InvalidValue, match="there is no study 'back' in .*There are: 'tuning', 'front', ''"):
+    with pytest.raises(InvalidValue, match=r"there is no study 'back' in .*There are: 'tuning', 'front', ''"):
         origin.bring(storage.book, study="back")
-    with pytest.raises(InvalidValue, match="there are 3 studies in .*, and one name"):
+    with pytest.raises(InvalidValue, match=r"there are 3 studies in .*, and one name"):
         origin.bring(storage.book, name="all")
 
 
@@ -347,7 +349,9 @@ def test_a_url_of_sqlite_is_a_file(tmp_path: Path, samples: Path, storage: Ledge
         ("strange://", "cannot be"),
     ],
 )
-def test_what_is_no_database_of_studies_is_refused(tmp_path: Path, samples: Path, source: str, message: str, ledger_path: Path) -> None:
+def test_what_is_no_database_of_studies_is_refused(
+    tmp_path: Path, samples: Path, source: str, message: str, ledger_path: Path
+) -> None:
     """By name and with the cure; no ledger is made, no password shown, and no database either."""
     (tmp_path / "text").write_text("not a database, though long enough to be looked at as if it were one")
     with closing(sqlite3.connect(tmp_path / "plain.db")) as database, database:

@@ -42,6 +42,8 @@ def import_optuna(
 ) -> None:  # fmt: skip
     """Import studies of Optuna, and print what became of them."""
     try:
+        from optuna import logging
+
         from ledger.integrations.optuna.importing import import_source, selected
         from ledger.integrations.optuna.journal_file import read_journal
         from ledger.integrations.optuna.rdb import read_rdb
@@ -50,6 +52,7 @@ def import_optuna(
             f"studies of Optuna are read with Optuna ({error.name} is not installed): pip install 'experiment-ledger[optuna]'. "
             "Nothing was imported."
         ) from None
+    logging.set_verbosity(logging.WARNING)  # what is done is said at the end
     for text, what in ((experiment, "--experiment"), (study, "--study")):
         check_text(text or "", what)
     with progress_bar("reading", unit="entries") as progress:

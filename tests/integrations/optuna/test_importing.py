@@ -366,6 +366,27 @@ def test_what_is_no_database_of_studies_is_refused(
     assert not (tmp_path / "missing.db").exists()
 
 
+def test_what_no_record_can_hold_is_left_out(tmp_path: Path, samples: Path, storage: LedgerStorage) -> None:
+    """A value of a megabyte, say; it is named, and hides none of the others."""
+    path = Path(shutil.copy(samples / "journal", tmp_path / "journal.log"))
+    large = "x" * (1 << 20)
+    added = [
+        {"op_code": 4, "study_id": 0, "datetime_start": "2026-01-01T00:00:00+00:00", "user_attrs": {"large": large}},
+        {"op_code": 4, "study_id": 0, "datetime_start": "2026-01-01T00:00:00+00:00"},
+        {"op_code": 2, "study_id": 1, "user_attr": {"large": large}},
+        {"op_code": 2, "study_id": 1, "user_attr": {"small": 1}},
+    ]
+    with path.open("a") as file:
+        file.writelines(json.dumps({"worker_id": "w", **entry}) + "\n" for entry in added)
+    report = import_journal(path, storage.book)
+    assert [(problem.study, problem.problem.split(":")[0]) for problem in report.skipped] == [
+        ("tuning", "trial 14 cannot be recorded"), ("front", "the attribute 'large' cannot be recorded")
+    ]  # fmt: skip
+    assert report.added == 19
+    assert [each["_number"] for each in trials(storage, "tuning")] == [*range(14), 15]
+    assert attributes(storage, "front")[1] == {"small": 1}
+
+
 def test_entries_that_optuna_rejects_stay_rejected(tmp_path: Path, samples: Path, storage: LedgerStorage) -> None:
     """A journal has them all the same; they are counted."""
     path = Path(shutil.copy(samples / "journal", tmp_path / "journal.log"))

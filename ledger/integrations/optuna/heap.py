@@ -17,8 +17,7 @@ class Heap:
     """
 
     def __init__(self, words: Any = None) -> None:
-        base = np.empty(0, np.int64) if words is None else words
-        self._base = memoryview(base).cast("B") if len(base) else memoryview(b"")
+        self._base = memoryview(b"") if words is None or not len(words) else words.data.cast("B")
         self._tail = bytearray()
         self.wasted = 0
 
@@ -57,8 +56,7 @@ class Heap:
         """Return everything as an array of words; offsets stay what they are."""
         if self._tail:
             self._tail += bytes(-len(self) % _WORD)
-            base = np.empty(len(self) // _WORD, np.int64)
-            view = memoryview(base).cast("B")
+            view = np.empty(len(self) // _WORD, np.int64).data.cast("B")
             view[: len(self._base)] = self._base
             view[len(self._base) :] = self._tail
             self._base, self._tail = view, bytearray()

@@ -2,22 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from pathlib import Path
-
-import pytest
-
-pytest.importorskip("optuna")
-
 from optuna.testing.pytest_storages import StorageTestCase
-
-from ledger.integrations.optuna import LedgerStorage
 
 
 class TestLedgerStorage(StorageTestCase):
-    """Every test of Optuna's own passes on a ledger."""
-
-    @pytest.fixture
-    def storage(self, ledger_path: Path) -> Iterator[LedgerStorage]:
-        with LedgerStorage(ledger_path) as storage:
-            yield storage
+    """Every one of Optuna's own tests passes on a ledger; the storage is the fixture of this folder."""

@@ -1,4 +1,4 @@
-"""Make the studies of data/: `PYTHONPATH=. python tests/integrations/optuna/make_old_studies.py DIRECTORY`, with an older Optuna."""
+"""Make the studies of data/, with an older Optuna: `PYTHONPATH=. python tests/integrations/optuna/make_old_studies.py PLACE`."""
 
 from __future__ import annotations
 

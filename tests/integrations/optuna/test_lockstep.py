@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 import random
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -54,7 +54,7 @@ class Both:
                 answers.append(error)
         one, other = answers
         if isinstance(one, Exception) or isinstance(other, Exception):
-            assert isinstance(one, Exception) and isinstance(other, Exception), (one, other)
+            assert isinstance(one, Exception) is isinstance(other, Exception), (one, other)
             kinds = (KeyError, optuna.exceptions.UpdateFinishedTrialError, ValueError, RuntimeError)
             assert [isinstance(one, kind) for kind in kinds] == [isinstance(other, kind) for kind in kinds], (one, other)
         return one, other
@@ -116,39 +116,39 @@ class Both:
         """Compare everything that can be read."""
         known, self.storages = self.storages, (mine or self.storages[0], self.storages[1])
         for study in self.studies:
-            trials = self.ask(lambda storage, place: storage.get_all_trials(study[place], deepcopy=chance_bool(place)))
-            if isinstance(trials[0], Exception):
-                continue
-            assert len(trials[0]) == len(trials[1])
-            for one, other in zip(*trials, strict=True):
-                same(one, other)
-            for wanted in (None, TrialState.COMPLETE, (TrialState.FAIL, TrialState.WAITING)):
-                counts = self.ask(lambda storage, place: storage.get_n_trials(study[place], wanted))
-                assert counts[0] == counts[1]
-            for states in ((TrialState.WAITING,), (TrialState.RUNNING,), (TrialState.COMPLETE, TrialState.PRUNED), ()):
-                some = self.ask(lambda storage, place: storage.get_all_trials(study[place], states=states))
-                assert [trial.number for trial in some[0]] == [trial.number for trial in some[1]]
-            best = self.ask(lambda storage, place: storage.get_best_trial(study[place]))
-            if not isinstance(best[0], Exception):
-                assert best[0].value == best[1].value
-            for what in ("get_study_user_attrs", "get_study_system_attrs", "get_study_directions", "get_study_name_from_id"):
-                said = self.ask(lambda storage, place: getattr(storage, what)(study[place]))
-                assert said[0] == said[1]
+            self._compare_study(study)
         self.storages = known
 
+    def _compare_study(self, study: tuple[int, int]) -> None:
+        trials = self.ask(lambda storage, place: storage.get_all_trials(study[place], deepcopy=place == 1))
+        if isinstance(trials[0], Exception):
+            return
+        assert len(trials[0]) == len(trials[1])
+        for one, other in zip(*trials, strict=True):
+            same(one, other)
+        for wanted in (None, TrialState.COMPLETE, (TrialState.FAIL, TrialState.WAITING)):
+            counts = self._said("get_n_trials", study, wanted)
+            assert counts[0] == counts[1]
+        for states in ((TrialState.WAITING,), (TrialState.RUNNING,), (TrialState.COMPLETE, TrialState.PRUNED), ()):
+            some = self._said("get_all_trials", study, True, states)
+            assert [trial.number for trial in some[0]] == [trial.number for trial in some[1]]
+        best = self._said("get_best_trial", study)
+        if not isinstance(best[0], Exception):
+            assert best[0].value == best[1].value
+        for what in ("get_study_user_attrs", "get_study_system_attrs", "get_study_directions", "get_study_name_from_id"):
+            said = self._said(what, study)
+            assert said[0] == said[1]
 
-def chance_bool(place: int) -> bool:
-    """Return for the ledger's storage its shared trials, for the other one copies."""
-    return place == 1
+    def _said(self, what: str, study: tuple[int, int], *arguments: Any) -> tuple[Any, Any]:
+        return self.ask(lambda storage, place: getattr(storage, what)(study[place], *arguments))
 
 
 @pytest.fixture
-def eager(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+def eager(monkeypatch: pytest.MonkeyPatch) -> None:
     """Checkpoints are saved whenever there is something new, and looked for."""
     monkeypatch.setattr(folds, "_LEAST_RECORDS", 1)
     monkeypatch.setattr(folds, "_SAVING_SHARE", math.inf)
     monkeypatch.setattr(follower, "_FAR", 3)
-    yield
 
 
 @pytest.mark.usefixtures("eager")
@@ -162,8 +162,7 @@ def test_ledger_answers_as_memory_does(ledger_path: Path, seed: int) -> None:
             if number % 40 == 39:
                 both.compare()
                 both.compare(reader)
-        snapshot = [storage for storage in (mine.get_all_studies(),)]
-        assert [each.study_name for each in snapshot[0]] == [each.study_name for each in reader.get_all_studies()]
+        assert [each.study_name for each in mine.get_all_studies()] == [each.study_name for each in reader.get_all_studies()]
     with LedgerStorage(ledger_path) as again:
         assert (ledger_path / "projections").exists()
         both.compare(again)

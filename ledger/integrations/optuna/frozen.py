@@ -106,8 +106,7 @@ def freeze(trial_id: int, folded: Folded, names: Sequence[str], distributions: M
     params: dict[str, Any] = {}
     found: dict[str, BaseDistribution] = {}
     config = state.config
-    for name in own[PARAMS] if PARAMS in own and own[PARAMS] is not None else config:
-        value = config[name]
+    for name, value in config.items() if not own.get(PARAMS) else _ordered(config, own[PARAMS]):
         if name in given:
             params[name], found[name] = value, distribution_of(given[name])
         elif (known := stand_in(value, distributions.get(name))) is not None:
@@ -126,6 +125,11 @@ def freeze(trial_id: int, folded: Folded, names: Sequence[str], distributions: M
         intermediate_values=dict(folded.steps),
         trial_id=trial_id,
     )
+
+
+def _ordered(config: Mapping[str, Any], names: Sequence[str]) -> list[tuple[str, Any]]:
+    """Return the parameters of a config, those named first; one that was redacted is in no config."""
+    return [(name, config[name]) for name in dict.fromkeys((*names, *config)) if name in config]
 
 
 def _started(state: LedgerState, own: Mapping[str, Any], shown_state: TrialState) -> Any:

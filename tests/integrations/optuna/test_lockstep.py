@@ -43,6 +43,7 @@ class Both:
         self.random = chance
         self.studies: list[tuple[int, int]] = []
         self.trials: list[tuple[int, int]] = []
+        self.objectives: dict[tuple[int, int], int] = {}  # how many the study has, or that of the trial
 
     def ask(self, call: Callable[[BaseStorage, int], Any]) -> tuple[Any, Any]:
         """Ask both, and return what they answered; they refuse alike."""
@@ -60,52 +61,65 @@ class Both:
         return one, other
 
     def step(self) -> None:
+        """Ask both for one thing, picked at random."""
         chance = self.random
         if not self.studies or chance.random() < 0.03:
-            directions = [
-                chance.choice([StudyDirection.MINIMIZE, StudyDirection.MAXIMIZE]) for _ in range(chance.choice([1, 1, 2]))
-            ]
-            self.studies.append(self.ask(lambda storage, place: storage.create_new_study(directions, f"s{len(self.studies)}")))
+            count = chance.choice([1, 1, 2])
+            directions = [chance.choice([StudyDirection.MINIMIZE, StudyDirection.MAXIMIZE]) for _ in range(count)]
+            made = self.ask(lambda storage, place: storage.create_new_study(directions, f"s{len(self.studies)}"))
+            self.studies.append(made)
+            self.objectives[made] = count
         study = chance.choice(self.studies)
         if not self.trials or chance.random() < 0.15:
-            template = self._template() if chance.random() < 0.5 else None
+            template = self._template(self.objectives[study]) if chance.random() < 0.5 else None
             made = self.ask(lambda storage, place: storage.create_new_trial(study[place], template))
             if not isinstance(made[0], Exception):
                 self.trials.append(made)
-            return
-        trial, key, value = chance.choice(self.trials[-8:]), chance.choice("abc"), chance.choice(ATTRIBUTES)
-        name, number = chance.choice(list(DISTRIBUTIONS)), chance.choice(VALUES)
-        distribution, state = DISTRIBUTIONS[name], chance.choice(list(TrialState))
-        internal = distribution.to_internal_repr(self._value(distribution))
-        values = [number] * chance.choice([1, 1, 2]) if state in (TrialState.COMPLETE, TrialState.PRUNED) else None
-        if state == TrialState.WAITING and chance.random() < 0.9:
-            return
-        call: Callable[[BaseStorage, int], Any] = chance.choice([
-            lambda storage, place: storage.set_trial_param(trial[place], name, internal, distribution),
-            lambda storage, place: storage.set_trial_intermediate_value(trial[place], chance_step, number),
+                self.objectives[made] = self.objectives[study]
+        elif chance.random() < 0.01 and len(self.studies) > 1:
+            self.ask(lambda storage, place: storage.delete_study(study[place]))
+        else:
+            self._change(study, chance.choice(self.trials[-8:]))
+
+    def _change(self, study: tuple[int, int], trial: tuple[int, int]) -> None:
+        chance = self.random
+        key, value, number, step = chance.choice("abc"), chance.choice(ATTRIBUTES), chance.choice(VALUES), chance.randrange(4)
+        name = chance.choice(list(DISTRIBUTIONS))
+        internal = DISTRIBUTIONS[name].to_internal_repr(self._value(DISTRIBUTIONS[name]))
+        state = self._next_state(trial)
+        values = [number] * self.objectives[trial] if state in (TrialState.COMPLETE, TrialState.PRUNED) else None
+        one, other = self.ask(chance.choice([
+            lambda storage, place: storage.set_trial_param(trial[place], name, internal, DISTRIBUTIONS[name]),
+            lambda storage, place: storage.set_trial_intermediate_value(trial[place], step, number),
             lambda storage, place: storage.set_trial_user_attr(trial[place], key, value),
             lambda storage, place: storage.set_trial_system_attr(trial[place], key, value),
             lambda storage, place: storage.set_study_user_attr(study[place], key, value),
             lambda storage, place: storage.set_study_system_attr(study[place], key, value),
             lambda storage, place: storage.set_trial_state_values(trial[place], state, values),
-        ])  # fmt: skip
-        chance_step = chance.randrange(4)
-        one, other = self.ask(call)
+        ]))  # fmt: skip
         assert isinstance(one, Exception) or one == other
-        if chance.random() < 0.01 and len(self.studies) > 1:
-            self.ask(lambda storage, place: storage.delete_study(study[place]))
+
+    def _next_state(self, trial: tuple[int, int]) -> TrialState:
+        """Return a state in which the storages agree on the times: Optuna's in memory lets a trial end that never began."""
+        try:
+            is_waiting = self.storages[1].get_trial(trial[1]).state == TrialState.WAITING
+        except KeyError:
+            is_waiting = False
+        states = [TrialState.RUNNING] if is_waiting else [state for state in TrialState if state != TrialState.WAITING]
+        return self.random.choice(states)
 
     def _value(self, distribution: Any) -> Any:
         if isinstance(distribution, CategoricalDistribution):
             return self.random.choice(distribution.choices)
         return distribution.low if self.random.random() < 0.5 else distribution.high
 
-    def _template(self) -> FrozenTrial:
+    def _template(self, objectives: int) -> FrozenTrial:
         chance = self.random
         params = {name: self._value(each) for name, each in DISTRIBUTIONS.items() if chance.random() < 0.5}
         state = chance.choice(list(TrialState))
         return optuna.trial.create_trial(
-            state=state, values=[chance.choice(VALUES)] if state in (TrialState.COMPLETE, TrialState.PRUNED) else None,
+            state=state,
+            values=[chance.choice(VALUES)] * objectives if state in (TrialState.COMPLETE, TrialState.PRUNED) else None,
             params=params, distributions={name: DISTRIBUTIONS[name] for name in params},
             user_attrs={key: chance.choice(ATTRIBUTES) for key in "ab" if chance.random() < 0.5},
             system_attrs={"fixed_params": {"x": 1}} if chance.random() < 0.5 else {},

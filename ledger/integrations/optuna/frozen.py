@@ -89,18 +89,19 @@ def values(folded: Folded, names: Sequence[str]) -> list[Any] | None:
 
 def state_of(folded: Folded, names: Sequence[str]) -> TrialState:
     """Return the state in which Optuna sees a trial."""
-    status = folded.state.status
-    if status is Status.SUCCEEDED:
-        found = values(folded, names)
-        if found is None or any(value != value for value in found):
-            return TrialState.FAIL
-    return STATE_OF[status]
+    return _seen(folded.state.status, values(folded, names))
+
+
+def _seen(status: Status, found: list[Any] | None) -> TrialState:
+    is_unfit = status is Status.SUCCEEDED and (found is None or any(value != value for value in found))
+    return TrialState.FAIL if is_unfit else STATE_OF[status]
 
 
 def freeze(trial_id: int, folded: Folded, names: Sequence[str], distributions: Mapping[str, BaseDistribution]) -> FrozenTrial:
     """Make the trial as Optuna is handed it; nothing in it is changed by what is folded later."""
     state, attributes = folded.state, folded.state.attributes
-    shown_state = state_of(folded, names)
+    found_values = values(folded, names)
+    shown_state = _seen(state.status, found_values)
     own = attributes.get(OWN, _NOTHING)
     given = attributes.get(DISTRIBUTIONS, _NOTHING)
     params: dict[str, Any] = {}
@@ -115,7 +116,7 @@ def freeze(trial_id: int, folded: Folded, names: Sequence[str], distributions: M
         number=state.id,
         state=shown_state,
         value=None,
-        values=None if shown_state is TrialState.FAIL else values(folded, names),
+        values=None if shown_state is TrialState.FAIL else found_values,
         datetime_start=_started(state, own, shown_state),
         datetime_complete=_completed(state, own, shown_state),
         params=params,

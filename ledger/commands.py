@@ -159,9 +159,9 @@ def require_dependencies(view: View, stream: str, depends_on: Iterable[str]) -> 
 
 
 def trial_created(
-    config: Mapping[str, Any], *, arms: list[ev.Arm] | None = None, priority: int = 0,
+    config: Mapping[str, Any], *, arms: Iterable[ev.Arm] = (), priority: int = 0,
     scheduled_at: int | None = None, max_attempts: int = 3, label: str = "", group: str = "",
-    parents: list[str] | None = None, assigned_to: str = "", depends_on: list[str] | None = None,
+    parents: Iterable[str] = (), assigned_to: str = "", depends_on: Iterable[str] = (),
 ) -> ev.TrialCreated:  # fmt: skip
     """Return the event that creates a trial, with its values checked."""
     if not isinstance(config, Mapping):
@@ -170,8 +170,9 @@ def trial_created(
         if type(key) is not str:
             raise InvalidValue(f"the config has the parameter name {key!r}; names are str. Use {str(key)!r}.")
     return ev.TrialCreated(
-        dict(config), arms or [], priority, scheduled_at, max_attempts, label, group, parents or [], assigned_to, depends_on or []
-    )
+        dict(config), tuple(arms), priority, scheduled_at, max_attempts, label, group, tuple(parents), assigned_to,
+        tuple(depends_on),
+    )  # fmt: skip
 
 
 def check_lease(lease_seconds: Any) -> float:

@@ -137,7 +137,7 @@ class Experiment(TrialQueue, ArtifactOwner):
         """
         assigned_to = "" if worker is None else commands.check_name(worker, "the worker's name")
         created = commands.trial_created(
-            config, arms=list(arms), priority=priority, max_attempts=max_attempts, label=label, group=group,
+            config, arms=arms, priority=priority, max_attempts=max_attempts, label=label, group=group,
             scheduled_at=to_nanoseconds(scheduled_at, "scheduled_at"), parents=streams_of(parents), assigned_to=assigned_to,
             depends_on=streams_of(depends_on, "dependencies"),
         )  # fmt: skip

@@ -29,7 +29,7 @@ CONTENT: dict[type[Event], dict[str, Any]] = {
     ev.ExperimentDescribed: {"description": ""},
     ev.ObjectivesChanged: {"objectives": {}, "bounds": {}},
     ev.ExperimentsMerged: {"renamed": {}},
-    ev.TrialCreated: {"config": {}, "arms": [], "label": "", "group": ""},
+    ev.TrialCreated: {"config": {}, "arms": (), "label": "", "group": ""},
     ev.TrialConfigured: {"parameters": {}},
     ev.TrialCompleted: {"results": {}},
     ev.TrialFailed: {"error": None, "results": {}},

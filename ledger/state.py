@@ -25,6 +25,7 @@ from typing import Any
 import msgspec
 
 from ledger import events as ev
+from ledger.assignments import AT, NOTHING, ONE_MORE, Assignments, Change, Given, Merged, change_by
 from ledger.errors import (
     ExperimentExists,
     InvalidTransition,
@@ -50,8 +51,8 @@ from ledger.status import ENDED, HELD, UNFINISHED, ExperimentState, Status, Tria
 from ledger.streams import CAPTURES, Subject, subject_of, trial_stream
 
 __all__ = [
-    "MAX_TIME", "TRANSITIONS", "ExperimentState", "Status", "TrialState", "allowed_events", "check_stream", "claim_order",
-    "evolve_as_recorded", "evolve_experiment", "evolve_trial",
+    "MAX_TIME", "TRANSITIONS", "TRIAL_ASSIGNMENTS", "ExperimentState", "Status", "TrialState", "allowed_events", "check_stream",
+    "claim_order", "evolve_as_recorded", "evolve_experiment", "evolve_trial",
 ]  # fmt: skip
 
 #: event type -> (statuses in which it may happen, status after it; None leaves it). Types not listed may always happen.
@@ -143,7 +144,7 @@ def _nothing(state: Any, event: Any, at: int) -> dict[str, Any]:
 
 
 #: What an experiment and a trial have in common.
-_COMMON_CHANGES: dict[type[Event], Callable[[Any, Any, int], dict[str, Any]]] = {
+_COMMON_CHANGES: dict[type[Event], Change] = {
     ev.AttributesSet: lambda state, event, at: _set_attributes(state, event),
     ev.TagsChanged: lambda state, event, at: _change_tags(state, event),
     ev.ParentsSet: lambda state, event, at: {"parents": tuple(event.parents)},
@@ -184,7 +185,7 @@ def evolve_trial(state: TrialState | None, subject: Subject, event: Event, at: i
             raise TrialExists(f"{state.stream} exists already. Leave the number out to get the next free one.")
         if not is_checked:
             check_created(subject, event)
-        return _created(subject, event, at)
+        return TrialState(subject.experiment_id, subject.trial_id or 0, **_created(None, event, at))
     change = _TRIAL_CHANGES.get(type(event))
     if change is None:
         _refuse_newer(event)
@@ -234,57 +235,6 @@ def _check_transition(state: TrialState, subject: Subject, event: Event) -> None
         check(state, subject, event)
 
 
-def _created(subject: Subject, event: ev.TrialCreated, at: int) -> TrialState:
-    return TrialState(
-        experiment_id=subject.experiment_id,
-        id=subject.trial_id or 0,
-        status=Status.PENDING,
-        config=dict(event.config),
-        arms=event.arms,
-        priority=event.priority,
-        scheduled_at=event.scheduled_at,
-        max_attempts=event.max_attempts,
-        created_at=at,
-        label=event.label,
-        group=event.group,
-        parents=tuple(event.parents),
-        assigned_to=event.assigned_to,
-        depends_on=tuple(event.depends_on),
-    )
-
-
-def _claimed(state: TrialState, event: ev.TrialClaimed, at: int) -> dict[str, Any]:
-    return {
-        "status": Status.READY,
-        "attempt": event.attempt,
-        "worker": event.worker,
-        "lease_seconds": event.lease_seconds,
-        "deadline": event.deadline,
-        "ended_at": None,
-        "error": None,
-    }
-
-
-def _ended(state: TrialState, event: Any, at: int) -> dict[str, Any]:
-    status = TRANSITIONS[type(event)][1]
-    changes: dict[str, Any] = {"status": status, "ended_at": at, "deadline": None}
-    results = getattr(event, "results", None)
-    if results:
-        changes["results"] = {**state.results, **results}
-    if isinstance(event, ev.TrialFailed):
-        changes["error"] = event.error
-    if isinstance(event, ev.TrialLost):
-        changes["lost"] = state.lost + 1
-    return changes
-
-
-def _waiting_again(state: TrialState, event: Any, at: int) -> dict[str, Any]:
-    return {
-        "status": Status.PENDING, "worker": None, "deadline": None, "lease_seconds": 0.0, "started_at": None, "ended_at": None,
-        "results": {}, "error": None,
-    }  # fmt: skip
-
-
 def _forced(state: TrialState, event: ev.StatusForced, at: int) -> dict[str, Any]:
     status = Status(event.status)
     # Always a new attempt: whoever holds the trial has lost it, and reports late.
@@ -297,10 +247,6 @@ def _forced(state: TrialState, event: ev.StatusForced, at: int) -> dict[str, Any
         return {**changes, "worker": None, "started_at": None, "ended_at": None}
     # Held by whoever forced it, without a lease that could run out: an import knows no deadline.
     return {**changes, "ended_at": None, "started_at": at if status is Status.RUNNING else None}
-
-
-def _reported(state: TrialState, event: ev.ResultsReported, at: int) -> dict[str, Any]:
-    return {"results": {**state.results, **event.results}}
 
 
 def _amended(state: TrialState, event: ev.TrialAmended, at: int) -> dict[str, Any]:
@@ -322,32 +268,63 @@ def _deleted(state: TrialState, event: Any, at: int) -> dict[str, Any]:
     return {"deleted_at": at}
 
 
-_TRIAL_CHANGES: dict[type[Event], Callable[[TrialState, Any, int], dict[str, Any]]] = {
+def _assignments(kind: type[Event], **others: Any) -> Assignments:
+    """Return an event's assignments with the status that it leads to."""
+    _, status = TRANSITIONS.get(kind, (None, None))
+    return {"status": status, **others} if status is not None else others
+
+
+def _end(kind: type[Event], **others: Any) -> Assignments:
+    return _assignments(kind, ended_at=AT, deadline=None, **others)
+
+
+def _waiting_again(kind: type[Event]) -> Assignments:
+    return _assignments(
+        kind, worker=None, deadline=None, lease_seconds=0.0, started_at=None, ended_at=None, results=NOTHING, error=None
+    )
+
+
+#: What becomes of a trial by the events that do not ask how it stood: of one state, or of columns of many trials.
+TRIAL_ASSIGNMENTS: dict[type[Event], Assignments] = {
+    ev.TrialCreated: {
+        "status": Status.PENDING, "config": Given("config", dict), "arms": Given("arms", tuple), "priority": Given("priority"),
+        "scheduled_at": Given("scheduled_at"), "max_attempts": Given("max_attempts"), "created_at": AT, "label": Given("label"),
+        "group": Given("group"), "parents": Given("parents", tuple), "assigned_to": Given("assigned_to"),
+        "depends_on": Given("depends_on", tuple),
+    },
+    ev.TrialConfigured: {"config": Merged("parameters")},
+    ev.TrialAssigned: {"assigned_to": Given("assigned_to")},
+    ev.TrialClaimed: _assignments(
+        ev.TrialClaimed, attempt=Given("attempt"), worker=Given("worker"), lease_seconds=Given("lease_seconds"),
+        deadline=Given("deadline"), ended_at=None, error=None,
+    ),
+    ev.LeaseRenewed: {"deadline": Given("deadline")},
+    ev.TrialReleased: _waiting_again(ev.TrialReleased),
+    ev.TrialLost: _end(ev.TrialLost, lost=ONE_MORE),
+    ev.TrialRequeued: _waiting_again(ev.TrialRequeued),
+    ev.TrialStarted: _assignments(ev.TrialStarted, started_at=AT),
+    ev.TrialCompleted: _end(ev.TrialCompleted, results=Merged("results")),
+    ev.TrialFailed: _end(ev.TrialFailed, results=Merged("results"), error=Given("error")),
+    ev.TrialPruned: _end(ev.TrialPruned, results=Merged("results")),
+    ev.TrialCanceled: _end(ev.TrialCanceled),
+    ev.TrialTimedOut: _end(ev.TrialTimedOut, results=Merged("results")),
+    ev.TrialAbandoned: _end(ev.TrialAbandoned),
+    ev.ResultsReported: {"results": Merged("results")},
+    ev.TrialGrouped: {"group": Given("group")},
+    ev.TrialRestored: {"deleted_at": None},
+}  # fmt: skip
+_created = change_by(TRIAL_ASSIGNMENTS[ev.TrialCreated])
+
+_TRIAL_CHANGES: dict[type[Event], Change] = {
     **_COMMON_CHANGES,
-    ev.TrialConfigured: lambda state, event, at: {"config": {**state.config, **event.parameters}},
-    ev.TrialAssigned: lambda state, event, at: {"assigned_to": event.assigned_to},
-    ev.TrialClaimed: _claimed,
-    ev.LeaseRenewed: lambda state, event, at: {"deadline": event.deadline},
-    ev.TrialReleased: _waiting_again,
-    ev.TrialLost: _ended,
-    ev.TrialRequeued: _waiting_again,
-    ev.TrialStarted: lambda state, event, at: {"status": Status.RUNNING, "started_at": at},
-    ev.TrialCompleted: _ended,
-    ev.TrialFailed: _ended,
-    ev.TrialPruned: _ended,
-    ev.TrialCanceled: _ended,
-    ev.TrialTimedOut: _ended,
-    ev.TrialAbandoned: _ended,
+    **{kind: change_by(assignments) for kind, assignments in TRIAL_ASSIGNMENTS.items() if kind is not ev.TrialCreated},
     ev.StatusForced: _forced,
-    ev.ResultsReported: _reported,
+    ev.TrialAmended: _amended,
+    ev.TrialDeleted: _deleted,
     ev.LateResultReceived: _nothing,
     ev.MetricsLogged: _nothing,
     ev.TelemetryLogged: _nothing,
     ev.TrialCaptured: _nothing,
-    ev.TrialGrouped: lambda state, event, at: {"group": event.group},
-    ev.TrialAmended: _amended,
-    ev.TrialDeleted: _deleted,
-    ev.TrialRestored: lambda state, event, at: {"deleted_at": None},
 }
 
 _TRIAL_ONLY = (_TRIAL_CHANGES.keys() | {ev.TrialCreated}) - _EXPERIMENT_CHANGES.keys()

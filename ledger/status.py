@@ -68,7 +68,7 @@ class TrialState(msgspec.Struct, frozen=True, omit_defaults=True):
     id: int
     status: Status
     config: dict[str, Any]
-    arms: list[Arm] = []
+    arms: tuple[Arm, ...] = ()
     priority: int = 0
     scheduled_at: int | None = None
     max_attempts: int = 3

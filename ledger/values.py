@@ -21,7 +21,6 @@ call, with the cure. Dictionaries are encoded with sorted keys: equal values hav
 from __future__ import annotations
 
 import base64
-import contextlib
 import datetime as dt
 import math
 import struct
@@ -188,8 +187,10 @@ def encode_value(value: Any, what: str = "value") -> bytes:
     {'size': (1, 1208925819614629174706176)}
     """
     if type(value) is dict and _SCALARS.issuperset(map(type, value.values())) and _TEXT.issuperset(map(type, value)):
-        with contextlib.suppress(OverflowError, UnicodeEncodeError):  # ints beyond 64 bits, and texts to be refused
+        try:
             return _encoder.encode(value)  # the most of all there are: nothing in it needs an extension type
+        except (OverflowError, UnicodeEncodeError):
+            pass  # ints beyond 64 bits, and texts to be refused
     return _encoder.encode(pack(value, what))
 
 

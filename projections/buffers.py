@@ -32,7 +32,7 @@ _STATUSES = list(Status)
 
 
 class Buffer(ABC):
-    """One column that grows: ``extend`` adds cells at the end, ``write`` replaces those of some rows. One thread at a time."""
+    """One column that grows: ``extend`` adds cells at the end, ``write`` replaces those of rows. One thread at a time."""
 
     kind: ClassVar[str]
     dtypes: ClassVar[tuple[str, ...]]  # of the arrays that the cells lie in
@@ -43,8 +43,8 @@ class Buffer(ABC):
         self._arrays = [np.empty(0, dtype) for dtype in self.dtypes]
 
     @abstractmethod
-    def _encode(self, cells: Sequence[Any]) -> list[Any]:
-        """Return the cells as arrays."""
+    def encode(self, cells: Any) -> list[Any]:
+        """Return cells as what ``put`` takes: for each of ``dtypes`` an array, or one value for all cells."""
 
     @abstractmethod
     def values(self, rows: Any) -> list[Any]:
@@ -62,14 +62,33 @@ class Buffer(ABC):
         """Add cells at the end."""
         first = self.length
         self.resize(first + len(cells))
-        self._put(slice(first, self.length), cells)
+        self.put(slice(first, self.length), self.encode(cells))
 
     def write(self, rows: Any, cells: Sequence[Any]) -> None:
         """Replace the cells of rows, given as an array of their numbers."""
-        self._put(rows, cells)
+        self.put(rows, self.encode(cells))
 
-    def _put(self, rows: Any, cells: Sequence[Any]) -> None:
-        for array, new in zip(self._arrays, self._encode(cells), strict=True):
+    def write_parts(self, rows: Any, parts: Sequence[tuple[Any, Any]]) -> None:
+        """Replace cells of rows that come in parts: which of ``rows`` each has cells for, as an array, and the cells.
+
+        One cell stands for all of its part. What is written to a row several times is what comes last in ``rows``.
+        """
+        if len(parts) == 1:
+            ((which, cells),) = parts
+            self.put(rows[which], self.encode(cells))
+            return
+        arrays = [np.empty(len(rows), dtype) for dtype in self.dtypes]
+        is_written = np.zeros(len(rows), np.bool_)
+        for which, cells in parts:
+            is_written[which] = True
+            for array, new in zip(arrays, self.encode(cells), strict=True):
+                array[which] = new
+        written = np.flatnonzero(is_written)
+        self.put(rows[written], [array[written] for array in arrays])
+
+    def put(self, rows: Any, arrays: Sequence[Any]) -> None:
+        """Replace the cells of rows by what ``encode`` gave; rows are an array of their numbers, or a slice."""
+        for array, new in zip(self._arrays, arrays, strict=True):
             array[rows] = new
 
     def resize(self, length: int) -> None:
@@ -117,7 +136,7 @@ class IdBuffer(Buffer):
 
     kind, dtypes, empty = "id", ("int64",), (0,)
 
-    def _encode(self, cells: Sequence[Any]) -> list[Any]:
+    def encode(self, cells: Any) -> list[Any]:
         return [np.asarray(cells, self.dtypes[0])]
 
     def values(self, rows: Any) -> list[Any]:
@@ -138,7 +157,7 @@ class IntegerBuffer(Buffer):
 
     kind, dtypes, empty = "integer", ("int64",), (NOT_A_TIME,)
 
-    def _encode(self, cells: Sequence[Any]) -> list[Any]:
+    def encode(self, cells: Any) -> list[Any]:
         try:
             return [np.array(cells, np.int64)]
         except TypeError:  # some are missing
@@ -157,11 +176,11 @@ class TimeBuffer(IntegerBuffer):
 
     kind = "time"
 
-    def _encode(self, cells: Sequence[Any]) -> list[Any]:
+    def encode(self, cells: Any) -> list[Any]:
         try:
-            return super()._encode(cells)
+            return super().encode(cells)
         except OverflowError:
-            return super()._encode([cell if cell is None or -(2**63) < cell < 2**63 else None for cell in cells])
+            return super().encode([cell if cell is None or -(2**63) < cell < 2**63 else None for cell in cells])
 
     def array(self) -> Any:
         return pd.DatetimeIndex(self.arrays()[0].copy().view("datetime64[ns]"), copy=False).tz_localize("UTC").array
@@ -172,7 +191,7 @@ class StatusBuffer(Buffer):
 
     kind, dtypes, empty = "status", ("int8",), (-1,)
 
-    def _encode(self, cells: Sequence[Any]) -> list[Any]:
+    def encode(self, cells: Any) -> list[Any]:
         return [np.fromiter((-1 if cell is None else STATUS_CODES[cell] for cell in cells), np.int8, len(cells))]
 
     def values(self, rows: Any) -> list[Any]:
@@ -238,7 +257,7 @@ class TextBuffer(Buffer):
         super().__init__()
         self._texts, self._cells = Texts(), TextCells()
 
-    def _encode(self, cells: Sequence[Any]) -> list[Any]:
+    def encode(self, cells: Any) -> list[Any]:
         if None not in cells:
             return [self._texts.codes(cells)]
         present = [cell for cell in cells if cell is not None]
@@ -249,8 +268,8 @@ class TextBuffer(Buffer):
         every[np.fromiter((cell is not None for cell in cells), np.bool_, len(cells))] = codes
         return [every]
 
-    def _put(self, rows: Any, cells: Sequence[Any]) -> None:
-        super()._put(rows, cells)
+    def put(self, rows: Any, arrays: Sequence[Any]) -> None:
+        super().put(rows, arrays)
         self._cells.written(rows)
 
     def values(self, rows: Any) -> list[Any]:
@@ -281,11 +300,11 @@ class ValueBuffer(Buffer):
         self._texts, self._cells = Texts(), TextCells()
         self._others: list[Any] = []
 
-    def _put(self, rows: Any, cells: Sequence[Any]) -> None:
-        super()._put(rows, cells)
+    def put(self, rows: Any, arrays: Sequence[Any]) -> None:
+        super().put(rows, arrays)
         self._cells.written(rows)
 
-    def _encode(self, cells: Sequence[Any]) -> list[Any]:
+    def encode(self, cells: Any) -> list[Any]:
         kinds = set(map(type, cells))
         if len(kinds) == 1:
             (kind,) = kinds

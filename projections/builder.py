@@ -14,6 +14,7 @@ P = TypeVar("P", bound=Projection)
 Progress = Callable[[int, int], None]
 
 _REPORT_EVERY = 1024
+_BATCH_RECORDS = 2048  # columns are written for so many at once; twice as many do not stay in the processor's cache
 
 
 def build(projection: P, log: EventLog, *, as_of: int | None = None, progress: Progress | None = None) -> P:
@@ -53,28 +54,28 @@ def build(projection: P, log: EventLog, *, as_of: int | None = None, progress: P
         )
     projection.redactions = redactions
     told = projection.position
-    wanted: dict[type, bool] = {}  # records of one event type are of one class
     while projection.position < target:
-        page, reached = log.page(projection.position, projection.types)
-        for record in page:
-            kind = type(record)
-            if kind not in wanted:
-                wanted[kind] = projection.types is None or record.type in projection.types
-            if wanted[kind] and record.position <= target:
-                _apply(projection, record)
-        projection.position = min(reached, target)  # records of other types lie between
+        records, reached = _read(log, projection, target)
+        projection.apply_all(records)
+        projection.position = reached
         if progress is not None and projection.position >= told + _REPORT_EVERY:
             told = projection.position
             progress(told, target)
     return projection
 
 
-def _apply(projection: Projection, record: Record) -> None:
-    try:
-        projection.apply(record)
-    except Exception as error:
-        error.add_note(f"Folding {projection.name!r}, at position {record.position}: {record.type} of {record.stream!r}.")
-        raise
+def _read(log: EventLog, projection: Projection, target: int) -> tuple[list[Record], int]:
+    """Return the next records that the projection wants, and the position up to which that is all of them."""
+    wanted: dict[type, bool] = {}  # records of one event type are of one class
+    records: list[Record] = []
+    reached = projection.position
+    while reached < target and len(records) < _BATCH_RECORDS:
+        page, reached = log.page(reached, projection.types)
+        if projection.types is not None:
+            wanted |= {kind: record.type in projection.types for record in page if (kind := type(record)) not in wanted}
+            page = [record for record in page if wanted[type(record)]]
+        records += page if reached <= target else [record for record in page if record.position <= target]
+    return records, min(reached, target)
 
 
 def check_position(as_of: object) -> int:

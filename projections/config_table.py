@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
 import pandas as pd
 
+from ledger.backends.base import config_digest
 from projections.columns import MISSING, text_array
 from projections.trial_rows import TrialRows
 
@@ -19,23 +20,21 @@ class ConfigIds:
 
     Equal configs, with values of equal types, have one number in all experiments of the ledger; 1 and 1.0 differ.
 
-    >>> from ledger.backends.base import config_digest
-    >>> ids = ConfigIds()
-    >>> ids.number(config_digest({"lr": 1})), ids.number(config_digest({"lr": 1.0})), ids.number(config_digest({"lr": 1}))
-    (1, 2, 1)
+    >>> ConfigIds().numbers([{"lr": 1}, {"lr": 1.0}, {"lr": 1}])
+    [1, 2, 1]
     """
 
     def __init__(self, digests: bytes = b"") -> None:
         self._ids: dict[bytes, int] = {}
         self._digests = digests  # of those that are not in the dict: to look at a table needs no dict
 
-    def number(self, digest: bytes) -> int:
-        """Return the number of the config of that digest, a new one when it was not seen before."""
+    def numbers(self, configs: Sequence[Mapping[str, Any]]) -> list[int]:
+        """Return the numbers of configs, new ones for those not seen before."""
         ids = self._ids
-        if self._digests:
+        if self._digests and configs:
             self._ids = ids = {each: number for number, each in enumerate(_parts(self._digests), start=1)}
             self._digests = b""
-        return ids.setdefault(digest, len(ids) + 1)
+        return [ids.setdefault(digest, len(ids) + 1) for digest in map(config_digest, configs)]
 
     def digests(self) -> bytes:
         """Return the digests in order of their numbers, one behind the other."""

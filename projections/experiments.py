@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+from itertools import repeat
 from typing import Any
 from uuid import UUID
 
 import pandas as pd
 
 from ledger import events as ev
-from ledger.backends.base import config_digest
 from ledger.codec import decode_experiment_state, decode_trial_state, encode_state
 from ledger.records import Record
 from ledger.state import ExperimentState, evolve_experiment
@@ -16,13 +17,11 @@ from ledger.streams import subject_of
 from projections.config_table import ConfigIds, config_table
 from projections.experiment_table import experiment_table
 from projections.group_table import group_table
-from projections.projection import STATE_EVENTS, Projection
+from projections.projection import Projection
 from projections.rows import Rows
+from projections.trial_batch import PREFIX
 from projections.trial_rows import TrialRows
 from projections.trial_table import trial_table
-
-_HISTORY_ONLY = frozenset(getattr(ev, name) for name in ev.VOCABULARY - STATE_EVENTS)
-_CHANGING_CONFIGS = frozenset({ev.TrialConfigured, ev.TrialAmended})
 
 
 class Experiments(Projection):
@@ -42,7 +41,7 @@ class Experiments(Projection):
     """
 
     name = "experiments"
-    schema_version = 4
+    schema_version = 5
 
     def __init__(self) -> None:
         self.states: dict[UUID, ExperimentState] = {}  # in order of creation
@@ -52,27 +51,41 @@ class Experiments(Projection):
 
     def apply(self, record: Record) -> None:
         """Let the experiment that the record is about, or its trial, go one event further."""
+        self.apply_all([record])
+
+    def apply_all(self, records: Sequence[Record]) -> None:
+        """Let experiments go one event further after the other, and then their trials, all of them at once."""
+        batches = _by_prefix(records)
+        for prefix in [prefix for prefix in batches if not prefix.startswith("trial/")]:
+            self._evolve(batches.pop(prefix))
+        new = [record for record in records if type(record.event) is ev.TrialCreated]
+        numbers = self.config_ids.numbers([record.event.config for record in new])
+        config_ids: dict[str, list[int]] = {prefix: [] for prefix in batches}
+        for record, number in zip(new, numbers, strict=True):
+            config_ids[record.stream[:PREFIX]].append(number)
+        for prefix, batch in batches.items():
+            self._trials_of(batch[0]).apply(batch, config_ids[prefix], self.originals)
+
+    def _evolve(self, records: Sequence[Record]) -> None:
+        """Take in records that are not of trials."""
+        for record in records:
+            subject = subject_of(record.stream)
+            if subject is None:
+                continue
+            key, at = subject.experiment_id, record.happened_at
+            self.states[key] = evolve_experiment(self.states.get(key), subject, record.event, at)
+            if key not in self.trial_rows:
+                self.trial_rows[key] = TrialRows(key)
+            trials = self.trial_rows[key]
+            trials.updated_at = max(trials.updated_at, at)
+
+    def _trials_of(self, record: Record) -> TrialRows:
+        """Return the rows of the experiment whose trial the record is about."""
         subject = subject_of(record.stream)
-        if subject is None:
-            return
-        identifier, event = subject.experiment_id, record.event
-        at = record.recorded_at if record.context is None else record.happened_at
-        trials = self.trial_rows.get(identifier)
-        if subject.trial_id is None or trials is None:
-            self.states[identifier] = evolve_experiment(self.states.get(identifier), subject, event, at)
-            if trials is None:
-                trials = self.trial_rows[identifier] = TrialRows(identifier)
-        trials.updated_at = max(trials.updated_at, at)
-        kind = type(event)
-        if subject.trial_id is None or kind in _HISTORY_ONLY:
-            return
-        if kind is ev.TrialCreated:
-            trials.create(subject, event, at, self.config_ids.number(config_digest(event.config)))
-            return
-        if kind in _CHANGING_CONFIGS:
-            config = trials.state(subject.trial_id).config
-            self.originals.setdefault(trials.config_id(subject.trial_id), config)
-        trials.apply(subject, event, at)
+        assert subject is not None
+        if subject.experiment_id not in self.trial_rows:  # says that there is no such experiment
+            evolve_experiment(None, subject, record.event, record.happened_at)
+        return self.trial_rows[subject.experiment_id]
 
     # -------------------------------------------------------------------------------------------------- tables
 
@@ -93,10 +106,8 @@ class Experiments(Projection):
         return group_table(self.of(experiment_id), self.originals)
 
     def of(self, experiment_id: UUID) -> TrialRows:
-        """Return the trials of one experiment, all of them in their rows."""
-        trials = self.trial_rows.get(experiment_id) or TrialRows(experiment_id)
-        trials.flush()
-        return trials
+        """Return the trials of one experiment."""
+        return self.trial_rows.get(experiment_id) or TrialRows(experiment_id)
 
     # --------------------------------------------------------------------------------------------- checkpoints
 
@@ -104,7 +115,6 @@ class Experiments(Projection):
         rows: dict[str, Rows] = {}
         recorded = {}
         for identifier, trials in self.trial_rows.items():
-            trials.flush()
             name = identifier.hex
             rows |= {f"{name}.trials": trials.rows, f"{name}.configs": trials.configs, f"{name}.results": trials.results}
             recorded[name] = {trial_id: encode_state(state) for trial_id, state in trials.recorded.items()}
@@ -126,3 +136,15 @@ class Experiments(Projection):
             trials.rows, trials.configs, trials.results = (rows[f"{name}.{part}"] for part in ("trials", "configs", "results"))
             trials.recorded = {trial_id: decode_trial_state(each) for trial_id, each in memory["recorded"][name]}
             trials.restore()
+
+
+def _by_prefix(records: Sequence[Record]) -> dict[str, Sequence[Record]]:
+    """Part records by what the names of their streams begin with; the trials of one experiment are in one part."""
+    prefix = records[-1].stream[:PREFIX] if records else ""
+    if all(map(str.startswith, [record.stream for record in records], repeat(prefix))):
+        return {prefix: records} if records else {}
+    prefixes = [record.stream[:PREFIX] for record in records]
+    parts: dict[str, list[Record]] = {prefix: [] for prefix in dict.fromkeys(prefixes)}
+    for record, prefix in zip(records, prefixes, strict=True):
+        parts[prefix].append(record)
+    return dict(parts)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any, ClassVar
 
 import pandas as pd
@@ -94,6 +94,15 @@ class Projection(ABC):
         A record of a registered type may hold an ``UnknownEvent``, when it was written by a newer version. An instance
         whose ``apply`` raised is not used again.
         """
+
+    def apply_all(self, records: Sequence[Record]) -> None:
+        """Take in the next records, in order, one by one with ``apply`` unless a class knows a faster way to the same."""
+        for record in records:
+            try:
+                self.apply(record)
+            except Exception as error:
+                error.add_note(f"Folding {self.name!r}, at position {record.position}: {record.type} of {record.stream!r}.")
+                raise
 
     @abstractmethod
     def table(self, *args: Any, **kwargs: Any) -> pd.DataFrame:

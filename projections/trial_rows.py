@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from operator import attrgetter
 from typing import Any
 from uuid import UUID
@@ -10,148 +10,175 @@ from uuid import UUID
 import numpy as np
 
 from ledger import events as ev
+from ledger.errors import UnknownTrial
+from ledger.records import Record
 from ledger.registry import Event
-from ledger.state import TrialState, evolve_as_recorded, evolve_trial
-from ledger.status import HELD
-from ledger.streams import Subject
-from projections.buffers import ValueBuffer
+from ledger.state import TRIAL_ASSIGNMENTS, TrialState, evolve_as_recorded, evolve_trial
+from ledger.streams import subject_of, trial_stream
 from projections.columns import MISSING
+from projections.projection import STATE_EVENTS
 from projections.rows import Rows
+from projections.trial_batch import STATE_COLUMNS, TrialBatch, merge_values, value_column
 
-#: The columns of a trial's state that are shown, with their kinds; ``configs`` and ``results`` lie beside them.
-STATE_COLUMNS = {
-    "status": "status", "created_at": "time", "started_at": "time", "ended_at": "time", "attempt": "integer", "worker": "text",
-    "deadline": "time", "assigned_to": "text", "label": "text", "group": "text", "is_amended": "flag", "deleted_at": "time",
-}  # fmt: skip
-_cells_of = attrgetter(*STATE_COLUMNS)
 _MAY_BE_EMPTY = ("assigned_to", "label", "group")  # texts, of which none is an empty one
-_NOT_SHOWN = (ev.AttributesSet, ev.TagsChanged, ev.ParentsSet, ev.ArtifactLogged, ev.LateResultReceived)
-_MOST_STATES = 8192
+_cells_of = attrgetter(*STATE_COLUMNS)
+
+#: What changes no column of a trial, and what does without asking how the trial stood. All else goes by its state.
+_NOT_SHOWN: frozenset[type[Event]] = frozenset(
+    {getattr(ev, name) for name in ev.VOCABULARY - STATE_EVENTS}
+    | {ev.AttributesSet, ev.TagsChanged, ev.ParentsSet, ev.ArtifactLogged, ev.LateResultReceived}
+)
+_BY_COLUMN = _NOT_SHOWN | TRIAL_ASSIGNMENTS.keys()
+_CHANGING_CONFIGS = (ev.TrialConfigured, ev.TrialAmended)
 
 
 class TrialRows:
     """One row for each trial, in order of creation.
 
-    What an event changes is said by ``ledger.state``: a trial that something happens to is a ``TrialState`` for a while,
-    and is written to its row when there are many of those, or when the rows are asked for. A state is made again of its
-    row when more happens; what is in no column (tags, attributes) is not in it.
+    What an event changes is said by ``ledger.state``. Most events only assign to fields, and are written to the columns
+    for thousands of trials at once. A trial to which something else happens is made a ``TrialState`` of its row, goes
+    through what happens to it, and is written back; what is in no column (tags, attributes) is not in that state.
     """
 
     def __init__(self, experiment_id: UUID) -> None:
         self.experiment_id = experiment_id
-        self.rows = Rows({"trial_id": "id", "config_id": "id", **STATE_COLUMNS, "depends_on": "value"})
+        self.rows = Rows({"trial_id": "id", "config_id": "id", **STATE_COLUMNS})
         self.configs, self.results = Rows({}), Rows({})
         self.recorded: dict[int, TrialState] = {}  # of amended trials: as they would be had they not been
-        self._states: dict[int, TrialState] = {}
-        self._changed: dict[int, None] = {}
-        self._new: list[tuple[int, int]] = []  # trials without a row yet, and their configs
-        self._first = self._dense = 0  # the first trial's number; so many rows from it have numbers one above the other
         self.updated_at = 0
+        self._first = self._dense = 0  # the first trial's number; so many rows from it have numbers one above the other
         self._places: dict[int, int] = {}  # of the others: trial -> row
 
     # -------------------------------------------------------------------------------------------------- fold
 
-    def create(self, subject: Subject, event: Event, at: int, config_id: int) -> None:
-        """Take in a new trial."""
-        trial_id = subject.trial_id or 0
-        self._states[trial_id] = evolve_trial(self.find(trial_id), subject, event, at, is_checked=True)
-        self._changed[trial_id] = None
-        self._new.append((trial_id, config_id))
-        if len(self._new) >= _MOST_STATES:
-            self.flush()
+    def apply(self, records: Sequence[Record], config_ids: Sequence[int], originals: dict[int, dict[str, Any]]) -> None:
+        """Take in what happened to trials, in order; ``config_ids`` has the number of each new one's config.
 
-    def apply(self, subject: Subject, event: Event, at: int) -> None:
-        """Let a trial go one event further."""
-        trial_id = subject.trial_id or 0
-        state = self._states.get(trial_id)
-        if state is None:
-            if isinstance(event, _NOT_SHOWN):
-                return
-            state = self.find(trial_id)
-        after = evolve_trial(state, subject, event, at, is_checked=True)
-        if trial_id in self.recorded:
-            self.recorded[trial_id] = evolve_as_recorded(self.recorded[trial_id], subject, event, at) or after
-        elif isinstance(event, ev.TrialAmended) and state is not None:
-            self.recorded[trial_id] = state
-        if after is not state:
-            self._states[trial_id] = after
-            self._changed[trial_id] = None
-            if len(self._changed) >= _MOST_STATES:
-                self.flush()
+        A config that the first trial created with it does not have any more is put into ``originals``.
+        """
+        batch = TrialBatch(records)
+        self.updated_at = max(self.updated_at, *batch.times)
+        for created in batch.of([ev.TrialCreated]):
+            self._add(batch.trial_ids[created.which].tolist(), config_ids)
+        places = self.places(batch.trial_ids)
+        self._keep_originals(batch, places, originals)
+        by_state = self._by_state(batch)
+        if by_state.any():
+            evolved = self._evolve(batch.select(by_state))
+            TrialBatch(batch.select(~by_state)).write(self.rows, self.configs, self.results, places[~by_state])
+            self._write(evolved)
+        else:
+            batch.write(self.rows, self.configs, self.results, places)
 
-    def state(self, trial_id: int) -> TrialState:
-        """Return a trial's state, as far as it is in the columns."""
-        state = self._states.get(trial_id)
-        if state is None:
-            state = self._states[trial_id] = self._read(trial_id)
-        return state
+    def _by_state(self, batch: TrialBatch) -> Any:
+        """Return for each record whether something happens to its trial that the columns alone cannot be told."""
+        numbers = [batch.trial_ids[found.which] for found in batch.of(batch.kinds.keys() - _BY_COLUMN)]
+        if self.recorded:
+            numbers.append(np.fromiter(self.recorded, np.int64))
+        return np.isin(batch.trial_ids, np.concatenate(numbers)) if numbers else np.zeros(len(batch.records), np.bool_)
+
+    def _evolve(self, records: Sequence[Record]) -> dict[int, TrialState]:
+        """Let trials go through their records; return how they stand then. Nothing is written."""
+        states: dict[int, TrialState | None] = {}
+        for record in records:
+            subject = subject_of(record.stream)
+            assert subject is not None
+            assert subject.trial_id is not None
+            trial_id, event, at = subject.trial_id, record.event, record.happened_at
+            if trial_id not in states:
+                states[trial_id] = None if isinstance(event, ev.TrialCreated) else self.state(trial_id)
+            state = states[trial_id]
+            try:
+                after = evolve_trial(state, subject, event, at, is_checked=True)
+            except Exception as error:
+                error.add_note(f"At position {record.position}: {record.type} of {record.stream!r}.")
+                raise
+            if trial_id in self.recorded:
+                self.recorded[trial_id] = evolve_as_recorded(self.recorded[trial_id], subject, event, at) or after
+            elif isinstance(event, ev.TrialAmended) and state is not None:
+                self.recorded[trial_id] = state
+            states[trial_id] = after
+        return {trial_id: state for trial_id, state in states.items() if state is not None}
+
+    def _keep_originals(self, batch: TrialBatch, places: Any, originals: dict[int, dict[str, Any]]) -> None:
+        """Keep configs that are about to be changed, as they were created."""
+        created: dict[int, dict[str, Any]] | None = None
+        for found in batch.of(_CHANGING_CONFIGS):
+            config_ids = self.rows["config_id"].arrays()[0][places[found.which]]
+            for index, config_id in zip(found.which.tolist(), config_ids.tolist(), strict=True):
+                if config_id in originals:
+                    continue
+                if created is None:
+                    created = {
+                        int(batch.trial_ids[which]): record.event.config
+                        for new in batch.of([ev.TrialCreated])
+                        for which, record in zip(new.which, new.records, strict=True)
+                    }
+                config = created.get(int(batch.trial_ids[index]))
+                originals[config_id] = dict(config) if config is not None else _row(self.configs, places[index : index + 1])
+
+    # ------------------------------------------------------------------------------------------------- trials
 
     def find(self, trial_id: int) -> TrialState | None:
-        """Return a trial's state, as ``state`` does; None when there is no such trial."""
-        return None if self._is_new(trial_id) else self.state(trial_id)
+        """Return a trial's state, as far as it is in the columns; None when there is no such trial."""
+        place = trial_id - self._first
+        if not 0 <= place < self._dense:
+            found = self._places.get(trial_id)
+            if found is None:
+                return None
+            place = found
+        return self._read(trial_id, np.array([place]))
 
-    def config_id(self, trial_id: int) -> int:
-        """Return the number of the config that the trial was created with."""
-        place = self._place(trial_id)
-        return dict(self._new)[trial_id] if place is None else int(self.rows["config_id"].arrays()[0][place])
+    def state(self, trial_id: int) -> TrialState:
+        """Return a trial's state, as ``find`` does; raises UnknownTrial."""
+        state = self.find(trial_id)
+        if state is None:
+            raise self._unknown(trial_id)
+        return state
 
-    # -------------------------------------------------------------------------------------------------- write
+    def _unknown(self, trial_id: int) -> UnknownTrial:
+        return UnknownTrial(f"there is no {trial_stream(self.experiment_id, trial_id)}; its first event is TrialCreated.")
 
-    def flush(self) -> None:
-        """Write the states to their rows, and forget them."""
-        if self._new:
-            ids, config_ids = zip(*self._new, strict=True)
-            self._add_places(ids)
-            self.rows.extend({"trial_id": ids, "config_id": config_ids})
-            for values in (self.configs, self.results):
-                values.resize(self.rows.length)
-            self._new = []
-        if self._changed:
-            places = self.places(self._changed)
-            write_states(self.rows, self.configs, self.results, places, [self._states[each] for each in self._changed])
-            self._changed = {}
-        if len(self._states) >= _MOST_STATES:  # of those that go on, most soon do
-            held = {trial_id: state for trial_id, state in self._states.items() if state.status in HELD}
-            self._states = held if len(held) < _MOST_STATES else {}
-
-    def places(self, trial_ids: Iterable[int]) -> Any:
-        """Return the rows of trials, as an array."""
-        ids = np.fromiter(trial_ids, np.int64)
-        places = ids - self._first
+    def places(self, trial_ids: Any) -> Any:
+        """Return the rows of trials, as an array; raises UnknownTrial."""
+        places = trial_ids - self._first
         for index in np.flatnonzero((places < 0) | (places >= self._dense)):
-            places[index] = self._places[int(ids[index])]
+            trial_id = int(trial_ids[index])
+            if trial_id not in self._places:
+                raise self._unknown(trial_id)
+            places[index] = self._places[trial_id]
         return places
 
-    def _add_places(self, ids: Sequence[int]) -> None:
+    def _add(self, trial_ids: list[int], config_ids: Sequence[int]) -> None:
+        """Add rows for new trials."""
         row = self.rows.length
         if not row:
-            self._first = ids[0]
-        if self._dense == row and ids == tuple(range(self._first + row, self._first + row + len(ids))):
-            self._dense += len(ids)
-            return
-        for place, trial_id in enumerate(ids, start=row):
-            if trial_id == self._first + place and self._dense == place:
-                self._dense += 1
-            else:
-                self._places[trial_id] = place
+            self._first = trial_ids[0]
+        if self._dense == row and trial_ids == list(range(self._first + row, self._first + row + len(trial_ids))):
+            self._dense += len(trial_ids)
+        else:
+            for place, trial_id in enumerate(trial_ids, start=row):
+                if trial_id == self._first + place and self._dense == place:
+                    self._dense += 1
+                else:
+                    self._places[trial_id] = place
+        self.rows.extend({"trial_id": trial_ids, "config_id": config_ids})
+        for values in (self.configs, self.results):
+            values.resize(self.rows.length)
 
-    def _place(self, trial_id: int) -> int | None:
-        place = trial_id - self._first
-        return place if 0 <= place < self._dense else self._places.get(trial_id)
-
-    def _is_new(self, trial_id: int) -> bool:
-        return trial_id not in self._states and self._place(trial_id) is None
-
-    def _read(self, trial_id: int) -> TrialState:
-        place = np.array([self._place(trial_id)])
+    def _read(self, trial_id: int, place: Any) -> TrialState:
         cells = {name: self.rows[name].values(place)[0] for name in STATE_COLUMNS}
         for name in _MAY_BE_EMPTY:
             cells[name] = cells[name] or ""
-        (depends_on,) = self.rows["depends_on"].values(place)
+        if cells["depends_on"] is MISSING:
+            cells["depends_on"] = ()
         return TrialState(
-            self.experiment_id, trial_id, config=_row(self.configs, place), results=_row(self.results, place),
-            depends_on=() if depends_on is MISSING else depends_on, **cells,
-        )  # fmt: skip
+            self.experiment_id, trial_id, config=_row(self.configs, place), results=_row(self.results, place), **cells
+        )
+
+    def _write(self, states: Mapping[int, TrialState]) -> None:
+        places = self.places(np.fromiter(states, np.int64))
+        write_states(self.rows, self.configs, self.results, places, list(states.values()))
 
     # ------------------------------------------------------------------------------------------------ restore
 
@@ -167,44 +194,19 @@ class TrialRows:
 def write_states(rows: Rows, configs: Rows, results: Rows, places: Any, states: Sequence[TrialState]) -> None:
     """Write states to rows of such columns as ``TrialRows`` has."""
     for name, cells in zip(STATE_COLUMNS, zip(*map(_cells_of, states), strict=True), strict=True):
-        rows[name].write(places, [cell or None for cell in cells] if name in _MAY_BE_EMPTY else cells)
-    rows["depends_on"].write(places, [state.depends_on or MISSING for state in states])
-    _write_values(configs, places, [state.config for state in states])
-    _write_values(results, places, [state.results for state in states])
+        if name == "depends_on":
+            rows[name].write(places, [cell or MISSING for cell in cells])
+        else:
+            rows[name].write(places, [cell or None for cell in cells] if name in _MAY_BE_EMPTY else cells)
+    _replace_values(configs, places, [state.config for state in states])
+    _replace_values(results, places, [state.results for state in states])
 
 
-def _write_values(values: Rows, places: Any, given: Sequence[Mapping[str, Any]]) -> None:
+def _replace_values(values: Rows, places: Any, given: Sequence[Mapping[str, Any]]) -> None:
     """Write one mapping to each row: in the columns of other names there is nothing then."""
-    names = given[0].keys()
-    if all(each.keys() == names for each in given):
-        for name in names:
-            _column(values, name).write(places, [each[name] for each in given])
-    else:
-        cells: dict[str, tuple[list[int], list[Any]]] = {}
-        for index, each in enumerate(given):
-            for name, value in each.items():
-                where, found = cells.setdefault(name, ([], []))
-                where.append(index)
-                found.append(value)
-        names = cells.keys()
-        for name, (where, found) in cells.items():
-            column = _column(values, name)
-            if len(where) < len(given):
-                column.clear(places)
-            column.write(places[where], found)
-    if len(values.buffers) > len(names):
-        for name, buffer in values.buffers.items():
-            if name not in names:
-                _as_values(buffer).clear(places)
-
-
-def _column(values: Rows, name: str) -> ValueBuffer:
-    return _as_values(values.buffers.get(name) or values.add_column(name, "value"))
-
-
-def _as_values(buffer: Any) -> ValueBuffer:
-    assert isinstance(buffer, ValueBuffer)  # configs and results have no other columns
-    return buffer
+    for name in values.buffers:
+        value_column(values, name).clear(places)
+    merge_values(values, places, given)
 
 
 def _row(values: Rows, place: Any) -> dict[str, Any]:

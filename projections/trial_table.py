@@ -52,7 +52,7 @@ def trial_table(
     if not amended and trials.recorded:
         every = slice(None)
         rows, configs, results = rows.take(every), configs.take(every), results.take(every)
-        places = trials.places(trials.recorded)
+        places = trials.places(np.fromiter(trials.recorded, np.int64))
         write_states(rows, configs, results, places, list(trials.recorded.values()))
         rows["is_amended"].write(places, [True] * len(places))
     chosen = _chosen(rows, deleted)

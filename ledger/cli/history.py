@@ -237,7 +237,6 @@ def _digest_of_number(log: EventLog, number: int) -> bytes | None:
 
     ids = ConfigIds()
     for record in log.read(types=["TrialCreated"]):
-        digest = config_digest(record.event.config) if isinstance(record.event, ev.TrialCreated) else b""
-        if digest and ids.number(digest) == number:
-            return digest
+        if isinstance(record.event, ev.TrialCreated) and ids.numbers([record.event.config]) == [number]:
+            return config_digest(record.event.config)
     return None

@@ -20,15 +20,15 @@ class TrialCreated(Event, omit_defaults=True):
     """
 
     config: dict[str, Any]
-    arms: list[Arm] = []
+    arms: tuple[Arm, ...] = ()
     priority: int = 0
     scheduled_at: int | None = None
     max_attempts: int = 3
     label: str = ""
     group: str = ""
-    parents: list[str] = []
+    parents: tuple[str, ...] = ()
     assigned_to: str = ""
-    depends_on: list[str] = []
+    depends_on: tuple[str, ...] = ()
 
 
 @event

@@ -153,7 +153,7 @@ class TrialContract(ContractBase):
     def test_a_trial_runs_to_its_end(self, backend: Backend, clock: FakeClock) -> None:
         """A trial's state, while it waits, is held, runs and has ended, is the fold of its events."""
         with_experiment(backend)
-        stream = with_trials(backend, TrialCreated({"lr": (1, 2)}, priority=3, arms=[ev.Arm({"a": 1})]))[0]
+        stream = with_trials(backend, TrialCreated({"lr": (1, 2)}, priority=3, arms=(ev.Arm({"a": 1}),)))[0]
         seen = []
         for command in (
             claims.claim(EXPERIMENT, "w", 60.0),

@@ -144,7 +144,7 @@ class ValueContract(ContractBase):
         """The configs of a trial's arms keep the types of their values too, in the record and in the state."""
         with_experiment(backend)
         config = {str(place): value for place, value in enumerate(VALUES)}
-        with_trials(backend, ev.TrialCreated({}, arms=[ev.Arm(config, 0.5, "0_0"), ev.Arm({"b": (1,)})]))
+        with_trials(backend, ev.TrialCreated({}, arms=(ev.Arm(config, 0.5, "0_0"), ev.Arm({"b": (1,)}))))
         for arms in (read_all(backend)[1].event.arms, trial_state(backend, 1).arms):
             assert same([arm.config for arm in arms], [config, {"b": (1,)}])
             assert [(arm.weight, arm.name) for arm in arms] == [(0.5, "0_0"), (1.0, None)]
@@ -165,7 +165,7 @@ class ValueContract(ContractBase):
         with_experiment(backend)
         accepted: list[tuple[str, object]] = []
         for name, value in REFUSED.items():
-            created = ev.TrialCreated({}, arms=[ev.Arm({}), ev.Arm({"value": value})])
+            created = ev.TrialCreated({}, arms=(ev.Arm({}), ev.Arm({"value": value})))
             answer = backend.commit([submission([(trial_stream(EXPERIMENT, len(accepted) + 1), created)])])[0]
             if not isinstance(answer, InvalidValue):
                 accepted.append((name, answer))

@@ -45,7 +45,7 @@ def _end(backend: Backend, number: int, event: Event | None = None) -> None:
 
 
 def _waiting_for(*numbers: int, **more: Any) -> TrialCreated:
-    return TrialCreated({}, depends_on=[trial_stream(EXPERIMENT, number) for number in numbers], **more)
+    return TrialCreated({}, depends_on=tuple(trial_stream(EXPERIMENT, number) for number in numbers), **more)
 
 
 def _ready(backend: Backend, worker: str = "") -> list[int]:

@@ -49,13 +49,13 @@ def table(path, **options):
 
 def applied(monkeypatch):
     """Count the records that are folded from here on."""
-    seen, apply = [], projections.Experiments.apply
+    seen, apply_all = [], projections.Experiments.apply_all
 
-    def counted(self, record):
-        seen.append(record.position)
-        apply(self, record)
+    def counted(self, records):
+        seen.extend(record.position for record in records)
+        apply_all(self, records)
 
-    monkeypatch.setattr(projections.Experiments, "apply", counted)
+    monkeypatch.setattr(projections.Experiments, "apply_all", counted)
     return seen
 
 

@@ -154,7 +154,7 @@ def test_weighted_arms_keep_their_types(exp: ledger.Experiment) -> None:
     """Several configs in one trial, with weights and names, come back as they were given."""
     arms = [Arm({"lr": 0.1, "pair": (1, 2)}, 0.25, "0_0"), Arm({"lr": Decimal("0.2")}, 0.75)]
     trial = exp.new_trial({}, arms=iter(arms))
-    assert trial.state.arms == arms
+    assert trial.state.arms == tuple(arms)
     assert next(trial.history()).event.arms == arms
 
 

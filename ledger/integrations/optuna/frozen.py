@@ -64,7 +64,7 @@ def pack(folded: Folded) -> bytes:
         if packed is not value:
             changed[field] = packed
     if state.arms:  # of other tools' trials: Optuna is not shown them
-        changed["arms"] = []
+        changed["arms"] = ()
     if changed:
         state = msgspec.structs.replace(state, **changed)
     return _encoder.encode(_Packed(state, folded.names, list(folded.steps), list(folded.steps.values())))

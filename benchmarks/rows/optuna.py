@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import time
 from collections.abc import Callable, Sequence
 from pathlib import Path
@@ -49,7 +50,9 @@ class OptunaOpen(_LargeStudy):
     )
 
     def measure(self, task: Task) -> Figures:
-        from benchmarks.studies import STUDY, loss_of, open_storage, optuna
+        import optuna
+
+        from benchmarks.studies import STUDY, loss_of, open_storage
 
         figures: Figures = {}
         forget_peak()
@@ -107,7 +110,7 @@ class OptunaWaiting(_Question):
     lines = (Line("ms", "waiting trials", "ms", "less", [Bound(1 / 50, "optuna")]),)
 
     def _ask(self, storage: Any, study_id: int) -> None:
-        from benchmarks.studies import TrialState
+        from optuna.trial import TrialState
 
         if storage.get_all_trials(study_id, deepcopy=False, states=(TrialState.WAITING,)):
             raise AssertionError("a trial waits in a study where none should")
@@ -122,14 +125,16 @@ class OptunaOptimize(_OptunaRow):
     )
     lines = (Line("rate", title, "trials/s", "more", [Bound(0.8, "optuna"), Bound(3.0, "optuna:rdb")]),)
     limit = (
-        "an operation is one commit, and LMDB flushes twice for each where the journal flushes its file once; what the ledger does "
-        "beside it (checks, hashes, indexes) takes some twice the time that the journal takes to write its line and read it back."
+        "an operation is one commit, and LMDB flushes twice for each where the journal flushes its file once; what the ledger "
+        "does beside it (checks, hashes, indexes) takes some twice the time that the journal takes for its line."
     )
     limit_seconds = 600.0
     _processes = 1
 
     def measure(self, task: Task) -> Figures:
-        from benchmarks.studies import STUDY, StudyDirection, open_storage
+        from optuna.study import StudyDirection
+
+        from benchmarks.studies import STUDY, open_storage
 
         with open_storage(task.contestant, task.place) as storage:
             study_id = storage.create_new_study([StudyDirection.MINIMIZE], STUDY)
@@ -153,13 +158,17 @@ class OptunaProcesses(OptunaOptimize):
 
 def prepare(contestant: str, place: str, number: int, trials: int) -> Callable[[], None]:
     """Open the storage in a worker, optimize one trial to warm up, and return the work."""
-    from benchmarks.studies import STUDY, objective, open_storage, optuna
+    import optuna
 
-    opened = open_storage(contestant, Path(place))
-    study = optuna.load_study(study_name=STUDY, storage=opened.__enter__(), sampler=optuna.samplers.RandomSampler(seed=number))
+    from benchmarks.studies import STUDY, objective, open_storage
+
+    opened = contextlib.ExitStack()
+    storage = opened.enter_context(open_storage(contestant, Path(place)))
+    study = optuna.load_study(study_name=STUDY, storage=storage, sampler=optuna.samplers.RandomSampler(seed=number))
     study.optimize(objective, n_trials=1)
 
     def work() -> None:
-        study.optimize(objective, n_trials=trials)
+        with opened:
+            study.optimize(objective, n_trials=trials)
 
     return work

@@ -91,14 +91,17 @@ def stand_in(value: Any, known: BaseDistribution | None) -> BaseDistribution | N
     Else, for a value that somebody has added by hand, the categorical one of this value; None for a value that can be no
     parameter of Optuna's.
     """
-    if known is not None and _is_of_kind(value, known):
-        return known
-    return CategoricalDistribution((value,)) if type(value) in _PLAIN else None
+    kind = type(value)
+    if known is not None:
+        if type(known) is not CategoricalDistribution:
+            if kind is float or kind is int:
+                return known
+        elif _has_choice(known, value):
+            return known
+    return CategoricalDistribution((value,)) if kind in _PLAIN else None
 
 
-def _is_of_kind(value: Any, distribution: BaseDistribution) -> bool:
-    if not isinstance(distribution, CategoricalDistribution):
-        return type(value) is float or type(value) is int
+def _has_choice(distribution: CategoricalDistribution, value: Any) -> bool:
     try:
         distribution.to_internal_repr(value)
     except ValueError:
@@ -108,7 +111,7 @@ def _is_of_kind(value: Any, distribution: BaseDistribution) -> bool:
 
 def internal_of(distribution: BaseDistribution, value: Any) -> float:
     """Return the internal representation of a value: of equal choices (1, True) that of its own type."""
-    if isinstance(distribution, CategoricalDistribution):
+    if type(distribution) is CategoricalDistribution:
         for index, choice in enumerate(distribution.choices):
             if type(choice) is type(value) and choice == value:
                 return index

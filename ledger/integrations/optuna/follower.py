@@ -19,7 +19,8 @@ class Follower:
     """Keep the studies of one ledger current. One thread at a time.
 
     What this process appends is folded as it was appended when nothing lies between: the log answers with the events as
-    readers will see them, and their positions and times. Else it is read. Checkpoints are kept where those of the tables are.
+    readers will see them, and their positions and times. Else it is read by whoever asks next, with what lies between.
+    Checkpoints are kept where those of the tables are.
     """
 
     def __init__(self, log: EventLog, cache_dir: str | os.PathLike[str] | None = None) -> None:
@@ -58,20 +59,19 @@ class Follower:
             studies.position = reached
         return True
 
-    def take(self, appended: Iterable[tuple[Appended, int | None]]) -> Studies:
+    def take(self, appended: Iterable[tuple[Appended, int | None]]) -> None:
         """Take in what this process has appended, each with the time at which it is said to have happened."""
         studies = self._studies
         for each, happened_at in appended:
             if not each.events or each.head <= studies.position:
                 continue
             if each.position != studies.position + 1:
-                return self.catch_up()
+                return
             at = each.recorded_at if happened_at is None else happened_at
             for position, (stream, event) in enumerate(each.events, start=each.position):
                 studies.fold(position, stream, event, at)
             studies.position = each.head
         self._save()
-        return studies
 
     def _save(self) -> None:
         if self._studies.position - self._saved_at > max(_FAR, self._saved_at // _SHARE):

@@ -64,7 +64,7 @@ def pack(folded: Folded) -> bytes:
         if packed is not value:
             changed[field] = packed
     if state.arms:  # of other tools' trials: Optuna is not shown them
-        changed["arms"] = []
+        changed["arms"] = ()
     if changed:
         state = msgspec.structs.replace(state, **changed)
     return _encoder.encode(_Packed(state, folded.names, list(folded.steps), list(folded.steps.values())))
@@ -89,25 +89,25 @@ def values(folded: Folded, names: Sequence[str]) -> list[Any] | None:
 
 def state_of(folded: Folded, names: Sequence[str]) -> TrialState:
     """Return the state in which Optuna sees a trial."""
-    status = folded.state.status
-    if status is Status.SUCCEEDED:
-        found = values(folded, names)
-        if found is None or any(value != value for value in found):
-            return TrialState.FAIL
-    return STATE_OF[status]
+    return _seen(folded.state.status, values(folded, names))
+
+
+def _seen(status: Status, found: list[Any] | None) -> TrialState:
+    is_unfit = status is Status.SUCCEEDED and (found is None or any(value != value for value in found))
+    return TrialState.FAIL if is_unfit else STATE_OF[status]
 
 
 def freeze(trial_id: int, folded: Folded, names: Sequence[str], distributions: Mapping[str, BaseDistribution]) -> FrozenTrial:
     """Make the trial as Optuna is handed it; nothing in it is changed by what is folded later."""
     state, attributes = folded.state, folded.state.attributes
-    shown_state = state_of(folded, names)
+    found_values = values(folded, names)
+    shown_state = _seen(state.status, found_values)
     own = attributes.get(OWN, _NOTHING)
     given = attributes.get(DISTRIBUTIONS, _NOTHING)
     params: dict[str, Any] = {}
     found: dict[str, BaseDistribution] = {}
     config = state.config
-    for name in own[PARAMS] if PARAMS in own and own[PARAMS] is not None else config:
-        value = config[name]
+    for name, value in config.items() if not own.get(PARAMS) else _ordered(config, own[PARAMS]):
         if name in given:
             params[name], found[name] = value, distribution_of(given[name])
         elif (known := stand_in(value, distributions.get(name))) is not None:
@@ -116,7 +116,7 @@ def freeze(trial_id: int, folded: Folded, names: Sequence[str], distributions: M
         number=state.id,
         state=shown_state,
         value=None,
-        values=None if shown_state is TrialState.FAIL else values(folded, names),
+        values=None if shown_state is TrialState.FAIL else found_values,
         datetime_start=_started(state, own, shown_state),
         datetime_complete=_completed(state, own, shown_state),
         params=params,
@@ -126,6 +126,11 @@ def freeze(trial_id: int, folded: Folded, names: Sequence[str], distributions: M
         intermediate_values=dict(folded.steps),
         trial_id=trial_id,
     )
+
+
+def _ordered(config: Mapping[str, Any], names: Sequence[str]) -> list[tuple[str, Any]]:
+    """Return the parameters of a config, those named first; one that was redacted is in no config."""
+    return [(name, config[name]) for name in dict.fromkeys((*names, *config)) if name in config]
 
 
 def _started(state: LedgerState, own: Mapping[str, Any], shown_state: TrialState) -> Any:

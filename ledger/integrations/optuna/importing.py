@@ -1,6 +1,6 @@
 """Studies of Optuna's other storages, imported into a ledger: journal files, and relational databases.
 
-What becomes of a study and its trials is in ``MAPPING.md``. Beside that, an imported experiment has
+What becomes of a study and its trials is said of the package. Beside that, an imported experiment has
 
 - the attributes ``from``, ``source`` and ``study_id`` in the namespace ``optuna.import``: where it was read, and its id there;
 - the artifact ``optuna-trial-ids``: the ids that its trials had there, by number.

@@ -6,7 +6,7 @@ import os
 import uuid
 from collections.abc import Callable, Container, Iterable, Sequence
 from itertools import islice
-from typing import Any, Self
+from typing import Any, Self, TypeVar
 
 import optuna
 from optuna.distributions import BaseDistribution
@@ -27,6 +27,8 @@ from ledger.integrations.optuna.studies import Place, Studies
 from ledger.integrations.optuna.study import StudyFold
 from ledger.integrations.optuna.templates import Template
 from ledger.integrations.optuna.vocabulary import SYSTEM, USER
+
+T = TypeVar("T")
 
 _TRIALS_PER_COMMIT = 256
 _logger = optuna.logging.get_logger("optuna.storages.ledger")  # below Optuna's own, whose verbosity it has
@@ -250,7 +252,7 @@ class LedgerStorage(BaseStorage, BaseHeartbeat):  # type: ignore[misc]
 
     # ------------------------------------------------------------------------------------------------- lookup
 
-    def _read_study(self, study_id: int, look: Callable[[StudyFold], Any]) -> Any:
+    def _read_study(self, study_id: int, look: Callable[[StudyFold], T]) -> T:
         return self._connection.read(lambda studies: look(_study(studies, study_id)))
 
     def _study(self, study_id: int) -> StudyFold:

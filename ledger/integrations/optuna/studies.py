@@ -196,9 +196,8 @@ def _take_points(study: StudyFold, place: int, event: ev.MetricsLogged) -> None:
     for points in event.points:
         if study.metric in points.names:
             column = points.values[points.names.index(study.metric)]
-            for step, value in zip(points.steps, column, strict=False):
-                if type(step) is int and (type(value) is float or type(value) is int):
-                    new[step] = value
+            pairs = zip(points.steps, column, strict=False)
+            new |= {step: value for step, value in pairs if type(step) is int and type(value) in (float, int)}
     if new:
         folded = study.folded(place)
         folded.steps.update(new)

@@ -175,7 +175,7 @@ class StudyFold:
             return []
         if expected == len(self.ids):
             if not fresh and all(self.frozen):
-                return list(self.frozen)  # type: ignore[arg-type]
+                return list(self.frozen)
             return [make(place) for place in range(len(self.ids))]
         if wanted == [TrialState.WAITING]:
             return [make(place) for place in sorted(self.waiting)]

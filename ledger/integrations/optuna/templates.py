@@ -112,7 +112,7 @@ def points(metric: str, steps: Sequence[Any], values: Sequence[Any], at: int, at
     """Return the events that log values of a metric, all at one time."""
     events: list[Event] = []
     for first in range(0, len(steps), _POINTS_PER_EVENT):
-        chosen = [int(step) for step in steps[first : first + _POINTS_PER_EVENT]]
+        chosen: list[int | float | None] = [int(step) for step in steps[first : first + _POINTS_PER_EVENT]]
         column = [plain(value) for value in values[first : first + _POINTS_PER_EVENT]]
         events.append(ev.MetricsLogged([ev.Points([metric], chosen, [at, *[0] * (len(chosen) - 1)], [column])], attempt))
     return events

@@ -18,7 +18,7 @@ def to_local(nanoseconds: int) -> dt.datetime:
     1500000000123456000
     """
     seconds, rest = divmod(nanoseconds, 1_000_000_000)
-    return dt.datetime.fromtimestamp(seconds).replace(microsecond=rest // 1000)  # noqa: DTZ006 - naive is meant
+    return dt.datetime.fromtimestamp(seconds).replace(microsecond=rest // 1000)
 
 
 def from_local(time: dt.datetime) -> int | None:

@@ -5,7 +5,6 @@ from __future__ import annotations
 import math
 import shutil
 import warnings
-from collections.abc import Iterator
 from pathlib import Path
 
 import optuna
@@ -20,12 +19,11 @@ from projections import folds
 
 
 @pytest.fixture(autouse=True)
-def _eager(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+def _eager(monkeypatch: pytest.MonkeyPatch) -> None:
     """Save checkpoints whenever there is something new, and look for them."""
     monkeypatch.setattr(folds, "_LEAST_RECORDS", 1)
     monkeypatch.setattr(folds, "_SAVING_SHARE", math.inf)
     monkeypatch.setattr(follower, "_FAR", 3)
-    yield
 
 
 def fill(path: Path, count: int = 12) -> None:

@@ -35,7 +35,8 @@ def every_state() -> list[FrozenTrial]:
         create_trial(
             state=state, values=[1.5, float("inf")] if state in (TrialState.COMPLETE, TrialState.PRUNED) else None, params=PARAMS,
             distributions=DISTRIBUTIONS, user_attrs={"b": None, "a": [1, {"x": None}]},
-            system_attrs={"fixed_params": PARAMS, "constraints": [0.5, -1.0]}, intermediate_values={3: 0.5, 1: float("-inf"), 2: 7.0},
+            system_attrs={"fixed_params": PARAMS, "constraints": [0.5, -1.0]},
+            intermediate_values={3: 0.5, 1: float("-inf"), 2: 7.0},
         )
         for state in TrialState
     ]  # fmt: skip
@@ -68,7 +69,7 @@ def test_study_goes_there_and_back(make: Callable[[Path], BaseStorage], storage:
     again = InMemoryStorage()
     optuna.copy_study(from_study_name="demo", from_storage=storage, to_storage=again)
     assert contents(again) == contents(first)
-    assert [list(trial.params) for trial in again.get_all_trials(0)][0] == list(PARAMS)
+    assert list(again.get_all_trials(0)[0].params) == list(PARAMS)
 
 
 def test_times_of_copied_trials_are_those_of_the_log(storage: LedgerStorage) -> None:

@@ -101,7 +101,8 @@ def test_worker_of_the_ledger_and_optuna_share_a_queue(storage: LedgerStorage) -
     study.enqueue_trial({"x": 0.5})
     study.enqueue_trial({"x": 0.25})
     claimed = storage.experiment_of(study._study_id).claim(worker="w1")
-    assert claimed is not None and claimed.id == 0
+    assert claimed is not None
+    assert claimed.id == 0
     assert study.trials[0].state == TrialState.RUNNING
     assert not storage.set_trial_state_values(study.trials[0]._trial_id, TrialState.RUNNING)
     assert study.ask().number == 1

@@ -45,6 +45,30 @@ class Payload(msgspec.Struct, frozen=True, gc=False):
     event: Event
 
 
+def left_out(fields: Any, cls: type[Event]) -> Any:
+    """Return the fields of an event without those that are at their defaults, which are not recorded.
+
+    To msgspec, only the very object is the default of a field: a text or float that was read from somewhere is another one.
+
+    >>> from ledger import ArtifactLogged
+    >>> left_out({"name": "model.bin", "kind": "".join(["fi", "le"])}, ArtifactLogged)
+    {'name': 'model.bin'}
+    """
+    if not isinstance(fields, dict):
+        return fields
+    defaults = _scalar_defaults(cls)
+    return {
+        name: value
+        for name, value in fields.items()
+        if not (name in defaults and type(value) is type(defaults[name]) and value == defaults[name])
+    }
+
+
+@functools.cache
+def _scalar_defaults(cls: Any) -> dict[str, Any]:
+    return {field.name: field.default for field in msgspec.structs.fields(cls) if type(field.default) in (str, int, float)}
+
+
 def encode_event(event: Event) -> Payload:
     """Encode the event, and read it back: what is appended can be read.
 

@@ -11,10 +11,10 @@ from ledger import events as ev
 from ledger.backends.base import Submission, View
 from ledger.errors import CommandRefused
 from ledger.identity import default_actor
-from ledger.integrations.optuna.attributes import attributes_set
+from ledger.integrations.optuna.commands import begun, ended, results_of, study_of
 from ledger.integrations.optuna.storage import LedgerStorage
 from ledger.integrations.optuna.times import from_local
-from ledger.integrations.optuna.vocabulary import OWN, VALUES, names_of
+from ledger.integrations.optuna.vocabulary import OWN, STARTED
 from ledger.log import answers_of
 from ledger.registry import Event
 from ledger.status import Status
@@ -22,9 +22,6 @@ from ledger.streams import trial_stream
 from ledger.values import encode_value
 
 _REASON = "imported from Optuna"
-_ENDS: dict[TrialState, type[Any]] = {
-    TrialState.COMPLETE: ev.TrialCompleted, TrialState.PRUNED: ev.TrialPruned, TrialState.FAIL: ev.TrialFailed,
-}  # fmt: skip
 _PARTS = ("state", "params", "distributions", "user_attrs", "system_attrs", "intermediate_values", "datetime_complete")
 
 
@@ -87,25 +84,21 @@ def catch_up(storage: LedgerStorage, study_id: int, known: FrozenTrial, trial: F
 def _set_state(storage: LedgerStorage, study_id: int, trial: FrozenTrial) -> None:
     experiment = storage.experiment_of(study_id)
     stream = trial_stream(experiment.id, trial.number)
-    names = names_of(experiment.state)
     log = experiment.book.log
 
     def begin(view: View) -> Sequence[tuple[str, Event]]:
         state = view.trial(experiment.id, trial.number)
         if state is None or state.status is not Status.PENDING:
             return []
-        attempt = state.attempt + 1
-        return [(stream, ev.TrialClaimed(default_actor(), attempt)), (stream, ev.TrialStarted(attempt))]
+        never: list[Event] = [] if trial.datetime_start is not None else [ev.AttributesSet({STARTED: None}, OWN, [STARTED])]
+        return [(stream, event) for event in (*never, *begun(default_actor(), state.attempt + 1))]
 
     def end(view: View) -> Sequence[tuple[str, Event]]:
         state = view.trial(experiment.id, trial.number)
         if state is None or state.status is not Status.RUNNING:
             raise CommandRefused(f"{stream} was changed meanwhile, by another import perhaps. Import again.")
-        values = list(trial.values or [])
-        if len(values) == len(names):
-            return [(stream, _ENDS[trial.state](results=dict(zip(names, values, strict=True)), attempt=state.attempt))]
-        kept = [(stream, attributes_set({VALUES: values}, OWN))] if values else []
-        return [*kept, (stream, _ENDS[trial.state](attempt=state.attempt))]
+        results, said = results_of(study_of(view, experiment.id), trial.values)
+        return [(stream, event) for event in (*said, ended(trial.state, results, state.attempt))]
 
     steps: list[Submission] = [log.submission(begin, occurred_at=_time(trial.datetime_start), reason=_REASON)]
     if trial.state.is_finished():

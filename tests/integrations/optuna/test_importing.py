@@ -140,6 +140,19 @@ def test_a_trial_that_ran_is_brought_to_its_end(empty: Origin, storage: LedgerSt
     assert empty.bring(storage.book).known == 1
 
 
+def test_a_trial_that_waited_may_end_without_a_start(empty: Origin, storage: LedgerStorage) -> None:
+    """As one that optuna-dashboard was told the values of."""
+    source = empty.storage()
+    study = optuna.create_study(storage=source, study_name="s")
+    study.enqueue_trial({"x": 1})
+    empty.bring(storage.book)
+    source.set_trial_state_values(study.trials[0]._trial_id, TrialState.COMPLETE, [2.0])
+    assert study.trials[0].datetime_start is None
+    assert empty.bring(storage.book).changed == 1
+    assert_same(storage, empty.storage())
+    assert empty.bring(storage.book).known == 1
+
+
 def test_what_was_done_in_the_ledger_since_stays(origin: Origin, storage: LedgerStorage) -> None:
     """A waiting trial that was run there, an attribute, a deleted trial; one that is amended is told of."""
     origin.bring(storage.book)

@@ -32,8 +32,9 @@ def dashboard(
     try:
         from ledger.integrations.optuna.dashboard import dashboard_actor, dashboard_application, dashboard_server
     except ModuleNotFoundError as error:
+        missing = (error.name or "optuna").partition(".")[0]
         raise InvalidValue(
-            f"the dashboard needs Optuna ({error.name} is not installed): pip install 'experiment-ledger[dashboard]'."
+            f"the dashboard needs Optuna ({missing} is not installed): pip install 'experiment-ledger[dashboard]'."
         ) from None
     dashboard_application()  # before anything is opened
     with open_book(path, actor=dashboard_actor()) as book, dashboard_server(book, host, port) as server:

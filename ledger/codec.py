@@ -302,7 +302,13 @@ _experiment_states = msgspec.msgpack.Decoder(ExperimentState, ext_hook=unpack_ex
 
 def encode_state(state: TrialState | ExperimentState) -> bytes:
     """Encode a state; equal states have equal bytes."""
-    return _encoder.encode(_pack_typed(state, type(state), "state"))
+    changed = {}
+    for field, hint in open_fields(type(state)).items():
+        value = getattr(state, field)
+        packed = pack(value, field) if type(value) is dict else _pack_typed(value, hint, field)  # none of them holds structs
+        if packed is not value:
+            changed[field] = packed
+    return _encoder.encode(msgspec.structs.replace(state, **changed) if changed else state)
 
 
 def decode_trial_state(data: bytes) -> TrialState:

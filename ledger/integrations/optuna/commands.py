@@ -191,8 +191,8 @@ class SetParameter:
             if first is None:
                 on_study.append((study.stream, ev.AttributesSet({self._name: self._described.value}, DISTRIBUTIONS)))
             is_same = first is None or self._described.is_same(first)
-            if first is not None and not is_same:
-                check_distribution_compatibility(distribution_of(first), self._distribution)
+            if not is_same and (known := distribution_of(first)) is not None:
+                check_distribution_compatibility(known, self._distribution)
             said = None if is_same else self._described.value
             events: list[Event] = [] if own == said else [ev.AttributesSet({self._name: said}, DISTRIBUTIONS)]
             return [*events, *self._configured(state)]

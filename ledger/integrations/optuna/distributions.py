@@ -4,20 +4,18 @@ from __future__ import annotations
 
 import functools
 import warnings
-from collections.abc import Mapping
 from typing import Any, NamedTuple
 
 from optuna import distributions as optuna_distributions
 from optuna.distributions import BaseDistribution, CategoricalDistribution, FloatDistribution, IntDistribution
 
-from ledger.errors import Corrupted
 from ledger.integrations.optuna.attributes import recordable
 from ledger.values import encode_value
 
 _CLASSES: dict[str, type[Any]] = {cls.__name__: cls for cls in optuna_distributions.DISTRIBUTION_CLASSES}
 _PLAIN = (type(None), bool, int, float, str)
 _MOST_KEPT = 16_384
-_made: dict[bytes, BaseDistribution] = {}
+_made: dict[bytes, BaseDistribution | None] = {}
 
 
 class Described(NamedTuple):
@@ -58,22 +56,17 @@ def _described(cls: type[Any], attributes: dict[str, Any]) -> Described:
     return Described(value, encode_value(value))
 
 
-def distribution_of(description: Mapping[str, Any]) -> BaseDistribution:
-    """Return the distribution again; equal descriptions give the same object, which nobody changes.
-
-    Raises Corrupted for what describes none.
-    """
+def distribution_of(description: Any) -> BaseDistribution | None:
+    """Return the distribution again, the same object for equal descriptions, which nobody changes; None for no description."""
     key = encode_value(description, "the distribution")
-    found = _made.get(key)
-    if found is None:
-        found = _make(description)
+    if key not in _made:
         if len(_made) >= _MOST_KEPT:
             _made.clear()
-        _made[key] = found
-    return found
+        _made[key] = _make(description)
+    return _made[key]
 
 
-def _make(description: Mapping[str, Any]) -> BaseDistribution:
+def _make(description: Any) -> BaseDistribution | None:
     try:
         cls, attributes = _CLASSES[description["name"]], dict(description["attributes"])
         if cls is CategoricalDistribution:
@@ -81,8 +74,8 @@ def _make(description: Mapping[str, Any]) -> BaseDistribution:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")  # said when it was made first: of choices that no other storage could keep
             return cls(**attributes)
-    except (KeyError, TypeError, ValueError) as error:
-        raise Corrupted(f"{description!r} describes no distribution: {error!r}.") from error
+    except (KeyError, TypeError, ValueError, AssertionError):
+        return None  # it is an attribute like others: somebody may have set it to anything
 
 
 def stand_in(value: Any, known: BaseDistribution | None) -> BaseDistribution | None:

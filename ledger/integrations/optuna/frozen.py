@@ -21,6 +21,8 @@ from ledger.integrations.optuna.vocabulary import (
     SYSTEM,
     USER,
     VALUES,
+    are_numbers,
+    texts_of,
     values_of,
 )
 from ledger.state import TrialState as LedgerState
@@ -84,7 +86,7 @@ def values(folded: Folded, names: Sequence[str]) -> list[Any] | None:
         if found is not None:
             return found
     given = state.attributes.get(OWN, _NOTHING).get(VALUES)
-    return None if given is None else list(given)
+    return given if type(given) is list and are_numbers(given) else None
 
 
 def state_of(folded: Folded, names: Sequence[str]) -> TrialState:
@@ -107,10 +109,11 @@ def freeze(trial_id: int, folded: Folded, names: Sequence[str], distributions: M
     params: dict[str, Any] = {}
     found: dict[str, BaseDistribution] = {}
     config = state.config
-    for name, value in config.items() if not own.get(PARAMS) else _ordered(config, own[PARAMS]):
-        if name in given:
-            params[name], found[name] = value, distribution_of(given[name])
-        elif (known := stand_in(value, distributions.get(name))) is not None:
+    for name, value in _ordered(config, own[PARAMS]) if PARAMS in own else config.items():
+        known = distribution_of(given[name]) if name in given else None
+        if known is None:
+            known = stand_in(value, distributions.get(name))
+        if known is not None:
             params[name], found[name] = value, known
     return FrozenTrial(
         number=state.id,
@@ -128,9 +131,9 @@ def freeze(trial_id: int, folded: Folded, names: Sequence[str], distributions: M
     )
 
 
-def _ordered(config: Mapping[str, Any], names: Sequence[str]) -> list[tuple[str, Any]]:
+def _ordered(config: Mapping[str, Any], names: Any) -> list[tuple[str, Any]]:
     """Return the parameters of a config, those named first; one that was redacted is in no config."""
-    return [(name, config[name]) for name in dict.fromkeys((*names, *config)) if name in config]
+    return [(name, config[name]) for name in dict.fromkeys((*(texts_of(names) or ()), *config)) if name in config]
 
 
 def _started(state: LedgerState, own: Mapping[str, Any], shown_state: TrialState) -> Any:
@@ -142,6 +145,7 @@ def _started(state: LedgerState, own: Mapping[str, Any], shown_state: TrialState
 
 
 def _completed(state: LedgerState, own: Mapping[str, Any], shown_state: TrialState) -> Any:
-    if not shown_state.is_finished() or state.ended_at is None or (COMPLETED in own and state.attempt == 1):
+    is_known = COMPLETED not in own or own[COMPLETED] is not None or state.attempt != 1
+    if not shown_state.is_finished() or state.ended_at is None or not is_known:
         return None
     return to_local(state.ended_at)

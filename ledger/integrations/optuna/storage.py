@@ -199,8 +199,9 @@ class LedgerStorage(BaseStorage, BaseHeartbeat):  # type: ignore[misc]
         return self._read_study(study_id, lambda study: study.trials(states, fresh=deepcopy))
 
     def get_n_trials(self, study_id: int, state: tuple[TrialState, ...] | TrialState | None = None) -> int:
-        wanted = tuple(TrialState) if state is None else (state,) if isinstance(state, TrialState) else state
-        return self._read_study(study_id, lambda study: sum(study.counts[each] for each in set(wanted)))
+        wanted = set(TrialState if state is None else (state,) if isinstance(state, TrialState) else state)
+        counts = self._read_study(study_id, lambda study: list(study.counts))
+        return sum(count for code, count in enumerate(counts) if code in wanted)
 
     def get_best_trial(self, study_id: int) -> FrozenTrial:
         def look(study: StudyFold) -> FrozenTrial:

@@ -75,8 +75,8 @@ class StudyFold:
         self.is_study = is_study(state)
         self.metric = metric_of(self.names) if self.is_study else None
         for name, description in state.attributes.get(DISTRIBUTIONS, {}).items():
-            if name not in self.distributions:  # the first one stays: trials refer to it
-                self.distributions[name] = distribution_of(description)
+            if name not in self.distributions and (found := distribution_of(description)) is not None:
+                self.distributions[name] = found  # the first one stays: trials refer to it
 
     def _reassess(self) -> None:
         """Look at all trials anew: what the objectives are decides which have values."""
@@ -114,10 +114,11 @@ class StudyFold:
     def take_trial(self, place: int, folded: Folded) -> None:
         """Take in what a trial has become."""
         state = folded.state
+        if self.offsets[place] >= 0:
+            self._heap.drop(self.offsets[place])
+            self.offsets[place] = -1
         if state.status.is_finished and state.deleted_at is None:
             self.live.pop(place, None)
-            if self.offsets[place] >= 0:
-                self._heap.drop(self.offsets[place])
             self.offsets[place] = self._heap.add(frozen.pack(folded))
         else:
             self.live[place] = folded
@@ -249,6 +250,6 @@ class StudyFold:
     def move(self, heap: Heap) -> None:
         """Keep its trials in another heap."""
         for place, offset in enumerate(self.offsets):
-            if place not in self.live:
+            if offset >= 0:
                 self.offsets[place] = heap.add(bytes(self._heap.get(offset)))
         self._heap = heap

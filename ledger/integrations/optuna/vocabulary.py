@@ -78,20 +78,15 @@ def objectives_of(names: Sequence[str], directions: Sequence[Any]) -> dict[str, 
 
 def is_study(state: ExperimentState) -> bool:
     """Say whether the experiment is shown to Optuna."""
-    return bool(state.objectives) or OBJECTIVES in state.attributes.get(OWN, {})
+    return bool(names_of(state))
 
 
 def names_of(state: ExperimentState) -> list[str]:
     """Return the names of the objectives in order: that which Optuna gave, what came later behind it."""
-    names = state.attributes.get(OWN, {}).get(OBJECTIVES)
-    if names is None:
-        return list(state.objectives)
-    if len(names) == len(state.objectives) and state.objectives.keys() == set(names):
-        return list(names)
+    names = texts_of(state.attributes.get(OWN, {}).get(OBJECTIVES)) or []
     if not state.objectives:
-        return list(names)  # no direction of any is set
-    is_partial = state.objectives.keys() < set(names) and len(names) > len(state.objectives)
-    kept = [name for name in names if is_partial or name in state.objectives]
+        return list(names)  # their directions are not set
+    kept = [name for name in names if name in state.objectives]
     return kept + [name for name in state.objectives if name not in kept]
 
 
@@ -112,4 +107,15 @@ def values_of(results: Mapping[str, Any], names: Sequence[str]) -> list[Any] | N
     ([3, 0.5], None)
     """
     found = [results.get(name) for name in names]
-    return found if found and all(type(value) is float or type(value) is int for value in found) else None
+    return found if are_numbers(found) else None
+
+
+def are_numbers(values: Sequence[Any]) -> bool:
+    """Say whether there are values, all of them numbers."""
+    return bool(values) and all(type(value) is float or type(value) is int for value in values)
+
+
+def texts_of(value: Any) -> list[str] | None:
+    """Return a value that is a list of texts, each once; None for any other, which somebody may have set an attribute to."""
+    is_one = type(value) is list and all(type(each) is str for each in value) and len(set(value)) == len(value)
+    return value if is_one else None

@@ -159,3 +159,18 @@ def test_renamed_experiment_is_found_by_its_new_name(storage: LedgerStorage) -> 
     storage.experiment_of(study._study_id).rename("demo-2")
     assert storage.get_study_id_from_name("demo-2") == study._study_id
     assert optuna.create_study(storage=storage, study_name="demo")._study_id != study._study_id
+
+
+def test_attributes_of_the_adapter_set_to_anything_break_nothing(storage: LedgerStorage) -> None:
+    """What somebody else has put into the namespaces of the adapter is passed over where it says nothing."""
+    study = optuna.create_study(storage=storage, study_name="demo")
+    study.optimize(quadratic, n_trials=1)
+    exp = storage.experiment_of(study._study_id)
+    for owner in (exp, exp.trial(0)):
+        for value in (1, [1, 2], "x", {"name": "FloatDistribution"}, ["x", ["y"]]):
+            for name in ("objectives", "params", "values", "datetime_start", "datetime_complete", "x", "y"):
+                owner.set_attributes({name: value}, namespace="optuna")
+                owner.set_attributes({name: value}, namespace="optuna.distributions")
+            assert study.best_trial.params.keys() == {"x"}
+    study.optimize(lambda trial: quadratic(trial) + trial.suggest_float("y", 0, 1), n_trials=1)
+    assert study.trials[1].distributions == {"x": FloatDistribution(-1, 1), "y": FloatDistribution(0, 1)}

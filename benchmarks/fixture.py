@@ -90,9 +90,16 @@ def _build_sweep(fixture: Fixture, directory: Path) -> None:
         import_runs(directory / SWEEP, directory / NAME, SWEEP)
 
 
+def _build_study(fixture: Fixture, directory: Path) -> None:
+    """Write the large study as one of Optuna's storages keeps it."""
+    from benchmarks.studies import write_study  # here: Optuna is one of the rivals
+
+    write_study(fixture.rival.replace("-", ":"), directory, fixture.count)
+
+
 _BUILDERS = {
     "events": _build_events, "trials": _build_trials, "pending": _build_pending, "runs": _build_runs, "lives": _build_lives,
-    "sweep": _build_sweep,
+    "sweep": _build_sweep, "study": _build_study,
 }  # fmt: skip
 
 

@@ -41,6 +41,8 @@ class Size(msgspec.Struct, frozen=True):
     stored_trials: int  # in the storages whose data frames are compared
     sweep_runs: int
     sweep_steps: int  # of each run whose metrics are read
+    study_trials: int  # of 15 operations, in the study of Optuna's that is opened
+    optimized: int  # trials that each process optimizes
 
 
 TINY = Size(
@@ -49,6 +51,7 @@ TINY = Size(
     queued=16, lives=3, kept_lives=5, captured=5,
     steps=50, paced=5, burst=200, imports=1, artifact_bytes=3 << 20, growth=(100, 400),
     table_trials=40, refreshed_trials=20, refreshes=2, stored_trials=4, sweep_runs=4, sweep_steps=12,
+    study_trials=60, optimized=2,
 )  # fmt: skip
 SMALL = Size(
     "small", rounds=3, singles=500, hundreds=50, thousands=10, threads=64, each_thread=20, each_process=200, events=100_000,
@@ -57,6 +60,7 @@ SMALL = Size(
     steps=5_000, paced=200, burst=10_000, imports=3,
     artifact_bytes=256 << 20, growth=(10_000, 100_000),
     table_trials=20_000, refreshed_trials=10_000, refreshes=20, stored_trials=500, sweep_runs=100, sweep_steps=100,
+    study_trials=5_000, optimized=40,
 )  # fmt: skip
 FULL = Size(
     "full", rounds=7, singles=2_000, hundreds=200, thousands=50, threads=64, each_thread=100, each_process=1_000,
@@ -65,6 +69,7 @@ FULL = Size(
     steps=50_000, paced=1_000,
     burst=100_000, imports=5, artifact_bytes=1 << 30, growth=(10_000, 100_000, 1_000_000, 10_000_000),
     table_trials=1_000_000, refreshed_trials=100_000, refreshes=50, stored_trials=5_000, sweep_runs=1_000, sweep_steps=1_000,
+    study_trials=100_000, optimized=200,
 )  # fmt: skip
 
 SIZES = {size.name: size for size in (TINY, SMALL, FULL)}

@@ -45,6 +45,30 @@ class Payload(msgspec.Struct, frozen=True, gc=False):
     event: Event
 
 
+def left_out(fields: Any, cls: type[Event]) -> Any:
+    """Return the fields of an event without those that are at their defaults, which are not recorded.
+
+    To msgspec, only the very object is the default of a field: a text or float that was read from somewhere is another one.
+
+    >>> from ledger import ArtifactLogged
+    >>> left_out({"name": "model.bin", "kind": "".join(["fi", "le"])}, ArtifactLogged)
+    {'name': 'model.bin'}
+    """
+    if not isinstance(fields, dict):
+        return fields
+    defaults = _scalar_defaults(cast("Any", cls))
+    return {
+        name: value
+        for name, value in fields.items()
+        if not (name in defaults and type(value) is type(defaults[name]) and value == defaults[name])
+    }
+
+
+@functools.cache
+def _scalar_defaults(cls: Any) -> dict[str, Any]:
+    return {field.name: field.default for field in msgspec.structs.fields(cls) if type(field.default) in (str, int, float)}
+
+
 def encode_event(event: Event) -> Payload:
     """Encode the event, and read it back: what is appended can be read.
 
@@ -91,7 +115,8 @@ def _pack_typed(value: Any, hint: Any, what: str) -> Any:
         return items if any(a is not b for a, b in zip(items, value, strict=True)) else value
     if type(value) is dict and arguments and arguments[1] is not Any:
         pack(dict.fromkeys(value), what)  # the keys
-        return {key: _pack_typed(item, arguments[1], f"{what}[{key!r}]") for key, item in value.items()}
+        changed = {key: _pack_typed(item, arguments[1], f"{what}[{key!r}]") for key, item in value.items()}
+        return changed if any(changed[key] is not item for key, item in value.items()) else value
     return pack(value, what)
 
 
@@ -280,7 +305,13 @@ _experiment_states = msgspec.msgpack.Decoder(ExperimentState, ext_hook=unpack_ex
 
 def encode_state(state: TrialState | ExperimentState) -> bytes:
     """Encode a state; equal states have equal bytes."""
-    return _encoder.encode(_pack_typed(state, type(state), "state"))
+    changed = {}
+    for field, hint in open_fields(type(state)).items():
+        value = getattr(state, field)
+        packed = pack(value, field) if type(value) is dict else _pack_typed(value, hint, field)  # none of them holds structs
+        if packed is not value:
+            changed[field] = packed
+    return _encoder.encode(msgspec.structs.replace(state, **changed) if changed else state)
 
 
 def decode_trial_state(data: bytes) -> TrialState:

@@ -230,6 +230,8 @@ def renew(experiment_id: UUID, trial_id: int, attempt: int) -> Command:
         if _ended_by(state, attempt):
             return []
         _require_lease(view, state, attempt)
+        if state.deadline is None and not state.lease_seconds:  # it is held without a lease that could run out
+            return []
         return [(state.stream, ev.LeaseRenewed(attempt, view.now + int(state.lease_seconds * 1e9)))]
 
     return command

@@ -42,7 +42,7 @@ CONTENT: dict[type[Event], dict[str, Any]] = {
     ev.LateResultReceived: {"results": {}, "error": None},
     ev.MetricsLogged: {"points": []},
     ev.TelemetryLogged: {"points": []},
-    ev.AttributesSet: {"attributes": {}, "namespace": ""},
+    ev.AttributesSet: {"attributes": {}, "namespace": "", "nulls": []},
     ev.TagsChanged: {"added": [], "removed": []},
     ev.NoteAdded: {"text": ""},
     ev.NoteAmended: {"text": ""},

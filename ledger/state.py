@@ -128,7 +128,9 @@ def _refuse_newer(event: Event) -> None:
 
 def _set_attributes(state: ExperimentState | TrialState, event: ev.AttributesSet) -> dict[str, Any]:
     space = {**state.attributes.get(event.namespace, {}), **event.attributes}
-    space = {key: value for key, value in space.items() if value is not None}
+    for key, value in event.attributes.items():
+        if value is None and key not in event.nulls:
+            del space[key]
     others = {name: values for name, values in state.attributes.items() if name != event.namespace}
     return {"attributes": {**others, event.namespace: space} if space else others}
 

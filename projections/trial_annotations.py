@@ -62,7 +62,7 @@ class TrialAnnotations(Projection):
             key = "info" if (event.namespace, name) == _MLXP else prefix + name
             for leaf in self._leaves.pop((stream, key), ()):
                 cells[leaf].pop(trial, None)
-            if value is not None:
+            if value is not None or name in event.nulls:
                 self._leaves[stream, key] = spread(cells, trial, key, value)
 
     def table(self, experiment_id: UUID) -> pd.DataFrame:

@@ -50,7 +50,8 @@ _ALL = (
     ),
     Rival(
         "optuna", "Optuna journal", "optuna", "optuna",
-        "`JournalFileBackend` as it ships: JSON lines, a lock by symlink, `fsync` an append. Lives go through `JournalStorage`.",
+        "`JournalFileBackend` as it ships: JSON lines, a lock by symlink, `fsync` an append. Lives and studies go through "
+        "`JournalStorage`; the variant `rdb` is `RDBStorage` on SQLite as it ships (rollback journal, `synchronous=FULL`).",
     ),
     Rival(
         "sqlite", "SQLite", "", "sqlite3",

@@ -24,7 +24,7 @@ from ledger.backends.postings import entry_decoder
 from ledger.backends.staging import config_of
 from ledger.backends.view import FoldedStates, LmdbView
 from ledger.checkpoint import Checkpoint
-from ledger.codec import decode_envelopes, decode_experiment_state, encode_state, encode_types, leaf_hashes, split_records
+from ledger.codec import decode_envelopes, encode_state, encode_types, leaf_hashes, split_records
 from ledger.errors import Corrupted, InvalidValue, LedgerError, NotALedger
 from ledger.events import PayloadRedacted
 from ledger.format import (
@@ -359,7 +359,7 @@ class LogCheck:
                 self._report(f"the index of {key!r} does not name the right positions.")
             state = entry_decoder.decode(content).state
             if key in states:
-                if state is None or decode_experiment_state(state) != states[key]:
+                if state != encode_state(states[key]):
                     self._report(f"the kept state of experiment {states[key].id} is not that of its records.")
             elif state != (encode_state(live[key]) if key in live else None):
                 self._report(f"the kept state of {key!r} is not that of its records.")

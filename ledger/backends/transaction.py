@@ -38,7 +38,7 @@ from ledger.format import (
 )
 from ledger.records import Record
 from ledger.state import ExperimentState, TrialState
-from ledger.streams import Subject, trial_stream
+from ledger.streams import Subject
 from ledger.tree import Edge
 
 _encoder = msgspec.msgpack.Encoder()
@@ -55,6 +55,7 @@ class LmdbTransaction(LmdbView):
         self._known_experiments: dict[UUID, ExperimentState] = {}  # as they were before
         self._experiment_states: dict[UUID, ExperimentState] = {}
         self._trial_states: dict[tuple[UUID, int], TrialState] = {}
+        self._changed_trials: set[tuple[UUID, int]] = set()  # those whose state is not what is kept
         self._appends = AppendIndex(self, checks, txn)
         self._adopted = b"", 0  # append id and next ordinal of what was taken in last
         self._stored: list[Stored] = []
@@ -291,8 +292,12 @@ class LmdbTransaction(LmdbView):
                 self._txn.delete(key)
             else:
                 self._put(key, _encoder.encode((name, holder.bytes)))
-        changes = [(self._trial_states.get(identity), state) for identity, state in staging.trials.items()]
-        self._trial_states.update(staging.trials)
+        known = self._trial_states
+        changes = [(known.get(identity), after) for identity, after in staging.trials.items() if known.get(identity) is not after]
+        for _, after in changes:
+            identity = after.experiment_id, after.id
+            known[identity] = after
+            self._changed_trials.add(identity)
         for before, after in changes:
             self._jobs.move(before, after)
 
@@ -318,7 +323,7 @@ class LmdbTransaction(LmdbView):
             self.head.erased,
         )  # fmt: skip
         self._put_head(head)
-        for collected in (self._stored, self._leaves, self._new_positions, self._entries):
+        for collected in (self._stored, self._leaves, self._new_positions, self._entries, self._changed_trials):
             collected.clear()
 
     def _put_head(self, head: Head) -> None:
@@ -327,9 +332,9 @@ class LmdbTransaction(LmdbView):
 
     def _write_lists(self) -> None:
         kept = {experiment_key(identity): encode_state(state) for identity, state in self._experiment_states.items()}
-        for (experiment_id, trial_id), state in self._trial_states.items():
-            key = stream_key(trial_stream(experiment_id, trial_id))
-            kept[key] = b"" if state.status.is_finished else encode_state(state)
+        for identity in self._changed_trials:
+            state = self._trial_states[identity]
+            kept[stream_key(state.stream)] = b"" if state.status.is_finished else encode_state(state)
         items, chunks = [], []
         for key in sorted(self._new_positions):
             positions = self._new_positions[key]

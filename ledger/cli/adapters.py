@@ -4,14 +4,12 @@ from __future__ import annotations
 
 import os
 import sys
-from typing import TYPE_CHECKING
+from typing import Any
 
 from ledger.cli.opening import open_book, progress_bar
 from ledger.cli.output import ObjectFormat, print_json_line, printable
+from ledger.errors import InvalidValue
 from ledger.values import check_text
-
-if TYPE_CHECKING:
-    from ledger.integrations.mlxp import ImportReport
 
 
 def import_mlxp(
@@ -32,22 +30,62 @@ def import_mlxp(
             print(f"{what}: run {printable(each.run)}: {printable(each.problem)}", file=sys.stderr)
     if form is ObjectFormat.JSON:
         places = {"source": printable(os.path.abspath(source)), "path": printable(os.path.abspath(path)), "id": identifier}
-        print_json_line({**places, **_facts(report), "head": head})
+        facts = {**report._asdict(), "experiment_id": str(report.experiment_id), **_problems(report)}
+        print_json_line({**places, **facts, "head": head})
         return
+    runs = f"{report.runs:,} run" + ("" if report.runs == 1 else "s")
+    print(f"{runs} in {printable(source)}: {_said(report)}, in experiment {printable(report.experiment)} of {printable(path)}.")
+
+
+def import_optuna(
+    source: str, path: str, study: str | None, experiment: str | None, form: ObjectFormat, *, is_journal: bool
+) -> None:  # fmt: skip
+    """Import studies of Optuna, and print what became of them."""
+    try:
+        from optuna import logging
+
+        from ledger.integrations.optuna.importing import import_source, selected
+        from ledger.integrations.optuna.journal_file import read_journal
+        from ledger.integrations.optuna.rdb import read_rdb
+    except ModuleNotFoundError as error:
+        raise InvalidValue(
+            f"studies of Optuna are read with Optuna ({error.name} is not installed): pip install 'experiment-ledger[optuna]'. "
+            "Nothing was imported."
+        ) from None
+    logging.set_verbosity(logging.WARNING)  # what is done is said at the end
+    for text, what in ((experiment, "--experiment"), (study, "--study")):
+        check_text(text or "", what)
+    with progress_bar("reading", unit="entries") as progress:
+        read = read_journal(source, progress) if is_journal else read_rdb(source)
+    selected(read, study, experiment)  # before a ledger is made
+    with open_book(path, create=True) as book:
+        with progress_bar("importing", unit="trials") as progress:
+            report = import_source(read, book, study=study, name=experiment, progress=progress)
+        head, identifier = book.log.head, str(book.id)
+    for what, problems in (("skipped", report.skipped), ("note", report.problems)):
+        for each in problems:
+            whose = f"study {printable(each.study)}: " if each.study else ""
+            print(f"{what}: {whose}{printable(each.problem)}", file=sys.stderr)
+    if form is ObjectFormat.JSON:
+        places = {"source": printable(read.place), "path": printable(os.path.abspath(path)), "id": identifier}
+        studies = [printable(name) for name in report.studies]
+        print_json_line({**places, **report._asdict(), "studies": studies, **_problems(report), "head": head})
+        return
+    count = f"{len(report.studies):,} stud{'y' if len(report.studies) == 1 else 'ies'}"
+    trials = f"{report.trials:,} trial" + ("" if report.trials == 1 else "s")
+    ignored = f" ({report.rejected:,} entries that Optuna itself ignores)" if report.rejected else ""
+    print(f"{count} with {trials} in {printable(read.place)}: {_said(report)}, in {printable(path)}{ignored}.")
+
+
+def _said(report: Any) -> str:
     counts = {"added": report.added, "brought up to date": report.changed, "known already": report.known}
     said = [f"{count:,} {what}" for what, count in counts.items() if count]
     said += [f"{len(report.skipped):,} skipped"] if report.skipped else []
-    runs = f"{report.runs:,} run" + ("" if report.runs == 1 else "s")
-    print(f"{runs} in {printable(source)}: {', '.join(said)}, in experiment {printable(report.experiment)} of {printable(path)}.")
+    return ", ".join(said) or "nothing added"
 
 
-def _facts(report: ImportReport) -> dict[str, object]:
-    problems = {"skipped": report.skipped, "problems": report.problems}
+def _problems(report: Any) -> dict[str, object]:
     return {
-        **report._asdict(),
-        "experiment_id": str(report.experiment_id),
-        **{
-            key: [{name: printable(text) for name, text in each._asdict().items()} for each in value]
-            for key, value in problems.items()
-        },
+        key: [{name: printable(text) for name, text in each._asdict().items()} for each in value]
+        for key, value in {"skipped": report.skipped, "problems": report.problems}.items()
     }

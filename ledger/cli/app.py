@@ -37,7 +37,7 @@ Example:
 #: The order of the commands in --help: first what a newcomer needs; those not listed come after.
 _ORDER = (
     "demo", "init", "info", "experiments", "trials", "configs", "groups", "metrics", "status-history", "changes", "query", "plot",
-    "show", "history", "diff", "capture", "tail", "artifacts",
+    "dashboard", "show", "history", "diff", "capture", "tail", "artifacts",
     "add", "run", "worker", "logs", "claim", "renew", "finish", "release", "requeue", "cancel", "pause",
     "note", "tag", "amend", "delete", "seal", "redact", "verify", "checkpoint",
     "export", "import", "merge", "backup", "restore", "compact", "gc", "doctor",

@@ -46,8 +46,8 @@ _PATIENCE_SECONDS = 0.5  # work that is done by then shows no bar
 Progress = Callable[[int, int], None]
 
 
-def open_book(path: str, *, create: bool = False) -> Ledger:
-    """Open the ledger at the path; on a read-only mount, to read only.
+def open_book(path: str, *, create: bool = False, actor: str | None = None) -> Ledger:
+    """Open the ledger at the path; on a read-only mount, to read only. ``actor`` is who writes, if not this process.
 
     Raises an OpenError, InvalidValue for what is no path of a directory.
     """
@@ -55,12 +55,12 @@ def open_book(path: str, *, create: bool = False) -> Ledger:
         raise InvalidValue("'memory:' would be empty, and gone when the command ends. Give the path of a directory.")
     check_text(path, "the path")
     try:
-        return ledger.open(path, create=create)
+        return ledger.open(path, create=create, actor=actor)
     except ReadOnlyLedger as refused:
         if create:
             raise
         try:
-            return ledger.open(path, readonly=True)
+            return ledger.open(path, readonly=True, actor=actor)
         except OpenError:
             raise refused from None
 

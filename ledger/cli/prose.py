@@ -69,7 +69,7 @@ def because(reason: str | None) -> str:
 
 def _attributes_set(event: ev.AttributesSet, setting: Setting) -> str:
     space = f" (of {printable(event.namespace)})" if event.namespace else ""
-    kept = {key: value for key, value in event.attributes.items() if value is not None}
+    kept = {key: value for key, value in event.attributes.items() if value is not None or key in event.nulls}
     gone = [key for key in event.attributes if key not in kept]
     said = [f"set {listed(kept)}"] if kept else []
     said += [f"removed the attribute{'s'[: len(gone) - 1]} {names_text(gone)}"] if gone else []
@@ -178,7 +178,8 @@ def _trial_assigned(event: ev.TrialAssigned, setting: Setting) -> str:
 def _trial_claimed(event: ev.TrialClaimed, setting: Setting) -> str:
     worker = printable(event.worker)
     for_whom = "" if worker and worker in setting.actor else f" for {worker}"
-    return f"claimed {setting.it}{for_whom} (attempt {event.attempt}, lease {event.lease_seconds:g} s)"
+    lease = "no lease" if event.deadline is None else f"lease {event.lease_seconds:g} s"
+    return f"claimed {setting.it}{for_whom} (attempt {event.attempt}, {lease})"
 
 
 def _trial_lost(event: ev.TrialLost, setting: Setting) -> str:

@@ -91,7 +91,8 @@ def _summary(event: Any) -> str | None:
         case ev.AttributesSet(values, namespace):
             return f"{printable(namespace)}: {pairs(values)}" if namespace else pairs(values)
         case ev.TrialClaimed(worker, attempt, lease_seconds):
-            return f"by {printable(worker)}, attempt {attempt}, lease {lease_seconds:g} s"
+            lease = "no lease" if event.deadline is None else f"lease {lease_seconds:g} s"
+            return f"by {printable(worker)}, attempt {attempt}, {lease}"
         case ev.TrialLost(attempt, worker, deadline):
             return f"attempt {attempt} of {printable(worker)}, silent since its lease ended at {shown_time(deadline)}"
         case ev.LeaseRenewed(_, deadline):

@@ -13,7 +13,7 @@ from uuid import UUID
 import typer
 
 import ledger
-from ledger.cli.adapters import import_mlxp
+from ledger.cli.adapters import import_mlxp, import_optuna
 from ledger.cli.app import command
 from ledger.cli.opening import FormatOption, PathArgument, open_book, progress_bar, recorded_experiment
 from ledger.cli.output import ObjectFormat, print_json_line, printable
@@ -36,6 +36,16 @@ class Origin(enum.StrEnum):
 
     JSONL = "jsonl"
     MLXP = "mlxp"
+    OPTUNA_JOURNAL = "optuna-journal"
+    OPTUNA_RDB = "optuna-rdb"
+
+
+_OPTUNA = {Origin.OPTUNA_JOURNAL, Origin.OPTUNA_RDB}
+#: What the options are for that are not for everything.
+_ORIGINS = {
+    "--rewrite": {Origin.JSONL}, "--artifacts": {Origin.JSONL}, "--experiment": {Origin.MLXP, *_OPTUNA}, "--study": _OPTUNA,
+    "--step": {Origin.MLXP}, "--timezone": {Origin.MLXP},
+}  # fmt: skip
 
 
 # ----------------------------------------------------------------------------------------------------------- export
@@ -102,21 +112,45 @@ def _destination(output: str | None) -> Iterator[BinaryIO]:
 # ----------------------------------------------------------------------------------------------------------- import
 
 
+_ExperimentOption = Annotated[
+    str | None,
+    typer.Option(
+        help="mlxp: the experiment to import to; named as the directory if left out. optuna: what to call the study.",
+        show_default=False,
+    ),
+]
+_StudyOption = Annotated[str | None, typer.Option(help="optuna: only the study of this name.", show_default=False)]
+_StepOption = Annotated[
+    str | None,
+    typer.Option(metavar="KEY", help="mlxp: the key of metrics that is the step; else the line's number.", show_default=False),
+]
+_TimezoneOption = Annotated[
+    str | None,
+    typer.Option(metavar="ZONE", help="mlxp: the zone of the runs' clocks; else that of this machine.", show_default=False),
+]
+
+
 @command(
     "ledger import runs.jsonl copy.ledger",
     "ledger import runs.jsonl all.ledger --rewrite",
     "ledger import logs runs.ledger --from mlxp --experiment sweep",
+    "ledger import journal.log runs.ledger --from optuna-journal",
+    "ledger import sqlite:///study.db runs.ledger --from optuna-rdb --study tuning",
     name="import",
 )
 def import_(
     source: Annotated[
-        str, typer.Argument(metavar="SOURCE", help="The file to read, - for standard input; MLXP's log directory.")
+        str,
+        typer.Argument(
+            metavar="SOURCE",
+            help="The file to read, - for standard input; MLXP's log directory; Optuna's journal, SQLite file or URL.",
+        ),
     ],
     path: Annotated[
-        str, typer.Argument(metavar="PATH", help="The ledger to write: a new one, unless --rewrite or --from mlxp is given.")
+        str, typer.Argument(metavar="PATH", help="The ledger to write: a new one, unless --rewrite or another --from is given.")
     ],
     origin: Annotated[
-        Origin, typer.Option("--from", help="What SOURCE is: JSON lines, as `ledger export` writes, or runs of MLXP.")
+        Origin, typer.Option("--from", help="What SOURCE is: JSON lines, as `ledger export` writes, or another tool's.")
     ] = Origin.JSONL,
     rewrite: Annotated[
         bool, typer.Option("--rewrite", help="Append the records to the ledger at PATH, as new ones, unless they are there.")
@@ -125,23 +159,13 @@ def import_(
         str | None,
         typer.Option(metavar="DIRECTORY", help="Where `ledger export --artifacts` put what they hold.", show_default=False),
     ] = None,
-    experiment: Annotated[
-        str | None,
-        typer.Option(help="mlxp: the experiment to import to; named as the directory if left out.", show_default=False),
-    ] = None,
-    step: Annotated[
-        str | None,
-        typer.Option(
-            metavar="KEY", help="mlxp: the key of metrics that is the step; else the line's number.", show_default=False
-        ),
-    ] = None,
-    timezone: Annotated[
-        str | None,
-        typer.Option(metavar="ZONE", help="mlxp: the zone of the runs' clocks; else that of this machine.", show_default=False),
-    ] = None,
+    experiment: _ExperimentOption = None,
+    study: _StudyOption = None,
+    step: _StepOption = None,
+    timezone: _TimezoneOption = None,
     form: FormatOption = ObjectFormat.TABLE,
 ) -> None:
-    """Import JSON lines, or runs of MLXP.
+    """Import JSON lines, runs of MLXP, or studies of Optuna.
 
     From JSON lines it makes the same ledger as the exported one: ids, positions, times, hashes and proofs are equal, and every
     line is checked. It appears at PATH when it is whole; there must be nothing yet.
@@ -151,13 +175,17 @@ def import_(
     so an import that was interrupted, or an export that has grown, is simply imported again.
 
     With --from mlxp each run in SOURCE becomes a trial, of the run's number, of an experiment in PATH, which is made when
-    there is none. Importing again adds what is new. A run that is broken is named on standard error and skipped.
+    there is none; with --from optuna-journal or optuna-rdb each study becomes an experiment, and its trials keep their numbers.
+    Importing again adds what is new. What is broken is named on standard error and skipped.
     """
     _check_path(path)
     check_text(source, "the file's name")
-    _check_options(origin, experiment, step, timezone, rewrite=rewrite, artifacts=artifacts)
+    given = {"--rewrite": rewrite or None, "--artifacts": artifacts, "--experiment": experiment, "--study": study}
+    _check_options(origin, {**given, "--step": step, "--timezone": timezone})
     if origin is Origin.MLXP:
         import_mlxp(source, path, experiment, step, timezone, form)
+    elif origin in _OPTUNA:
+        import_optuna(source, path, study, experiment, form, is_journal=origin is Origin.OPTUNA_JOURNAL)
     else:
         _import_jsonl(source, path, artifacts, form, rewrite=rewrite)
 
@@ -186,11 +214,9 @@ def _import_jsonl(source: str, path: str, artifacts: str | None, form: ObjectFor
         print(f"Imported {_count(facts['head'])} to {printable(path)}: the ledger {identifier}, root {facts['root']}")
 
 
-def _check_options(origin: Origin, *of_mlxp: str | None, rewrite: bool, artifacts: str | None) -> None:
-    names = ("--experiment", "--step", "--timezone") if origin is Origin.JSONL else ("--rewrite", "--artifacts")
-    given = of_mlxp if origin is Origin.JSONL else (rewrite or None, artifacts)
-    for name, value in zip(names, given, strict=True):
-        if value is not None:
+def _check_options(origin: Origin, given: dict[str, Any]) -> None:
+    for name, value in given.items():
+        if value is not None and origin not in _ORIGINS[name]:
             raise typer.BadParameter(f"{name} is not for --from {origin}. Leave it out.", param_hint=f"'{name}'")
 
 

@@ -9,12 +9,15 @@ from ledger.registry import Event, event
 class AttributesSet(Event, omit_defaults=True):
     """Attributes of an experiment or a trial were set, in a namespace of their owner; a value of None removes one.
 
+    Those named in ``nulls`` are set to None instead (tools that know a null of their own).
+
     >>> AttributesSet({"sampler": "tpe"}, namespace="optuna.system").namespace
     'optuna.system'
     """
 
     attributes: dict[str, Any]
     namespace: str = ""
+    nulls: list[str] = []
 
 
 @event

@@ -58,14 +58,16 @@ class TrialAssigned(Event, omit_defaults=True):
 class TrialClaimed(Event, omit_defaults=True):
     """A worker took the trial, for as long as it keeps renewing the lease; ``deadline`` is in ns since 1970 UTC.
 
+    Without a deadline the trial is the worker's until it ends it, hands it back or is relieved of it.
+
     >>> TrialClaimed("w1", attempt=1, lease_seconds=60.0, deadline=1_800_000_000_000_000_000).attempt
     1
     """
 
     worker: str
     attempt: int
-    lease_seconds: float
-    deadline: int
+    lease_seconds: float = 0.0
+    deadline: int | None = None
 
 
 @event

@@ -32,7 +32,7 @@ import msgspec
 
 from ledger import events as ev
 from ledger.backends.base import Backend, Entry
-from ledger.codec import decode_envelopes, decode_records, encode_event, encode_types, leaf_of, record_salts
+from ledger.codec import decode_envelopes, decode_records, encode_event, encode_types, leaf_of, left_out, record_salts
 from ledger.errors import InvalidValue, UnsupportedFormat
 from ledger.format import FORMAT, Identity
 from ledger.records import Context, Envelope, Record, iso_nanoseconds
@@ -147,7 +147,7 @@ def _payload_of(event: Any, type_name: str, schema: int) -> bytes:
     kind = find_type(type_name)
     if type_name not in ev.VOCABULARY or kind is None or kind.schema != schema:
         raise InvalidValue(f"a {type_name} of schema {schema} is read from `payload`, which is not there.")
-    return encode_event(msgspec.convert(from_json(event), cast("Any", kind.cls))).data
+    return encode_event(msgspec.convert(left_out(from_json(event), kind.cls), cast("Any", kind.cls))).data
 
 
 def _raw(envelope: Envelope, payload: bytes) -> bytes:

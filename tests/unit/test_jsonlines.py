@@ -75,6 +75,23 @@ def test_every_record_comes_back_from_its_line(everything: Path) -> None:
         assert made.identity == (identity if made.envelope.position == 1 else None)
 
 
+def test_fields_at_their_defaults_come_back_as_they_were(tmp_path: Path) -> None:
+    """Recorded or not: a file's kind and a claim without a lease are left out, unless another object said the same."""
+    (tmp_path / "model.bin").write_bytes(b"weights")
+    with ledger.open("memory:") as book:
+        exp = book.experiment("demo")
+        exp.log_artifact(tmp_path / "model.bin")
+        stream = exp.new_trial({}).stream
+        book.log.append([events.TrialClaimed("w1", 1)], stream=stream)
+        book.log.append([events.LateResultReceived(1, "FAILED")], stream=stream)
+        stated = events.ArtifactLogged("x", "0" * 64, 1, "".join(["fi", "le"]))
+        book.log.append([stated], stream=stream)
+        entries = all_entries(book)
+        lines = [entry_to_line(entry) for entry in entries]
+        assert [line_to_entry(line).entry for line in lines] == entries
+        assert [b'"payload":' in line for line in lines] == [False] * 5 + [True]
+
+
 def test_lines_are_the_same_for_one_who_has_the_classes(everything: Path, tmp_path: Path) -> None:
     """Who has the writer's event types reads the same records from the lines of one who has not, and the other way."""
     with ledger.open(everything) as book:

@@ -15,7 +15,7 @@ from uuid import UUID
 import msgspec
 
 from ledger.artifacts.references import ReferenceCheck
-from ledger.backends.appendindex import is_near, pack_place
+from ledger.backends.appendcheck import AppendCheck
 from ledger.backends.blocks import Block, blocks_from, run_salts
 from ledger.backends.doorbell import HEAD_BYTES, position_on_disk
 from ledger.backends.environment import Environment, Options
@@ -28,7 +28,6 @@ from ledger.codec import decode_envelopes, encode_state, encode_types, leaf_hash
 from ledger.errors import Corrupted, InvalidValue, LedgerError, NotALedger
 from ledger.events import PayloadRedacted
 from ledger.format import (
-    APPENDS,
     BLOCKS,
     HEAD_KEY,
     IDENTITY_KEY,
@@ -37,7 +36,6 @@ from ledger.format import (
     TILES,
     Checks,
     Head,
-    append_key,
     block_key,
     block_position,
     config_key,
@@ -85,9 +83,7 @@ class LogCheck:
         self.position = 0
         self._recorded_at = 0
         self._lists: dict[bytes, tuple[int, int]] = {}  # key -> number of positions, their CRC
-        self._appends = self._append_count = 0
-        self._last_appends: list[tuple[bytes, int, int]] = []  # that have entries unless they were sealed meanwhile
-        self._append: tuple[bytes, int, int, int] = (b"", 0, 0, 0)  # id, first position, count so far, time of recording
+        self._appends = AppendCheck(0)
         self._tiles: dict[bytes, bytes] = {}
         self._experiments: dict[UUID, ExperimentState] = {}
         self._trials: dict[str, TrialState] = {}  # the unfinished, by stream
@@ -130,7 +126,7 @@ class LogCheck:
             if view.head.redactions != head.redactions:
                 return False  # with problems, too: a record read before its redaction looks as if it had been kept
             self._take(blocks_from(txn, self._checks, self.position + 1))
-            self._end_append()
+            self._appends.end()
             if view.head.position < before:
                 self._report(f"position {before} was on disk once, but the log ends at {view.head.position}: events are lost.")
             self._compare(view)
@@ -146,6 +142,7 @@ class LogCheck:
             self._report(_problem(error))
             head = Head()
         self._start = head
+        self._appends = AppendCheck(head.unsealed_from)
         return head
 
     def _report(self, problem: str) -> None:
@@ -184,7 +181,7 @@ class LogCheck:
             except Corrupted as error:
                 self._report(_problem(error))
                 return False
-        self._append = (b"", 0, 0, 0)
+        self._appends.forget()
         return True
 
     def _take(self, blocks: Iterator[Block]) -> None:
@@ -243,7 +240,8 @@ class LogCheck:
             self._report(f"the record at position {position} is older than the one before it.")
         self._check_redaction(envelope, record)
         self._recorded_at = envelope.recorded_at
-        self._count_append(envelope)
+        if (problem := self._appends.take(envelope)) is not None:
+            self._report(problem)
         digest = config_of(record.event, is_redacted=record.is_redacted)
         place = position.to_bytes(8, "big")
         for each in (
@@ -293,29 +291,6 @@ class LogCheck:
             return None
         with self._environment.read() as txn:
             return LmdbView(self._checks, txn, 0, self._folded).fold_trial(subject, record.position - 1)
-
-    def _count_append(self, envelope: Envelope) -> None:
-        identifier, first, count, _ = self._append
-        if envelope.append_id != identifier:
-            self._end_append()
-            identifier, first, count = envelope.append_id, envelope.position, 0
-        if envelope.ordinal != count:
-            self._report(f"the record at position {envelope.position} is number {envelope.ordinal} of its append, not {count}.")
-        self._append = identifier, first, count + 1, envelope.recorded_at
-        if envelope.context is not None and envelope.context.record_id is not None:
-            self._add_append(envelope.context.record_id, envelope.position, 1)
-
-    def _end_append(self) -> None:
-        identifier, first, count, recorded_at = self._append
-        if count and not is_near(identifier, recorded_at):
-            self._add_append(identifier, first, count)
-        elif first + count > self._start.unsealed_from:
-            self._last_appends.append((identifier, first, count))
-        self._append = (b"", 0, 0, 0)
-
-    def _add_append(self, identifier: bytes, first: int, count: int) -> None:
-        self._appends += zlib.crc32(append_key(identifier) + pack_place(first, count))
-        self._append_count += 1
 
     # -------------------------------------------------------------------------------------------- the indexes
 
@@ -379,15 +354,8 @@ class LogCheck:
             self._report("the index 'names' does not name the live experiments.")
 
     def _compare_appends(self, view: LmdbView) -> None:
-        for identifier, first, count in self._last_appends:
-            if first + count > view.head.unsealed_from:
-                self._add_append(identifier, first, count)
-        total = count = 0
-        for key, content in view.scan(APPENDS):
-            total += zlib.crc32(key + content)
-            count += 1
-        if (total, count) != (self._appends, self._append_count):
-            self._report("the index 'appends' does not name the appends of the records.")
+        if (problem := self._appends.compare(view)) is not None:
+            self._report(problem)
 
     def _compare_tiles(self, view: LmdbView) -> None:
         if dict(view.scan(TILES)) != self._tiles:

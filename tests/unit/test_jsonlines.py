@@ -16,6 +16,7 @@ from ledger import events
 from ledger.backends.base import Entry
 from ledger.backends.memory import MemoryBackend
 from ledger.errors import InvalidValue, UnsupportedFormat
+from ledger.format import FORMAT
 from ledger.log import EventLog
 from ledger.transfer import jsonlines
 from ledger.transfer.jsonlines import RECORD_KEYS, entries_at, entry_to_line, export_lines, line_to_entry
@@ -141,7 +142,7 @@ def test_the_first_line_says_which_ledger_it_is(everything: Path) -> None:
         said = json.loads(all_lines(book)[0])["ledger"]
         identity = book.log.backend.identity
     assert list(said) == ["id", "format", "created_at", "created_by"]
-    assert (said["id"], said["format"], said["created_by"]) == (str(book.id), 0, identity.created_by)
+    assert (said["id"], said["format"], said["created_by"]) == (str(book.id), FORMAT, identity.created_by)
 
 
 def test_a_ledger_in_memory_is_exported_alike() -> None:

@@ -20,8 +20,9 @@ from projections.rows import Rows
 
 #: The columns of a trial's state that are shown, with their kinds; ``configs`` and ``results`` lie beside them.
 STATE_COLUMNS = {
-    "status": "status", "created_at": "time", "started_at": "time", "ended_at": "time", "attempt": "integer", "worker": "text",
-    "deadline": "time", "assigned_to": "text", "label": "text", "group": "text", "is_amended": "flag", "deleted_at": "time",
+    "status": "status", "created_at": "time", "scheduled_at": "time", "started_at": "time", "ended_at": "time",
+    "attempt": "integer", "worker": "text", "deadline": "time", "assigned_to": "text", "label": "text", "group": "text", "is_amended": "flag",
+    "deleted_at": "time",
 }  # fmt: skip
 _cells_of = attrgetter(*STATE_COLUMNS)
 _MAY_BE_EMPTY = ("assigned_to", "label", "group")  # texts, of which none is an empty one
@@ -149,7 +150,7 @@ class TrialRows:
             cells[name] = cells[name] or ""
         (depends_on,) = self.rows["depends_on"].values(place)
         return TrialState(
-            self.experiment_id, trial_id, config=_row(self.configs, place), results=_row(self.results, place),
+            self.experiment_id, trial_id, config=row_of(self.configs, place), results=row_of(self.results, place),
             depends_on=() if depends_on is MISSING else depends_on, **cells,
         )  # fmt: skip
 
@@ -207,6 +208,7 @@ def _as_values(buffer: Any) -> ValueBuffer:
     return buffer
 
 
-def _row(values: Rows, place: Any) -> dict[str, Any]:
+def row_of(values: Rows, place: Any) -> dict[str, Any]:
+    """Return the values of one row by name, given as an array of its number, without what is missing."""
     found = {name: buffer.values(place)[0] for name, buffer in values.buffers.items()}
     return {name: value for name, value in found.items() if value is not MISSING}

@@ -32,7 +32,7 @@ class StorageLife(_StorageRow):
     title = "a trial's life through mlos_bench"
     work = (
         "`new_trial` with five tunables, `update(RUNNING)`, `update_telemetry` of five points, `update(SUCCEEDED)` with five "
-        "metrics; then the next. What each call has recorded is as safe as the storage makes it when the call returns."
+        "metrics; then the next. On return of the last call all of it is as safe as the storage makes it."
     )
     lines = (Line("rate", title, "lives/s", "more", [Bound(5.0, "mlos")]),)
 
@@ -56,7 +56,7 @@ class StorageBytes(_StorageRow):
     title = "bytes on disk of trials' lives through mlos_bench"
     work = "The same lives, many, then the storage is closed and what its directory takes on disk is divided by their number."
     lines = (Line("bytes", title, "bytes/trial", "less", [Bound(1 / 3, "mlos")]),)
-    limit = "as in life-bytes, and one append more: each of mlos_bench's calls is on disk when it returns."
+    limit = "as in life-bytes: what does not compress are ids, salts and the entries of the indexes."
     rounds = 1  # it is no matter of chance
     limit_seconds = 1800.0
 

@@ -27,6 +27,7 @@ from ledger.log import EventLog
 from ledger.state import ExperimentState, TrialState
 from ledger.status import Status as TrialStatus
 from ledger.streams import experiment_stream, trial_number, trial_stream
+from ledger.telemetry import flush_buffers
 from mlos_bench.environments.status import Status
 from mlos_bench.storage.base_storage import Storage
 
@@ -135,6 +136,7 @@ class LedgerExperiment(Storage.Experiment):  # type: ignore[misc]
         for trial in list(self._held.values()):
             trial.release("the experiment's block was left" if is_ok else "the experiment ended in an error", running=not is_ok)
         self._held.clear()
+        flush_buffers(self.storage.book.background)
         super()._teardown(is_ok)
 
     def holding(self, trial: LedgerTrial) -> None:
@@ -266,6 +268,7 @@ class LedgerExperiment(Storage.Experiment):  # type: ignore[misc]
 
     def load_telemetry(self, trial_id: int) -> list[tuple[datetime, str, Any]]:
         """Return a trial's telemetry by time and name, values as texts."""
+        flush_buffers(self.storage.book.background)
         points = read_telemetry(self.log, trial_stream(self.id, trial_id)) if trial_id >= 0 else []
         return [(moment_of(at), name, text_of(value)) for at, name, value in points]
 

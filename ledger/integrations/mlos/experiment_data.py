@@ -20,6 +20,7 @@ from ledger.integrations.mlos.values import CONFIG, NAMESPACE, RUNNER, text_of
 from ledger.log import EventLog
 from ledger.session import Ledger
 from ledger.state import ExperimentState, Status
+from ledger.telemetry import flush_buffers
 from mlos_bench.storage.base_experiment_data import ExperimentData
 from mlos_bench.storage.base_trial_data import TrialData
 from projections.columns import MISSING, NOT_A_TIME, STATUS_CODES
@@ -52,6 +53,12 @@ class LedgerExperimentData(ExperimentData):  # type: ignore[misc]
     @property
     def log(self) -> EventLog:
         """The ledger's log."""
+        return self._book.log
+
+    @property
+    def flushed_log(self) -> EventLog:
+        """The ledger's log, with the telemetry in it that this process has buffered."""
+        flush_buffers(self._book.background)
         return self._book.log
 
     @property
@@ -102,7 +109,7 @@ class LedgerExperimentData(ExperimentData):  # type: ignore[misc]
     @property
     def status_history_df(self) -> pd.DataFrame:
         """Every change of its trials' statuses, and every one that was polled; see ``status_history``."""
-        return status_history(self.log.read(experiment=self.id))
+        return status_history(self.flushed_log.read(experiment=self.id))
 
     def load(self, last_trial_id: int) -> tuple[list[int], list[dict[str, Any]], list[dict[str, Any] | None], list[Any]]:
         """Return what ``Storage.Experiment.load`` does."""

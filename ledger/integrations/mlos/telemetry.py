@@ -39,7 +39,7 @@ def _columns(points: Iterable[Point]) -> list[ev.Points]:
     """Return points as columns: rows of the same names, each at one time, one below the other."""
     columns: dict[tuple[str, ...], ev.Points] = {}
     last: dict[tuple[str, ...], int] = {}
-    for at, row in _rows(points):
+    for at, row in rows_of(points):
         names = tuple(row)
         column = columns.get(names)
         if column is None:
@@ -52,11 +52,12 @@ def _columns(points: Iterable[Point]) -> list[ev.Points]:
     return list(columns.values())
 
 
-def _rows(points: Iterable[Point]) -> Iterator[tuple[int, dict[str, Any]]]:
+def rows_of(points: Iterable[Point]) -> Iterator[tuple[int, dict[str, Any]]]:
+    """Return the values of one time as one row each, and another value of that time and name in a row of its own."""
     rows: dict[int, list[dict[str, Any]]] = {}
     for point in points:
         at_once = rows.setdefault(point.at, [{}])
-        if point.name in at_once[-1]:  # another value of the same time is kept as well
+        if point.name in at_once[-1]:
             at_once.append({})
         at_once[-1][point.name] = point.value
     return ((at, row) for at, at_once in rows.items() for row in at_once)

@@ -14,7 +14,7 @@ from ledger.backends.base import Appended, Command, Staged, View
 from ledger.errors import CommandRefused, InvalidValue, LeaseLost
 from ledger.integrations.mlos.features import accepted
 from ledger.integrations.mlos.handing_out import is_held_by
-from ledger.integrations.mlos.telemetry import POLLED, Point, read_points, telemetry_events
+from ledger.integrations.mlos.telemetry import POLLED, Point, read_points, rows_of, telemetry_events
 from ledger.integrations.mlos.transitions import Transitions
 from ledger.integrations.mlos.values import CONFIG, NAMESPACE, RUNNER, nanoseconds_of, recordable_point, recordables, text_of
 from ledger.log import answers_of
@@ -28,15 +28,17 @@ if TYPE_CHECKING:
     from ledger.integrations.mlos.experiment import LedgerExperiment
 
 _LOG = logging.getLogger(__name__)
+_LONG_TEXT = 4_000  # a longer one is not buffered
 
 
 class LedgerTrial(Storage.Trial):  # type: ignore[misc]
     """A trial of an experiment in a ledger. Made by ``LedgerExperiment``.
 
-    **Guarantees.** What ``update`` and ``update_telemetry`` record is on disk when they return. A trial that another storage's
-    process holds is refused with RuntimeError, as is one that has ended; the handle's status then stays what it was. A trial
-    that was handed out by ``pending_trials`` is RUNNING from when its runner asks for ``config(global_config)``, which is what
-    every scheduler of mlos_bench does first; so ``ts_start`` is when it ran.
+    **Guarantees.** What ``update`` records is on disk when it returns; telemetry is a second later at most, and no later than
+    the trial's end (``kill -9`` loses what came in that second). A trial that another storage's process holds is refused with
+    RuntimeError, as is one that has ended; the handle's status then stays what it was. A trial that was handed out by
+    ``pending_trials`` is RUNNING from when its runner asks for ``config(global_config)``, which every scheduler of mlos_bench
+    does first; so ``ts_start`` is when it ran.
 
     **Threads and processes.** One thread at a time. The lease is renewed in the background while the handle is there.
     """
@@ -151,7 +153,9 @@ class LedgerTrial(Storage.Trial):  # type: ignore[misc]
         attempt, log = self._attempt, self._in.log
         began = log.submission(self._transitions.begin(attempt), occurred_at=min(self._held_since(), at))
         ended = log.submission(self._transitions.end(attempt, status.name, results), occurred_at=at)
-        answers = answers_of(log.commit([ended] if status.is_canceled() else [began, ended]))
+        steps = [ended] if status.is_canceled() else [began, ended]
+        with self._handle.flushing() as buffered:
+            answers = answers_of(log.commit([*(log.submission(*each) for each in buffered), *steps]))
         self.let_go()
         _, last = answers[-1].events[-1]
         if isinstance(last, ev.LateResultReceived):
@@ -230,10 +234,13 @@ class LedgerTrial(Storage.Trial):  # type: ignore[misc]
         if self._sent is None:
             self._sent = {_as_sent(point) for point in read_points(self._in.log, self._handle.stream)}
         new = {key: point for point in points if (key := _as_sent(point)) not in self._sent}
-        if new:
-            events = telemetry_events(list(new.values()), self._attempt or 0)
-            self._execute(commands.record_on_trial(*self._ids, *events))
-            self._sent.update(new)
+        self._sent.update(new)
+        for at, row in rows_of(new.values()):
+            if any(type(value) is str and len(value) > _LONG_TEXT for value in row.values()):
+                events = telemetry_events([Point(at, *each) for each in row.items()], self._attempt or 0)
+                self._execute(commands.record_on_trial(*self._ids, *events))
+            else:
+                self._handle.log_telemetry(row, at=at)
 
     # ------------------------------------------------------------------------------------------------ ledger
 

@@ -59,7 +59,7 @@ class LedgerTrialData(TrialData):  # type: ignore[misc]
     @property
     def telemetry_df(self) -> pd.DataFrame:
         """A row for each point, by time and name: ``ts`` (UTC), ``metric`` and ``value``, a text."""
-        points = read_telemetry(self._in.log, self._stream)
+        points = read_telemetry(self._in.flushed_log, self._stream)
         rows: list[tuple[datetime, str, str | None]] = [(moment_of(at), name, text_of(value)) for at, name, value in points]
         return pd.DataFrame(rows, columns=["ts", "metric", "value"])
 
@@ -71,7 +71,7 @@ class LedgerTrialData(TrialData):  # type: ignore[misc]
     @property
     def status_history_df(self) -> pd.DataFrame:
         """Every change of its status, and every one that was polled; see ``status_history``."""
-        return status_history(self._in.log.read(stream=self._stream))
+        return status_history(self._in.flushed_log.read(stream=self._stream))
 
     @property
     def _stream(self) -> str:

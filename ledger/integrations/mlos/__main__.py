@@ -4,10 +4,19 @@ from __future__ import annotations
 
 import sys
 
-from ledger.integrations.mlos.schema import register
+
+def main() -> int:
+    """Run mlos_bench's program; return its exit code, 2 when it is not installed."""
+    try:
+        from ledger.integrations.mlos.schema import register
+        from mlos_bench.run import _shell_main
+    except ModuleNotFoundError as error:
+        print(f"error: {error}", file=sys.stderr)
+        return 2
+    register()
+    code: int = _shell_main()
+    return code
+
 
 if __name__ == "__main__":
-    from mlos_bench.run import _shell_main
-
-    register()
-    sys.exit(_shell_main())
+    sys.exit(main())

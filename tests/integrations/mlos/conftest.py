@@ -21,7 +21,7 @@ from ledger.integrations.mlos import LedgerStorage
 #: What mlos_bench and what it is built on warn of themselves.
 _OF_MLOS_BENCH = (
     "ignore:The inplace keyword in DataFrame.rename is deprecated",
-    "ignore:The Row._tuple:DeprecationWarning",
+    "ignore:No path_separator found in configuration:DeprecationWarning",
     "ignore:.*_tuple.*:DeprecationWarning",
 )
 

@@ -13,7 +13,7 @@ from uuid import UUID
 import typer
 
 import ledger
-from ledger.cli.adapters import import_mlxp
+from ledger.cli.adapters import import_mlos, import_mlxp
 from ledger.cli.app import command
 from ledger.cli.opening import FormatOption, PathArgument, open_book, progress_bar, recorded_experiment
 from ledger.cli.output import ObjectFormat, print_json_line, printable
@@ -36,6 +36,7 @@ class Origin(enum.StrEnum):
 
     JSONL = "jsonl"
     MLXP = "mlxp"
+    MLOS = "mlos"
 
 
 # ----------------------------------------------------------------------------------------------------------- export
@@ -106,17 +107,18 @@ def _destination(output: str | None) -> Iterator[BinaryIO]:
     "ledger import runs.jsonl copy.ledger",
     "ledger import runs.jsonl all.ledger --rewrite",
     "ledger import logs runs.ledger --from mlxp --experiment sweep",
+    "ledger import mlos_bench.sqlite runs.ledger --from mlos",
     name="import",
 )
 def import_(
     source: Annotated[
-        str, typer.Argument(metavar="SOURCE", help="The file to read, - for standard input; MLXP's log directory.")
+        str, typer.Argument(metavar="SOURCE", help="The file to read, - for standard input; MLXP's log directory; mlos_bench's database.")
     ],
     path: Annotated[
-        str, typer.Argument(metavar="PATH", help="The ledger to write: a new one, unless --rewrite or --from mlxp is given.")
+        str, typer.Argument(metavar="PATH", help="The ledger to write: a new one, unless --rewrite or --from is given.")
     ],
     origin: Annotated[
-        Origin, typer.Option("--from", help="What SOURCE is: JSON lines, as `ledger export` writes, or runs of MLXP.")
+        Origin, typer.Option("--from", help="What SOURCE is: JSON lines, as `ledger export` writes, runs of MLXP, or a database of mlos_bench.")
     ] = Origin.JSONL,
     rewrite: Annotated[
         bool, typer.Option("--rewrite", help="Append the records to the ledger at PATH, as new ones, unless they are there.")
@@ -139,9 +141,12 @@ def import_(
         str | None,
         typer.Option(metavar="ZONE", help="mlxp: the zone of the runs' clocks; else that of this machine.", show_default=False),
     ] = None,
+    keep_config_ids: Annotated[
+        bool, typer.Option("--keep-config-ids", help="mlos: import nothing unless configs keep the numbers that they have there.")
+    ] = False,
     form: FormatOption = ObjectFormat.TABLE,
 ) -> None:
-    """Import JSON lines, or runs of MLXP.
+    """Import JSON lines, runs of MLXP, or experiments of mlos_bench.
 
     From JSON lines it makes the same ledger as the exported one: ids, positions, times, hashes and proofs are equal, and every
     line is checked. It appears at PATH when it is whole; there must be nothing yet.
@@ -152,11 +157,17 @@ def import_(
 
     With --from mlxp each run in SOURCE becomes a trial, of the run's number, of an experiment in PATH, which is made when
     there is none. Importing again adds what is new. A run that is broken is named on standard error and skipped.
+
+    With --from mlos SOURCE is a SQLite file of mlos_bench, or the URL of a database as SQLAlchemy knows it, and is only read.
+    Its experiments keep names, trials their numbers, and configs theirs if PATH has no others. Importing again adds what is new.
     """
     _check_path(path)
     check_text(source, "the file's name")
-    _check_options(origin, experiment, step, timezone, rewrite=rewrite, artifacts=artifacts)
-    if origin is Origin.MLXP:
+    options = {"--rewrite": rewrite, "--artifacts": artifacts, "--experiment": experiment, "--step": step}
+    _check_options(origin, {**options, "--timezone": timezone, "--keep-config-ids": keep_config_ids})
+    if origin is Origin.MLOS:
+        import_mlos(source, path, form, keep_config_ids=keep_config_ids)
+    elif origin is Origin.MLXP:
         import_mlxp(source, path, experiment, step, timezone, form)
     else:
         _import_jsonl(source, path, artifacts, form, rewrite=rewrite)
@@ -186,11 +197,17 @@ def _import_jsonl(source: str, path: str, artifacts: str | None, form: ObjectFor
         print(f"Imported {_count(facts['head'])} to {printable(path)}: the ledger {identifier}, root {facts['root']}")
 
 
-def _check_options(origin: Origin, *of_mlxp: str | None, rewrite: bool, artifacts: str | None) -> None:
-    names = ("--experiment", "--step", "--timezone") if origin is Origin.JSONL else ("--rewrite", "--artifacts")
-    given = of_mlxp if origin is Origin.JSONL else (rewrite or None, artifacts)
-    for name, value in zip(names, given, strict=True):
-        if value is not None:
+#: The options of each origin.
+_OPTIONS = {
+    Origin.JSONL: ("--rewrite", "--artifacts"),
+    Origin.MLXP: ("--experiment", "--step", "--timezone"),
+    Origin.MLOS: ("--keep-config-ids",),
+}
+
+
+def _check_options(origin: Origin, given: dict[str, str | bool | None]) -> None:
+    for name, value in given.items():
+        if value not in (None, False) and name not in _OPTIONS[origin]:
             raise typer.BadParameter(f"{name} is not for --from {origin}. Leave it out.", param_hint=f"'{name}'")
 
 

@@ -7,8 +7,7 @@ What becomes of it:
   that is a number becomes one if it has just that text again;
 - ``trial_param`` and the runner are attributes as the storage has them; ``trial_status`` are the statuses that were polled,
   which ``status_history_df`` shows;
-- times are those of the database: a trial is created at its ``ts_start``, and ran from when ``trial_status`` first says RUNNING,
-  else from ``ts_start``;
+- times are those of the database: a trial is created and begins at its ``ts_start``, which one that waits waits for;
 - configs are numbered in order of first appearance in a ledger. Trials are imported in an order in which that gives the
   numbers of the database, if those have no gaps and the ledger has no other configs. What a config's number was is the attribute
   ``config_id`` in the namespace ``mlos.import``, whatever it is here.
@@ -185,13 +184,12 @@ class _Import:
         if status not in UNFINISHED and status is not Status.UNKNOWN and trial.ts_end is None:
             self._problems.append(Problem(trial.experiment, trial.number, f"it is {trial.status} without an end: it ends now."))
         statuses = self._database.statuses(trial)
-        running = [at for at, name in statuses if name == "RUNNING"]
         parameters = self._database.parameters(trial)
         said = {**({CONFIG: parameters} if parameters else {}), **({} if trial.runner is None else {RUNNER: trial.runner})}
         waits = status is Status.PENDING
         return PastTrial(
             trial.number, self._database.configs[trial.config_id], status, trial.ts_start if not waits else None,
-            min(running, default=trial.ts_start), trial.ts_end, self._database.results(trial),
+            trial.ts_start, trial.ts_end, self._database.results(trial),
             {NAMESPACE: said, _IMPORT: {"config_id": trial.config_id, "config_hash": trial.config_hash}},
             scheduled_at=trial.ts_start if waits else None,
             points=(*self._database.telemetry(trial), *(Point(at, POLLED, name) for at, name in statuses)),

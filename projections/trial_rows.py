@@ -21,8 +21,8 @@ from projections.rows import Rows
 #: The columns of a trial's state that are shown, with their kinds; ``configs`` and ``results`` lie beside them.
 STATE_COLUMNS = {
     "status": "status", "created_at": "time", "scheduled_at": "time", "started_at": "time", "ended_at": "time",
-    "attempt": "integer", "worker": "text", "deadline": "time", "assigned_to": "text", "label": "text", "group": "text", "is_amended": "flag",
-    "deleted_at": "time",
+    "attempt": "integer", "worker": "text", "deadline": "time", "assigned_to": "text", "label": "text", "group": "text",
+    "is_amended": "flag", "deleted_at": "time",
 }  # fmt: skip
 _cells_of = attrgetter(*STATE_COLUMNS)
 _MAY_BE_EMPTY = ("assigned_to", "label", "group")  # texts, of which none is an empty one

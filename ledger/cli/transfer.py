@@ -112,13 +112,19 @@ def _destination(output: str | None) -> Iterator[BinaryIO]:
 )
 def import_(
     source: Annotated[
-        str, typer.Argument(metavar="SOURCE", help="The file to read, - for standard input; MLXP's log directory; mlos_bench's database.")
+        str,
+        typer.Argument(
+            metavar="SOURCE", help="The file to read, - for standard input; MLXP's log directory; mlos_bench's database."
+        ),
     ],
     path: Annotated[
         str, typer.Argument(metavar="PATH", help="The ledger to write: a new one, unless --rewrite or --from is given.")
     ],
     origin: Annotated[
-        Origin, typer.Option("--from", help="What SOURCE is: JSON lines, as `ledger export` writes, runs of MLXP, or a database of mlos_bench.")
+        Origin,
+        typer.Option(
+            "--from", help="What SOURCE is: JSON lines, as `ledger export` writes, runs of MLXP, or a database of mlos_bench."
+        ),
     ] = Origin.JSONL,
     rewrite: Annotated[
         bool, typer.Option("--rewrite", help="Append the records to the ledger at PATH, as new ones, unless they are there.")

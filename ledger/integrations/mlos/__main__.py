@@ -8,8 +8,9 @@ import sys
 def main() -> int:
     """Run mlos_bench's program; return its exit code, 2 when it is not installed."""
     try:
-        from ledger.integrations.mlos.schema import register
         from mlos_bench.run import _shell_main
+
+        from ledger.integrations.mlos.schema import register
     except ModuleNotFoundError as error:
         print(f"error: {error}", file=sys.stderr)
         return 2

@@ -6,10 +6,10 @@ from collections.abc import Mapping
 from typing import Any
 
 import pandas as pd
+from mlos_bench.storage.base_tunable_config_data import TunableConfigData
 
 import ledger.integrations.mlos.requirement  # noqa: F401 - first, as it says what is missing
 from ledger.integrations.mlos.values import text_of
-from mlos_bench.storage.base_tunable_config_data import TunableConfigData
 
 
 class LedgerTunableConfigData(TunableConfigData):  # type: ignore[misc]

@@ -66,7 +66,9 @@ class Database:
         else:
             path = Path(self.source).absolute()
             if not path.is_file():
-                raise InvalidValue(f"there is no file {self.source!r}. Give a SQLite file of mlos_bench, or the URL of a database.")
+                raise InvalidValue(
+                    f"there is no file {self.source!r}. Give a SQLite file of mlos_bench, or the URL of a database."
+                )
             uri = f"file:{quote(str(path))}?mode=ro"
             self._engine = sqlalchemy.create_engine("sqlite://", creator=lambda: sqlite3.connect(uri, uri=True))
         try:
@@ -103,11 +105,13 @@ class Database:
             own = {"exp_id", "description", *origin}
             made.append(
                 SqlExperiment(
-                    row["exp_id"], row["description"] or "", origin,
+                    row["exp_id"],
+                    row["description"] or "",
+                    origin,
                     {each["optimization_target"]: each["optimization_direction"] for each in targets},
                     {each["optimization_target"]: each["weight"] for each in targets if each.get("weight") is not None},
                     {name: str(value) for name, value in row.items() if name not in own and value is not None},
-                )  # fmt: skip
+                )
             )
         return made
 
@@ -177,7 +181,7 @@ class Database:
         given = {"exp_id": experiment, "trial_id": number}
         wanted = {name: value for name, value in given.items() if value is not None}
         where = " and ".join(f"{name} = :{name}" for name in wanted)
-        query = f"select * from {table}{' where ' + where if where else ''}{' order by ' + order if order else ''}"  # noqa: S608
+        query = f"select * from {table}{' where ' + where if where else ''}{' order by ' + order if order else ''}"
         with self._reading() as connection:
             yield from (dict(row) for row in connection.execute(self._sql.text(query), wanted).mappings())
 

@@ -9,8 +9,11 @@ from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any
 from uuid import UUID
 
+from mlos_bench.environments.status import Status
+from mlos_bench.storage.base_storage import Storage
+
 import ledger
-import ledger.integrations.mlos.requirement  # noqa: F401 - first, as it says what is missing
+import ledger.integrations.mlos.requirement
 from ledger import commands
 from ledger import events as ev
 from ledger.backends.base import Staged, View
@@ -28,8 +31,6 @@ from ledger.state import ExperimentState, TrialState
 from ledger.status import Status as TrialStatus
 from ledger.streams import experiment_stream, trial_number, trial_stream
 from ledger.telemetry import flush_buffers
-from mlos_bench.environments.status import Status
-from mlos_bench.storage.base_storage import Storage
 
 if TYPE_CHECKING:
     from ledger.integrations.mlos.storage import LedgerStorage

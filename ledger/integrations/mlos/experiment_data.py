@@ -7,6 +7,8 @@ from typing import Any, TypeVar
 
 import numpy as np
 import pandas as pd
+from mlos_bench.storage.base_experiment_data import ExperimentData
+from mlos_bench.storage.base_trial_data import TrialData
 
 import ledger.integrations.mlos.requirement  # noqa: F401 - first, as it says what is missing
 from ledger.integrations.mlos.config_data import LedgerTunableConfigData
@@ -21,8 +23,6 @@ from ledger.log import EventLog
 from ledger.session import Ledger
 from ledger.state import ExperimentState, Status
 from ledger.telemetry import flush_buffers
-from mlos_bench.storage.base_experiment_data import ExperimentData
-from mlos_bench.storage.base_trial_data import TrialData
 from projections.columns import MISSING, NOT_A_TIME, STATUS_CODES
 from projections.experiments import Experiments
 from projections.rows import Rows
@@ -128,7 +128,7 @@ class LedgerExperimentData(ExperimentData):  # type: ignore[misc]
                 [_MLOS_STATUSES[code] for code in codes[wanted].tolist()],
             )
 
-        return self._read(show)  # type: ignore[return-value]
+        return self._read(show)
 
     def held(self) -> list[int]:
         """Return the ids of the trials that count as held, by whomever."""

@@ -83,7 +83,8 @@ def import_database(
     new: trials, ends, telemetry, statuses. So an import that was interrupted, or a database that is written on, is simply
     imported again. A trial that cannot be imported is reported and skipped, and hides none of the others.
 
-    Raises InvalidValue for a source that is no database of mlos_bench, or without SQLAlchemy; what cannot be written as elsewhere.
+    Raises InvalidValue for a source that is no database of mlos_bench, or without SQLAlchemy; errors of writing as
+    elsewhere.
     Costs some 3 ms a trial with five parameters, metrics and points of telemetry.
     """
     with contextlib.ExitStack() as stack:

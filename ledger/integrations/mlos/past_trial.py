@@ -7,7 +7,7 @@ from typing import Any, NamedTuple
 from uuid import UUID
 
 from ledger import events as ev
-from ledger.backends.base import Staged, Submission, View
+from ledger.backends.base import Command, Staged, Submission, View
 from ledger.commands import experiment_of
 from ledger.integrations.mlos.telemetry import Point, telemetry_events
 from ledger.log import EventLog
@@ -56,13 +56,14 @@ def record_past_trial(log: EventLog, experiment_id: UUID, trial: PastTrial, reas
         said = [ev.AttributesSet(values, namespace) for namespace, values in trial.attributes.items() if values]
         return [(stream, event) for event in [created, *said]]
 
-    steps = [*course(trial), (telemetry_events(trial.points, 0), None)]
-    made = [log.submission(create, reason=reason, occurred_at=trial.created_at)]
-    for events, at in steps:
-        if events:
-            made.append(log.submission(lambda view, events=events: [(stream, event) for event in events], reason=reason,
-                                       occurred_at=at))  # fmt: skip
-    return made
+    def then(events: list[Event]) -> Command:
+        return lambda view: [(stream, event) for event in events]
+
+    steps = [*course(trial), (list[Event](telemetry_events(trial.points, 0)), None)]
+    return [
+        log.submission(create, reason=reason, occurred_at=trial.created_at),
+        *(log.submission(then(events), reason=reason, occurred_at=at) for events, at in steps if events),
+    ]
 
 
 def course(trial: PastTrial, attempt: int = 0) -> list[tuple[list[Event], int | None]]:
@@ -77,5 +78,3 @@ def course(trial: PastTrial, attempt: int = 0) -> list[tuple[list[Event], int | 
     if status is Status.CANCELED:
         return [*(running if began is not None else []), ([*reported, ev.TrialCanceled()], trial.ended_at)]
     return [([ev.StatusForced(status, trial.results)], began if trial.ended_at is None else trial.ended_at)]
-
-

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 from typing import Any
 
-import ledger.integrations.mlos.requirement  # noqa: F401 - first, as it says what is missing
 from mlos_bench.config.schemas import ConfigSchema
+
+import ledger.integrations.mlos.requirement  # noqa: F401 - first, as it says what is missing
 
 #: The names that a config may give the class.
 CLASS_NAMES = ("ledger.integrations.mlos.LedgerStorage", "ledger.integrations.mlos.storage.LedgerStorage")

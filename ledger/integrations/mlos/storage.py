@@ -6,6 +6,10 @@ import secrets
 import threading
 from typing import Any, Literal, Self
 
+from mlos_bench.config.schemas import ConfigSchema
+from mlos_bench.dict_templater import DictTemplater
+from mlos_bench.storage.base_storage import Storage
+
 import ledger
 from ledger.errors import InvalidValue
 from ledger.identity import default_actor
@@ -14,9 +18,6 @@ from ledger.integrations.mlos.experiment_data import LedgerExperimentData
 from ledger.integrations.mlos.schema import CLASS_NAMES  # with it the class is one that configs may name
 from ledger.session import Ledger
 from ledger.trial import LEASE_SECONDS
-from mlos_bench.config.schemas import ConfigSchema
-from mlos_bench.dict_templater import DictTemplater
-from mlos_bench.storage.base_storage import Storage
 from projections.tables import Tables
 
 _IN_MEMORY = (":memory:", "memory:")
@@ -110,7 +111,7 @@ class LedgerStorage(Storage):  # type: ignore[misc]
         return {name: value for name, value in vars(self).items() if name not in ("_mutex", "_book", "_tables")}
 
     def __setstate__(self, state: dict[str, Any]) -> None:
-        vars(self).update(state)
+        self.__dict__.update(state)
         self._begin()
 
     # ------------------------------------------------------------------------------------------- experiments

@@ -6,8 +6,8 @@ from collections.abc import Iterable, Iterator, Sequence
 from typing import Any, NamedTuple
 
 from ledger import events as ev
-from ledger.log import EventLog
 from ledger.integrations.mlos.values import text_of
+from ledger.log import EventLog
 from ledger.telemetry import point_rows
 
 #: The name under which a status that came with telemetry is kept: a poll of the environment changes no trial's status.

@@ -7,6 +7,9 @@ from collections.abc import Mapping
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any
 
+from mlos_bench.environments.status import Status
+from mlos_bench.storage.base_storage import Storage
+
 import ledger.integrations.mlos.requirement  # noqa: F401 - first, as it says what is missing
 from ledger import commands
 from ledger import events as ev
@@ -21,8 +24,6 @@ from ledger.log import answers_of
 from ledger.status import HELD
 from ledger.status import Status as TrialStatus
 from ledger.trial import Trial
-from mlos_bench.environments.status import Status
-from mlos_bench.storage.base_storage import Storage
 
 if TYPE_CHECKING:
     from ledger.integrations.mlos.experiment import LedgerExperiment
@@ -54,10 +55,17 @@ class LedgerTrial(Storage.Trial):  # type: ignore[misc]
         self._sent: set[Point] | None = set() if is_new else None  # what was logged before, once it is known
         super().__init__(
             **accepted(
-                Storage.Trial.__init__, tunables=tunables, experiment_id=experiment.experiment_id, trial_id=trial.id,
-                tunable_config_id=None, trial_runner_id=trial_runner_id, opt_targets=experiment.opt_targets, status=status,
-                restoring=not is_new, config=config,
-            )  # fmt: skip
+                Storage.Trial.__init__,
+                tunables=tunables,
+                experiment_id=experiment.experiment_id,
+                trial_id=trial.id,
+                tunable_config_id=None,
+                trial_runner_id=trial_runner_id,
+                opt_targets=experiment.opt_targets,
+                status=status,
+                restoring=not is_new,
+                config=config,
+            )
         )
         self._status, self._trial_runner_id = status, trial_runner_id
 

@@ -6,6 +6,8 @@ from datetime import datetime
 from typing import TYPE_CHECKING
 
 import pandas as pd
+from mlos_bench.environments.status import Status
+from mlos_bench.storage.base_trial_data import TrialData
 
 import ledger.integrations.mlos.requirement  # noqa: F401 - first, as it says what is missing
 from ledger.integrations.mlos.config_data import LedgerTunableConfigData, pairs
@@ -18,8 +20,6 @@ from ledger.integrations.mlos.values import CONFIG, NAMESPACE, moment_of, text_o
 from ledger.state import TrialState
 from ledger.status import Status as TrialStatus
 from ledger.streams import trial_stream
-from mlos_bench.environments.status import Status
-from mlos_bench.storage.base_trial_data import TrialData
 
 if TYPE_CHECKING:
     from ledger.integrations.mlos.experiment_data import LedgerExperimentData
@@ -34,10 +34,15 @@ class LedgerTrialData(TrialData):  # type: ignore[misc]
     ) -> None:  # fmt: skip
         super().__init__(
             **accepted(
-                TrialData.__init__, experiment_id=experiment.experiment_id, trial_id=trial_id, tunable_config_id=config_id,
-                ts_start=moment_of(ts_start), ts_end=None if ts_end is None else moment_of(ts_end), status=status_of(status),
+                TrialData.__init__,
+                experiment_id=experiment.experiment_id,
+                trial_id=trial_id,
+                tunable_config_id=config_id,
+                ts_start=moment_of(ts_start),
+                ts_end=None if ts_end is None else moment_of(ts_end),
+                status=status_of(status),
                 trial_runner_id=trial_runner_id,
-            )  # fmt: skip
+            )
         )
         self._in = experiment
 

@@ -56,7 +56,7 @@ def test_a_second_worker_is_refused(open_storage: Callable[..., LedgerStorage], 
         for mine, other in zip(own, others, strict=True):
             mine.update(Status.RUNNING, now())
             for status, metrics in ((Status.RUNNING, None), (Status.READY, None), (Status.SUCCEEDED, {"score": 1})):
-                with pytest.raises(RuntimeError, match="is held by .*mlos-"):
+                with pytest.raises(RuntimeError, match=r"is held by .*mlos-"):
                     other.update(status, now(), metrics)
             assert other.status is Status.PENDING
             mine.update(Status.SUCCEEDED, now(), {"score": 2})
@@ -119,7 +119,8 @@ def test_a_trial_whose_process_died_is_handed_out_again(
     with open_storage() as storage:
         history = storage.experiments["Test-001"].trials[1].status_history_df
     assert history["event"].tolist() == [
-        "TrialCreated", "TrialClaimed", "TrialStarted", "TrialLost", "TrialRequeued", "TrialClaimed", "TrialStarted", "TrialCompleted",
+        "TrialCreated", "TrialClaimed", "TrialStarted", "TrialLost", "TrialRequeued", "TrialClaimed", "TrialStarted",
+        "TrialCompleted",
     ]  # fmt: skip
     assert history["worker"].nunique() == 2
 

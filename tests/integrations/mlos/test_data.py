@@ -185,10 +185,9 @@ def test_mlos_viz_plots_an_experiment(storage: LedgerStorage, tunables: Any, mon
 
 
 def test_experiments_are_merged(open_storage: Callable[..., LedgerStorage], tunables: Any) -> None:
-    """Ended trials of another experiment become ones of this one, each once, with where they are from; missing values are imputed."""
+    """Ended trials of another experiment become ones of this one, each once; missing values are imputed."""
     storage = open_storage()
-    del_one = tunables.copy()
-    with experiment_of(storage, del_one, "old") as old:
+    with experiment_of(storage, tunables, "old") as old:
         good = old.new_trial(tunables.copy().assign({"idle": "mwait"}), config={"note": "x"})
         good.update(Status.RUNNING, utc(2026, 1, 1))
         good.update(Status.SUCCEEDED, utc(2026, 1, 2), {"score": 0.5, "more": 1})
@@ -201,7 +200,7 @@ def test_experiments_are_merged(open_storage: Callable[..., LedgerStorage], tuna
         for _ in range(2):
             experiment.merge(["old"])
             assert experiment.load()[0] == [1, 2, 3, 4]
-        ids, configs, scores, statuses = experiment.load(1)
+        _, configs, scores, statuses = experiment.load(1)
         assert configs[0] == {"idle": "mwait", "latency_ns": "2000000", "ratio": "0.25"}
         assert configs[2] == {"idle": "halt", "latency_ns": "2000000", "ratio": "0.25"}
         assert (scores[0], scores[1]) == ({"score": "0.5", "more": "1"}, None)

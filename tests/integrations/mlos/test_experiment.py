@@ -6,7 +6,7 @@ import logging
 import os
 import time
 from collections.abc import Callable, Iterator
-from datetime import datetime, timedelta, timezone
+from datetime import UTC, datetime, timedelta, timezone
 from typing import Any
 
 import pytest
@@ -196,20 +196,27 @@ def test_what_its_runner_asks_for_first_has_it_running(experiment: Any, tunables
     assert data.trials[1].status_history_df["status"].tolist() == ["PENDING", "READY", "RUNNING", "SUCCEEDED"]
 
 
-@pytest.mark.parametrize("zone", [None, timezone.utc, timezone(timedelta(hours=-7))])
+@pytest.mark.parametrize("zone", [None, UTC, timezone(timedelta(hours=-7))])
 def test_times_without_a_zone_are_local(experiment: Any, tunables: Any, zone: Any, local_zone: str) -> None:
     """Telemetry and status times of every zone come back as UTC, to the microsecond."""
     at = datetime.now(zone)
     later = at + timedelta(seconds=1)
-    sent = [(at, "cpu", 10.1), (at, "memory", 20), (at, "setup", "prod"), (later, "cpu", 30.1), (later, "on", True), (later, "x", None)]
+    sent = [
+        (at, "cpu", 10.1),
+        (at, "memory", 20),
+        (at, "setup", "prod"),
+        (later, "cpu", 30.1),
+        (later, "on", True),
+        (later, "x", None),
+    ]
     trial = experiment.new_trial(tunables)
     trial.update_telemetry(Status.RUNNING, at, sent)
-    expected = [(each.astimezone(timezone.utc), name, None if value is None else str(value)) for each, name, value in sent]
+    expected = [(each.astimezone(UTC), name, None if value is None else str(value)) for each, name, value in sent]
     assert experiment.load_telemetry(1) == expected
     data = experiment.storage.experiments["Test-001"].trials[1]
     assert [tuple(row) for row in data.telemetry_df.astype(object).where(data.telemetry_df.notna(), None).to_numpy()] == expected
     trial.update(Status.SUCCEEDED, later, {"score": 1})
-    assert experiment.storage.experiments["Test-001"].trials[1].ts_end == later.astimezone(timezone.utc)
+    assert experiment.storage.experiments["Test-001"].trials[1].ts_end == later.astimezone(UTC)
 
 
 def test_telemetry_sent_again_is_there_once(open_storage: Callable[..., LedgerStorage], tunables: Any) -> None:

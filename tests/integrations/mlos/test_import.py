@@ -43,7 +43,9 @@ def fill(storage: Any, tunables: Any) -> None:
                     continue
                 if status is not Status.READY:
                     trial.update(Status.RUNNING, utc(2026, 1, 1, number))
-                points = [(utc(2026, 1, 1, number, minute), name, minute * 0.5) for minute in range(2) for name in ("cpu", "disk")]
+                points = [
+                    (utc(2026, 1, 1, number, minute), name, minute * 0.5) for minute in range(2) for name in ("cpu", "disk")
+                ]
                 trial.update_telemetry(Status.RUNNING, utc(2026, 1, 1, number, 5), points)
                 metrics = {"score": 0.25 * number, "label": "x", "is_ok": True, "nothing": None}
                 if status.is_completed():
@@ -67,7 +69,7 @@ def same(theirs: Any, ours: Any) -> None:
 
 
 def test_a_database_becomes_a_ledger(sql: Any, database: Path, tunables: Any, ledger_path: Path) -> None:
-    """Numbers of trials and configs, objectives, git state, parameters, metrics, telemetry, times: equal as mlos_bench sees it."""
+    """Numbers of trials and configs, objectives, git state, parameters, metrics, telemetry, times: equal for mlos_bench."""
     fill(sql, tunables)
     report = import_database(database, ledger_path, keep_config_ids=True)
     assert (report.experiments, report.trials, report.added) == (["one", "two"], 20, 20)

@@ -39,7 +39,13 @@ def test_a_config_is_checked(ledger_path: Path) -> None:
     """What is no option of it is refused, as everywhere in mlos_bench; and nothing is made."""
     register()
     database = str(ledger_path)
-    for config in ({}, {"database": 1}, {"database": ""}, {"database": database, "host": "x"}, {"database": database, "lease_seconds": 0}):
+    for config in (
+        {},
+        {"database": 1},
+        {"database": ""},
+        {"database": database, "host": "x"},
+        {"database": database, "lease_seconds": 0},
+    ):
         with pytest.raises(ValidationError):
             LedgerStorage(config)
         with pytest.raises(ValueError, match="Failed to validate config"):
@@ -57,11 +63,12 @@ def test_a_config_is_json_with_comments_and_variables(ledger_path: Path, reposit
     """$name is a global parameter, a global one of the same key replaces it, and paths are found as in mlos_bench."""
     text = """{
         // Comments and trailing commas.
-        "class": "%s",
+        "class": "CLASS",
         "resolve_config_property_paths": ["database"],
         "config": {"database": "$storage_path", "lazy_schema_create": true, "lease_seconds": 5, "log_sql": false,},
-    }""" % OURS  # noqa: UP031 - braces
-    with from_config(text, global_configs=['{"storage_path": "%s", "lease_seconds": 7}' % ledger_path]) as storage:  # noqa: UP031
+    }"""
+    globals_ = json.dumps({"storage_path": str(ledger_path), "lease_seconds": 7})
+    with from_config(text.replace("CLASS", OURS), global_configs=[globals_]) as storage:
         assert (repr(storage), storage.lease_seconds) == (f"ledger:{ledger_path}", 7.0)
         assert not ledger_path.exists()
         storage.update_schema()
@@ -99,7 +106,9 @@ def test_the_package_loads_nothing_and_says_what_is_missing(tmp_path: Path) -> N
     blocker = tmp_path / "mlos_bench.py"
     blocker.write_text("raise ModuleNotFoundError('no', name='mlos_bench')")
     environment = {**os.environ, "PYTHONPATH": os.pathsep.join([str(tmp_path), *sys.path])}
-    code = "import sys, ledger.integrations.mlos as m; print('mlos_bench' in sys.modules, 'pandas' in sys.modules); m.LedgerStorage"
+    code = (
+        "import sys, ledger.integrations.mlos as m; print('mlos_bench' in sys.modules, 'pandas' in sys.modules); m.LedgerStorage"
+    )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, env=environment, check=False)
     assert done.stdout.split() == ["False", "False"]
     assert done.stderr.strip().splitlines()[-1].endswith("pip install 'experiment-ledger[mlos]'.")

@@ -23,6 +23,8 @@ from __future__ import annotations
 import importlib
 from typing import TYPE_CHECKING, Any
 
+from ledger.integrations.mlos.requirement import require
+
 if TYPE_CHECKING:
     from ledger.integrations.mlos.importer import ImportReport, import_database
     from ledger.integrations.mlos.schema import register
@@ -41,5 +43,7 @@ _LATE = {
 def __getattr__(name: str) -> Any:
     if name not in _LATE:
         raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    if _LATE[name] != "importer":  # which reads databases by itself
+        require()
     value = globals()[name] = getattr(importlib.import_module(f"{__name__}.{_LATE[name]}"), name)
     return value

@@ -4,16 +4,20 @@ from __future__ import annotations
 
 import sys
 
+from ledger.integrations.mlos.requirement import require
+
 
 def main() -> int:
     """Run mlos_bench's program; return its exit code, 2 when it is not installed."""
     try:
-        from mlos_bench.run import _shell_main
-
-        from ledger.integrations.mlos.schema import register
+        require()
     except ModuleNotFoundError as error:
         print(f"error: {error}", file=sys.stderr)
         return 2
+    from mlos_bench.run import _shell_main
+
+    from ledger.integrations.mlos.schema import register
+
     register()
     code: int = _shell_main()
     return code

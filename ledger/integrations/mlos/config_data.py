@@ -8,7 +8,6 @@ from typing import Any
 import pandas as pd
 from mlos_bench.storage.base_tunable_config_data import TunableConfigData
 
-import ledger.integrations.mlos.requirement  # noqa: F401 - first, as it says what is missing
 from ledger.integrations.mlos.values import text_of
 
 

@@ -13,7 +13,6 @@ from mlos_bench.environments.status import Status
 from mlos_bench.storage.base_storage import Storage
 
 import ledger
-import ledger.integrations.mlos.requirement
 from ledger import commands
 from ledger import events as ev
 from ledger.backends.base import Staged, View

@@ -10,7 +10,6 @@ import pandas as pd
 from mlos_bench.storage.base_experiment_data import ExperimentData
 from mlos_bench.storage.base_trial_data import TrialData
 
-import ledger.integrations.mlos.requirement  # noqa: F401 - first, as it says what is missing
 from ledger.integrations.mlos.config_data import LedgerTunableConfigData
 from ledger.integrations.mlos.features import accepts
 from ledger.integrations.mlos.group_data import LedgerTrialGroupData

@@ -7,7 +7,6 @@ from typing import TYPE_CHECKING
 import pandas as pd
 from mlos_bench.storage.base_tunable_config_trial_group_data import TunableConfigTrialGroupData
 
-import ledger.integrations.mlos.requirement  # noqa: F401 - first, as it says what is missing
 from ledger.integrations.mlos.config_data import LedgerTunableConfigData
 
 if TYPE_CHECKING:

@@ -14,7 +14,7 @@ import ledger
 from ledger.errors import InvalidValue
 from ledger.identity import default_actor
 from ledger.integrations.mlos.experiment import LedgerExperiment
-from ledger.integrations.mlos.experiment_data import LedgerExperimentData
+from ledger.integrations.mlos.experiment_data import LedgerExperimentData, origin_of
 from ledger.integrations.mlos.schema import CLASS_NAMES  # with it the class is one that configs may name
 from ledger.session import Ledger
 from ledger.trial import LEASE_SECONDS
@@ -142,7 +142,7 @@ class LedgerStorage(Storage):  # type: ignore[misc]
             state = None if known is None else view.experiment(known)
         if state is None:
             return None
-        path = state.attributes.get("mlos", {}).get("root_env_config", "")
+        path, _, _ = origin_of(state)
         return LedgerExperiment(
             self, state, experiment_id=experiment_id, trial_id=state.next_trial_id, root_env_config=path,
             description=state.description, tunables=tunables, opt_targets=opt_targets,

@@ -10,7 +10,6 @@ from typing import TYPE_CHECKING, Any
 from mlos_bench.environments.status import Status
 from mlos_bench.storage.base_storage import Storage
 
-import ledger.integrations.mlos.requirement  # noqa: F401 - first, as it says what is missing
 from ledger import commands
 from ledger import events as ev
 from ledger.backends.base import Appended, Command, Staged, View

@@ -9,7 +9,6 @@ import pandas as pd
 from mlos_bench.environments.status import Status
 from mlos_bench.storage.base_trial_data import TrialData
 
-import ledger.integrations.mlos.requirement  # noqa: F401 - first, as it says what is missing
 from ledger.integrations.mlos.config_data import LedgerTunableConfigData, pairs
 from ledger.integrations.mlos.features import accepted
 from ledger.integrations.mlos.group_data import LedgerTrialGroupData

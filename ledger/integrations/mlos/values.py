@@ -6,8 +6,6 @@ from collections.abc import Mapping
 from datetime import datetime
 from typing import Any
 
-import pytz
-
 from ledger.records import from_nanoseconds, to_nanoseconds
 
 NAMESPACE = "mlos"  # of the attributes
@@ -67,4 +65,6 @@ def nanoseconds_of(moment: datetime) -> int:
 
 def moment_of(nanoseconds: int) -> datetime:
     """Return a time with pytz's UTC, which mlos_bench insists on, cut to microseconds."""
+    import pytz  # here: the importer does without
+
     return from_nanoseconds(nanoseconds).replace(tzinfo=pytz.UTC)

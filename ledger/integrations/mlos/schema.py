@@ -6,7 +6,6 @@ from typing import Any
 
 from mlos_bench.config.schemas import ConfigSchema
 
-
 #: The names that a config may give the class.
 CLASS_NAMES = ("ledger.integrations.mlos.LedgerStorage", "ledger.integrations.mlos.storage.LedgerStorage")
 

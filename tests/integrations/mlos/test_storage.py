@@ -137,6 +137,7 @@ def run_program(tmp_path: Path) -> Any:
     return run
 
 
+@pytest.mark.timeout(900)  # three programs that import mlos_bench, one after the other
 def test_the_command_line_gives_the_same_as_on_sql(run_program: Any, tmp_path: Path, ledger_path: Path) -> None:
     """A run of an unmodified config of another class: the same trials, configs, results, telemetry; and it is resumed."""
     database = str(tmp_path / "mlos.sqlite")

@@ -103,6 +103,20 @@ def _destination(output: str | None) -> Iterator[BinaryIO]:
 # ----------------------------------------------------------------------------------------------------------- import
 
 
+#: What is said of MLXP's runs.
+TargetOption = Annotated[
+    str | None, typer.Option(help="mlxp: the experiment to import to; named as the directory if left out.", show_default=False)
+]
+StepOption = Annotated[
+    str | None,
+    typer.Option(metavar="KEY", help="mlxp: the key of metrics that is the step; else the line's number.", show_default=False),
+]
+ZoneOption = Annotated[
+    str | None,
+    typer.Option(metavar="ZONE", help="mlxp: the zone of the runs' clocks; else that of this machine.", show_default=False),
+]
+
+
 @command(
     "ledger import runs.jsonl copy.ledger",
     "ledger import runs.jsonl all.ledger --rewrite",
@@ -133,20 +147,9 @@ def import_(
         str | None,
         typer.Option(metavar="DIRECTORY", help="Where `ledger export --artifacts` put what they hold.", show_default=False),
     ] = None,
-    experiment: Annotated[
-        str | None,
-        typer.Option(help="mlxp: the experiment to import to; named as the directory if left out.", show_default=False),
-    ] = None,
-    step: Annotated[
-        str | None,
-        typer.Option(
-            metavar="KEY", help="mlxp: the key of metrics that is the step; else the line's number.", show_default=False
-        ),
-    ] = None,
-    timezone: Annotated[
-        str | None,
-        typer.Option(metavar="ZONE", help="mlxp: the zone of the runs' clocks; else that of this machine.", show_default=False),
-    ] = None,
+    experiment: TargetOption = None,
+    step: StepOption = None,
+    timezone: ZoneOption = None,
     keep_config_ids: Annotated[
         bool, typer.Option("--keep-config-ids", help="mlos: import nothing unless configs keep the numbers that they have there.")
     ] = False,

@@ -155,7 +155,7 @@ def import_(
     ] = False,
     form: FormatOption = ObjectFormat.TABLE,
 ) -> None:
-    """Import JSON lines, runs of MLXP, or experiments of mlos_bench.
+    """Import JSON lines, or what other tools have kept.
 
     From JSON lines it makes the same ledger as the exported one: ids, positions, times, hashes and proofs are equal, and every
     line is checked. It appears at PATH when it is whole; there must be nothing yet.

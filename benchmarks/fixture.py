@@ -82,6 +82,14 @@ def _build_lives(fixture: Fixture, directory: Path) -> None:
             store.live(number)
 
 
+def _build_stored(fixture: Fixture, directory: Path) -> None:
+    """Let trials live in a storage of mlos_bench, through its interface."""
+    driver, variant = ("mlos", "nosync") if fixture.rival == "mlos" else ("mlos_ledger", "")
+    with contextlib.closing(load(driver, "Lives")(directory, variant)) as store:
+        for number in range(fixture.count):
+            store.live(number)
+
+
 def _build_sweep(fixture: Fixture, directory: Path) -> None:
     """Write MLXP's log directory; for the ledger, the import of it."""
     runs, steps = divmod(fixture.count, 10_000)
@@ -99,7 +107,7 @@ def _build_study(fixture: Fixture, directory: Path) -> None:
 
 _BUILDERS = {
     "events": _build_events, "trials": _build_trials, "pending": _build_pending, "runs": _build_runs, "lives": _build_lives,
-    "sweep": _build_sweep, "study": _build_study,
+    "stored": _build_stored, "sweep": _build_sweep, "study": _build_study,
 }  # fmt: skip
 
 

@@ -36,7 +36,7 @@ class Line(msgspec.Struct, frozen=True):
 class Fixture(msgspec.Struct, frozen=True):
     """A large store that is built once and used by several rows."""
 
-    kind: Literal["events", "trials", "pending", "runs", "lives", "sweep", "study"]
+    kind: Literal["events", "trials", "pending", "runs", "lives", "stored", "sweep", "study"]
     rival: str
     count: int
 

@@ -134,9 +134,9 @@ class EventLog:
         """
         return answers_of(self.commit([self._submission(command, append_id, context, expect=_checked(expect))]))[0]
 
-    def submission(self, command: Command, **context: Any) -> Submission:
-        """Make a command ready to be committed together with others that have another reason or actor; see ``commit``."""
-        return self._submission(command, None, context)
+    def submission(self, command: Command, append_id: UUID | None = None, **context: Any) -> Submission:
+        """Make a command ready to be committed together with others of another reason, actor or time; see ``commit``."""
+        return self._submission(command, append_id, context)
 
     def execute_all(self, commands: Iterable[tuple[Command, UUID | None]], **context: Any) -> list[Appended | Exception]:
         """Run commands, each with its append id or None, one after the other in one commit; return each one's answer.

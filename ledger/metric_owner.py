@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import contextlib
 from abc import ABC, abstractmethod
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from typing import TYPE_CHECKING, Any
 from uuid import UUID
 
@@ -106,11 +106,8 @@ class MetricOwner(ABC):
 
         The points come first in the log, unless the command expects a version, which they would raise.
         """
-        with contextlib.ExitStack() as stack:
-            handed = [(event, stack.enter_context(buffer.flushing())) for event, buffer in list(self._buffers.items())]
-            requests: list[tuple[Command, UUID | None]] = []
-            for event, batches in handed:
-                requests += self._recordings(event, batches)
+        with self.flushing() as handed:
+            requests: list[tuple[Command, UUID | None]] = [*handed]
             place = 0 if is_first else len(requests)
             requests.insert(place, (command, None))
             answers = self._book.log.execute_all(requests, actor=self._actor, reason=reason)
@@ -118,6 +115,23 @@ class MetricOwner(ABC):
             self.let_go(done=True)
             answers_of(answers)
         return appended
+
+    @contextlib.contextmanager
+    def flushing(self) -> Iterator[list[tuple[Command, UUID]]]:
+        """Hand out what is buffered as commands with their append ids, for the block to commit; kept when it raises.
+
+        >>> import ledger
+        >>> book = ledger.open("memory:")
+        >>> trial = book.experiment("demo").new_trial({})
+        >>> trial.log(step=1, loss=0.5)
+        >>> with trial.flushing() as recordings:
+        ...     _ = book.log.execute_all(recordings)
+        >>> [record.type for record in trial.history()]
+        ['TrialCreated', 'MetricsLogged']
+        """
+        with contextlib.ExitStack() as stack:
+            handed = [(event, stack.enter_context(buffer.flushing())) for event, buffer in list(self._buffers.items())]
+            yield [recording for event, batches in handed for recording in self._recordings(event, batches)]
 
     def _recordings(self, event: Points, batches: list[Batch]) -> list[tuple[Command, UUID]]:
         attempt = self._attempt or 0

@@ -7,6 +7,7 @@ from itertools import repeat
 from typing import Any
 from uuid import UUID
 
+import numpy as np
 import pandas as pd
 
 from ledger import events as ev
@@ -20,7 +21,7 @@ from projections.group_table import group_table
 from projections.projection import Projection
 from projections.rows import Rows
 from projections.trial_batch import PREFIX
-from projections.trial_rows import TrialRows
+from projections.trial_rows import TrialRows, row_of
 from projections.trial_table import trial_table
 
 
@@ -108,6 +109,25 @@ class Experiments(Projection):
     def of(self, experiment_id: UUID) -> TrialRows:
         """Return the trials of one experiment."""
         return self.trial_rows.get(experiment_id) or TrialRows(experiment_id)
+
+    def config(self, config_id: int) -> dict[str, Any] | None:
+        """Return the config of that number as trials of any experiment were created with it; None when there is none.
+
+        >>> import ledger, projections
+        >>> book = ledger.open("memory:")
+        >>> _ = book.experiment("demo").new_trial({"lr": 0.1})
+        >>> experiments = projections.build(projections.Experiments(), book.log)
+        >>> experiments.config(1), experiments.config(2)
+        ({'lr': 0.1}, None)
+        """
+        if config_id in self.originals:
+            return dict(self.originals[config_id])
+        for identifier in self.trial_rows:
+            trials = self.of(identifier)
+            places = np.flatnonzero(trials.rows["config_id"].arrays()[0] == config_id)
+            if len(places):
+                return row_of(trials.configs, places[:1])
+        return None
 
     # --------------------------------------------------------------------------------------------- checkpoints
 

@@ -20,9 +20,9 @@ from projections.rows import Rows
 
 #: The columns of a trial's state that are shown, with their kinds; ``configs`` and ``results`` lie beside them.
 STATE_COLUMNS = {
-    "status": "status", "created_at": "time", "started_at": "time", "ended_at": "time", "attempt": "integer", "worker": "text",
-    "deadline": "time", "assigned_to": "text", "label": "text", "group": "text", "is_amended": "flag", "deleted_at": "time",
-    "depends_on": "value",
+    "status": "status", "created_at": "time", "scheduled_at": "time", "started_at": "time", "ended_at": "time",
+    "attempt": "integer", "worker": "text", "deadline": "time", "assigned_to": "text", "label": "text", "group": "text",
+    "is_amended": "flag", "deleted_at": "time", "depends_on": "value",
 }  # fmt: skip
 _STAND_FOR_NOTHING = {"assigned_to": None, "label": None, "group": None, "depends_on": MISSING}  # when they are empty
 

@@ -115,7 +115,7 @@ class TrialRows:
                         for which, record in zip(new.which, new.records, strict=True)
                     }
                 config = created.get(int(batch.trial_ids[index]))
-                originals[config_id] = dict(config) if config is not None else _row(self.configs, places[index : index + 1])
+                originals[config_id] = dict(config) if config is not None else row_of(self.configs, places[index : index + 1])
 
     # ------------------------------------------------------------------------------------------------- trials
 
@@ -138,6 +138,10 @@ class TrialRows:
 
     def _unknown(self, trial_id: int) -> UnknownTrial:
         return UnknownTrial(f"there is no {trial_stream(self.experiment_id, trial_id)}; its first event is TrialCreated.")
+
+    def config_id(self, trial_id: int) -> int:
+        """Return the number of the config that the trial was created with; raises UnknownTrial."""
+        return int(self.rows["config_id"].arrays()[0][self.places(np.array([trial_id]))][0])
 
     def places(self, trial_ids: Any) -> Any:
         """Return the rows of trials, as an array; raises UnknownTrial."""
@@ -173,7 +177,7 @@ class TrialRows:
         if cells["depends_on"] is MISSING:
             cells["depends_on"] = ()
         return TrialState(
-            self.experiment_id, trial_id, config=_row(self.configs, place), results=_row(self.results, place), **cells
+            self.experiment_id, trial_id, config=row_of(self.configs, place), results=row_of(self.results, place), **cells
         )
 
     def _write(self, states: Mapping[int, TrialState]) -> None:
@@ -209,6 +213,7 @@ def _replace_values(values: Rows, places: Any, given: Sequence[Mapping[str, Any]
     merge_values(values, places, given)
 
 
-def _row(values: Rows, place: Any) -> dict[str, Any]:
+def row_of(values: Rows, place: Any) -> dict[str, Any]:
+    """Return the values of one row by name, given as an array of its number, without what is missing."""
     found = {name: buffer.values(place)[0] for name, buffer in values.buffers.items()}
     return {name: value for name, value in found.items() if value is not MISSING}

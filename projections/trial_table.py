@@ -34,6 +34,7 @@ def trial_table(
     - ``status`` (category over all of ``ledger.Status``);
     - ``worker`` (string): who holds it, or held it when it ended;
     - ``created_at`` (datetime64[ns, UTC]);
+    - ``scheduled_at`` (datetime64[ns, UTC]; NaT when it may be claimed at once): before then it is not claimed;
     - ``attempts`` (Int64): the number of the last attempt granted, 0 when it was never claimed;
     - ``lease_expired`` (bool): it is held, and its lease has run out. Nobody has recorded it as LOST yet, so ``status``
       still says READY or RUNNING; the next claim will;
@@ -62,7 +63,7 @@ def trial_table(
     columns = {
         **{name: rows[name].array() for name in ("trial_id", "started_at", "ended_at", "config_id")},
         "group_id": _group_ids(rows),
-        **{name: rows[name].array() for name in ("status", "worker", "created_at")},
+        **{name: rows[name].array() for name in ("status", "worker", "created_at", "scheduled_at")},
         "attempts": rows["attempt"].array(),
         "lease_expired": (deadline != NOT_A_TIME) & (deadline < now),
         "assigned_to": rows["assigned_to"].array(),

@@ -1,4 +1,4 @@
-"""mlos_bench: SqlStorage on a SQLite file."""
+"""mlos_bench: SqlStorage on a SQLite file, and what drives any storage of mlos_bench."""
 
 from __future__ import annotations
 
@@ -24,31 +24,21 @@ _PRAGMAS = {
     "nosync": ("synchronous=OFF",),
 }
 _TUNABLE = {"type": "int", "range": [0, 2**40], "default": 1}
+_NAME = "lives"
 
 
-class Lives(TrialStore):
-    """An experiment of the storage."""
+class StorageLives(TrialStore):
+    """An experiment of a storage of mlos_bench, through its interface."""
 
     def __init__(self, directory: Path, variant: str = "") -> None:
         _make_repository(directory)
-        self._storage: Any = SqlStorage(
-            config={"drivername": "sqlite", "database": str(directory / "mlos.sqlite"), "lazy_schema_create": True},
-            global_config={}, service=None,
-        )  # fmt: skip
-        pragmas = _PRAGMAS[variant]
-
-        def set_up(connection: Any, _: Any) -> None:
-            for pragma in pragmas:
-                connection.execute(f"PRAGMA {pragma}")
-
-        event.listen(self._storage._engine, "connect", set_up)
-        self._storage.update_schema()
-        self._tunables = TunableGroups({"group": {"cost": 1, "params": dict.fromkeys(config_of(0), _TUNABLE)}})
-        self._experiment: Any = self._storage.experiment(
-            experiment_id="lives", trial_id=1, root_env_config=str(directory / "env.jsonc"), description="lives",
-            tunables=self._tunables, opt_targets=dict.fromkeys(results_of(0), "min"),
-        )  # fmt: skip
+        self._storage = self._open(directory, variant)
+        self._experiment = _experiment(self._storage, directory)
         self._experiment.__enter__()
+        self._tunables = _tunables()
+
+    def _open(self, directory: Path, variant: str) -> Any:
+        raise NotImplementedError
 
     def live(self, number: int) -> None:
         tunables = self._tunables.copy().assign(config_of(number))
@@ -60,16 +50,60 @@ class Lives(TrialStore):
 
     def close(self) -> None:
         self._experiment.__exit__(None, None, None)
+
+
+class Lives(StorageLives):
+    """An experiment of ``SqlStorage``."""
+
+    def _open(self, directory: Path, variant: str) -> Any:
+        storage: Any = sql_storage(directory)
+        pragmas = _PRAGMAS[variant]
+
+        def set_up(connection: Any, _: Any) -> None:
+            for pragma in pragmas:
+                connection.execute(f"PRAGMA {pragma}")
+
+        event.listen(storage._engine, "connect", set_up)
+        storage.update_schema()
+        return storage
+
+    def close(self) -> None:
+        super().close()
         self._storage._engine.dispose()
+
+
+def sql_storage(directory: Path) -> Any:
+    """Open the ``SqlStorage`` of a directory."""
+    config = {"drivername": "sqlite", "database": str(directory / "mlos.sqlite"), "lazy_schema_create": True}
+    return SqlStorage(config=config, global_config={}, service=None)
 
 
 def results_frame(directory: Path) -> Callable[[], pd.DataFrame]:
     """Open the storage that ``Lives`` has left; return what gives the data frame of its trials."""
-    storage: Any = SqlStorage(
-        config={"drivername": "sqlite", "database": str(directory / "mlos.sqlite"), "lazy_schema_create": True},
-        global_config={}, service=None,
+    return frame_of(sql_storage(directory))
+
+
+def frame_of(storage: Any) -> Callable[[], pd.DataFrame]:
+    """Return what gives the data frame of the trials of a storage."""
+    return lambda: storage.experiments[_NAME].results_df
+
+
+def loader_of(storage: Any, directory: Path) -> Callable[[], int]:
+    """Return what loads the trials of a storage, as a scheduler does to warm up its optimizer, and says how many there are."""
+    _make_repository(directory)
+    experiment = _experiment(storage, directory)
+    return lambda: len(experiment.load()[0])
+
+
+def _experiment(storage: Any, directory: Path) -> Any:
+    return storage.experiment(
+        experiment_id=_NAME, trial_id=1, root_env_config=str(directory / "env.jsonc"), description=_NAME,
+        tunables=_tunables(), opt_targets=dict.fromkeys(results_of(0), "min"),
     )  # fmt: skip
-    return lambda: storage.experiments["lives"].results_df
+
+
+def _tunables() -> Any:
+    return TunableGroups({"group": {"cost": 1, "params": dict.fromkeys(config_of(0), _TUNABLE)}})
 
 
 def _now() -> dt.datetime:

@@ -14,6 +14,7 @@ from benchmarks.rows.latency import Latency, Missed
 from benchmarks.rows.life import Life, LifeBytes
 from benchmarks.rows.memory import Memory
 from benchmarks.rows.metrics import Metrics
+from benchmarks.rows.mlos import StorageBytes, StorageLife, StorageLoad, StorageResults
 from benchmarks.rows.opening import Opening
 from benchmarks.rows.optuna import OptunaBest, OptunaOpen, OptunaOptimize, OptunaProcesses, OptunaWaiting
 from benchmarks.rows.processes import Processes
@@ -26,7 +27,8 @@ _CLASSES: tuple[type[Row], ...] = (
     AppendOne, AppendThreads, AppendHundred, AppendThousand, ReadAll, History, Opening, Processes, Claim, ClaimRate,
     ClaimProcesses, ClaimKilled, Life, LifeBytes, Capture,
     Metrics, Latency, Missed, Imports, Shares, Memory, Artifact, Verify, Growth, ClaimGrowth, Build, Refresh, ResultsFrame,
-    Search, Metric, OptunaOpen, OptunaBest, OptunaWaiting, OptunaOptimize, OptunaProcesses,
+    Search, Metric, StorageLife, StorageBytes, StorageResults, StorageLoad, OptunaOpen, OptunaBest, OptunaWaiting, OptunaOptimize,
+    OptunaProcesses,
 )  # fmt: skip
 
 ROWS: dict[str, Row] = {cls.name: cls() for cls in _CLASSES}

@@ -4,12 +4,15 @@ from __future__ import annotations
 
 import os
 import sys
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from ledger.cli.opening import open_book, progress_bar
 from ledger.cli.output import ObjectFormat, print_json_line, printable
 from ledger.errors import InvalidValue
 from ledger.values import check_text
+
+if TYPE_CHECKING:
+    from ledger.integrations.mlos.importer import ImportReport as MlosReport
 
 
 def import_mlxp(
@@ -82,6 +85,40 @@ def _said(report: Any) -> str:
     said = [f"{count:,} {what}" for what, count in counts.items() if count]
     said += [f"{len(report.skipped):,} skipped"] if report.skipped else []
     return ", ".join(said) or "nothing added"
+
+
+def import_mlos(source: str, path: str, form: ObjectFormat, *, keep_config_ids: bool) -> None:
+    """Import the experiments of a database of mlos_bench, and print what became of them."""
+    from ledger.integrations.mlos.database import Database
+    from ledger.integrations.mlos.importer import import_database
+
+    Database(source).close()  # before a ledger is made
+    with open_book(path, create=True) as book:
+        with progress_bar("importing", unit="trials") as progress:
+            report = import_database(source, book, keep_config_ids=keep_config_ids, progress=progress)
+        head, identifier = book.log.head, str(book.id)
+    for what, problems in (("skipped", report.skipped), ("note", report.problems)):
+        for each in problems:
+            trial = "" if each.trial is None else f", trial {each.trial}"
+            print(f"{what}: {printable(each.experiment)}{trial}: {printable(each.problem)}", file=sys.stderr)
+    if form is ObjectFormat.JSON:
+        facts = report._asdict() | {
+            name: [each._asdict() for each in getattr(report, name)] for name in ("skipped", "problems")
+        }  # fmt: skip
+        places = {"source": printable(source), "path": printable(os.path.abspath(path)), "id": identifier}
+        print_json_line({**places, **facts, "config_ids": {str(k): v for k, v in report.config_ids.items()}, "head": head})
+        return
+    print(_sentence(report, printable(source), printable(path)))
+
+
+def _sentence(report: MlosReport, source: str, path: str) -> str:
+    counts = {"added": report.added, "brought up to date": report.changed, "known already": report.known}
+    said = [f"{count:,} {what}" for what, count in counts.items() if count]
+    said += [f"{len(report.skipped):,} skipped"] if report.skipped else []
+    trials = f"{report.trials:,} trial" + ("" if report.trials == 1 else "s")
+    experiments = f"{len(report.experiments):,} experiment" + ("" if len(report.experiments) == 1 else "s")
+    configs = f" {len(report.config_ids):,} of their configs have other numbers here." if report.config_ids else ""
+    return f"{trials} of {experiments} in {source}: {', '.join(said) or 'none'}, in {path}.{configs}"
 
 
 def _problems(report: Any) -> dict[str, object]:

@@ -13,7 +13,7 @@ from uuid import UUID
 import typer
 
 import ledger
-from ledger.cli.adapters import import_mlxp, import_optuna
+from ledger.cli.adapters import import_mlos, import_mlxp, import_optuna
 from ledger.cli.app import command
 from ledger.cli.opening import FormatOption, PathArgument, open_book, progress_bar, recorded_experiment
 from ledger.cli.output import ObjectFormat, print_json_line, printable
@@ -36,6 +36,7 @@ class Origin(enum.StrEnum):
 
     JSONL = "jsonl"
     MLXP = "mlxp"
+    MLOS = "mlos"
     OPTUNA_JOURNAL = "optuna-journal"
     OPTUNA_RDB = "optuna-rdb"
 
@@ -44,7 +45,7 @@ _OPTUNA = {Origin.OPTUNA_JOURNAL, Origin.OPTUNA_RDB}
 #: What the options are for that are not for everything.
 _ORIGINS = {
     "--rewrite": {Origin.JSONL}, "--artifacts": {Origin.JSONL}, "--experiment": {Origin.MLXP, *_OPTUNA}, "--study": _OPTUNA,
-    "--step": {Origin.MLXP}, "--timezone": {Origin.MLXP},
+    "--step": {Origin.MLXP}, "--timezone": {Origin.MLXP}, "--keep-config-ids": {Origin.MLOS},
 }  # fmt: skip
 
 
@@ -136,6 +137,7 @@ _TimezoneOption = Annotated[
     "ledger import logs runs.ledger --from mlxp --experiment sweep",
     "ledger import journal.log runs.ledger --from optuna-journal",
     "ledger import sqlite:///study.db runs.ledger --from optuna-rdb --study tuning",
+    "ledger import mlos_bench.sqlite runs.ledger --from mlos",
     name="import",
 )
 def import_(
@@ -143,7 +145,7 @@ def import_(
         str,
         typer.Argument(
             metavar="SOURCE",
-            help="The file to read, - for standard input; MLXP's log directory; Optuna's journal, SQLite file or URL.",
+            help="The file to read, - for standard input; MLXP's log directory; a journal of Optuna; its database or mlos_bench's.",
         ),
     ],
     path: Annotated[
@@ -163,9 +165,12 @@ def import_(
     study: _StudyOption = None,
     step: _StepOption = None,
     timezone: _TimezoneOption = None,
+    keep_config_ids: Annotated[
+        bool, typer.Option("--keep-config-ids", help="mlos: import nothing unless configs keep the numbers that they have there.")
+    ] = False,
     form: FormatOption = ObjectFormat.TABLE,
 ) -> None:
-    """Import JSON lines, runs of MLXP, or studies of Optuna.
+    """Import JSON lines, or what other tools have kept.
 
     From JSON lines it makes the same ledger as the exported one: ids, positions, times, hashes and proofs are equal, and every
     line is checked. It appears at PATH when it is whole; there must be nothing yet.
@@ -177,12 +182,17 @@ def import_(
     With --from mlxp each run in SOURCE becomes a trial, of the run's number, of an experiment in PATH, which is made when
     there is none; with --from optuna-journal or optuna-rdb each study becomes an experiment, and its trials keep their numbers.
     Importing again adds what is new. What is broken is named on standard error and skipped.
+
+    With --from mlos SOURCE is a SQLite file of mlos_bench, or the URL of a database as SQLAlchemy knows it, and is only read.
+    Its experiments keep names, trials their numbers, and configs theirs if PATH has no others. Importing again adds what is new.
     """
     _check_path(path)
     check_text(source, "the file's name")
     given = {"--rewrite": rewrite or None, "--artifacts": artifacts, "--experiment": experiment, "--study": study}
-    _check_options(origin, {**given, "--step": step, "--timezone": timezone})
-    if origin is Origin.MLXP:
+    _check_options(origin, {**given, "--step": step, "--timezone": timezone, "--keep-config-ids": keep_config_ids or None})
+    if origin is Origin.MLOS:
+        import_mlos(source, path, form, keep_config_ids=keep_config_ids)
+    elif origin is Origin.MLXP:
         import_mlxp(source, path, experiment, step, timezone, form)
     elif origin in _OPTUNA:
         import_optuna(source, path, study, experiment, form, is_journal=origin is Origin.OPTUNA_JOURNAL)

@@ -230,8 +230,8 @@ def brute_force(records, amended=True):
             row = configs[identifier].setdefault(number, {"digest": digest, "trials": [], **event.config})
             row["trials"].append(key)
             trials[identifier][key] = {
-                "status": "PENDING", "created_at": at, "started_at": None, "ended_at": None, "attempts": 0, "worker": None,
-                "deadline": None, "config_id": number, "config": dict(event.config), "result": {},
+                "status": "PENDING", "created_at": at, "scheduled_at": event.scheduled_at, "started_at": None, "ended_at": None,
+                "attempts": 0, "worker": None, "deadline": None, "config_id": number, "config": dict(event.config), "result": {},
                 "label": event.label, "group": event.group, "is_amended": False, "deleted_at": None,
                 "assigned_to": event.assigned_to, "depends_on": event.depends_on,
             }  # fmt: skip

@@ -177,10 +177,11 @@ def roll_back(path, more):
 
 
 def spoil_chunks(path):
-    """Flip a bit in every page but the first ones: the pieces of columns are most of the file."""
+    """Flip bits in every page but the first ones: the pieces of columns are most of the file, and fill pages from their end."""
     data = bytearray((path / "projections" / "data.mdb").read_bytes())
-    for place in range(3 * 4096 + 2000, len(data), 4096):
-        data[place] ^= 1
+    for page in range(3 * 4096, len(data), 4096):
+        for place in (2000, 3000):
+            data[page + place] ^= 1
     (path / "projections" / "data.mdb").write_bytes(data)
 
 

@@ -13,12 +13,12 @@ import projections
 from projections.experiment_table import STATUS_COUNTS
 
 FIXED = [
-    "trial_id", "started_at", "ended_at", "config_id", "group_id", "status", "worker", "created_at", "attempts", "lease_expired",
-    "assigned_to", "waits_for", "label", "group", "is_amended",
+    "trial_id", "started_at", "ended_at", "config_id", "group_id", "status", "worker", "created_at", "scheduled_at", "attempts",
+    "lease_expired", "assigned_to", "waits_for", "label", "group", "is_amended",
 ]  # fmt: skip
 FIXED_DTYPES = [
-    "int64", "datetime64[ns, UTC]", "datetime64[ns, UTC]", "int64", "int64", "category", "string", "datetime64[ns, UTC]", "Int64",
-    "bool", "string", "string", "string", "string", "bool",
+    "int64", "datetime64[ns, UTC]", "datetime64[ns, UTC]", "int64", "int64", "category", "string", "datetime64[ns, UTC]",
+    "datetime64[ns, UTC]", "Int64", "bool", "string", "string", "string", "string", "bool",
 ]  # fmt: skip
 EXPERIMENT = [
     "experiment_id", "name", "description", "objectives", "created_at", "updated_at", "trials", "pending", "running",

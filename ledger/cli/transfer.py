@@ -145,7 +145,7 @@ def import_(
         str,
         typer.Argument(
             metavar="SOURCE",
-            help="The file to read, - for standard input; MLXP's log directory; a journal of Optuna; its database or mlos_bench's.",
+            help="The file to read, - for standard input; MLXP's log directory; Optuna's journal; its database, or mlos_bench's.",
         ),
     ],
     path: Annotated[

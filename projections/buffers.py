@@ -25,7 +25,7 @@ import numpy as np
 import pandas as pd
 
 from ledger.state import Status
-from projections.columns import MISSING, NOT_A_TIME, STATUS_CODES, STATUSES, missing_texts, text_array
+from projections.columns import MISSING, NOT_A_TIME, STATUS_CODES, STATUSES, missing_texts, text_array, time_array
 
 _FIRST_CAPACITY = 64
 _STATUSES = list(Status)
@@ -183,7 +183,7 @@ class TimeBuffer(IntegerBuffer):
             return super().encode([cell if cell is None or -(2**63) < cell < 2**63 else None for cell in cells])
 
     def array(self) -> Any:
-        return pd.DatetimeIndex(self.arrays()[0].copy().view("datetime64[ns]"), copy=False).tz_localize("UTC").array
+        return time_array(self.arrays()[0].copy())
 
 
 class StatusBuffer(Buffer):

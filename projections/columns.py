@@ -89,4 +89,9 @@ def time_column(values: Sequence[int | None]) -> Column:
     """
     numbers = (value if value is not None and _INT64_MIN < value <= _INT64_MAX else NOT_A_TIME for value in values)
     array = np.fromiter(numbers, dtype=np.int64, count=len(values))
-    return pd.Series(array.view("datetime64[ns]")).dt.tz_localize("UTC")
+    return pd.Series(time_array(array))
+
+
+def time_array(nanoseconds: Any) -> Any:
+    """Return an array of ns since 1970 UTC as one of dtype ``datetime64[ns, UTC]``, in the same memory."""
+    return pd.DatetimeIndex(nanoseconds, tz="UTC", copy=False).array  # ints are UTC; to localize times would look at each

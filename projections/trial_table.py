@@ -88,6 +88,8 @@ def _chosen(rows: Rows, deleted: bool) -> Any:
 
 def _group_ids(rows: Rows) -> Any:
     ids, config_ids = rows["trial_id"].arrays()[0], rows["config_id"].arrays()[0]
+    if bool((config_ids[1:] > config_ids[:-1]).all()):  # each config has one trial, as most random ones
+        return ids.copy()
     lowest = np.zeros(config_ids.max(initial=0) + 1, np.int64)
     lowest[config_ids[::-1]] = ids[::-1]  # of several the last assignment stays: that of the lowest, as rows are in order
     return lowest[config_ids]

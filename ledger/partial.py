@@ -46,7 +46,10 @@ def _make(parent: Path, prefix: str) -> tuple[Path, int]:
 
     while True:
         path = Path(tempfile.mkdtemp(prefix=prefix, dir=parent))
-        fd = os.open(path, os.O_RDONLY)
+        try:
+            fd = os.open(path, os.O_RDONLY)
+        except FileNotFoundError:
+            continue  # cleared away by another process before it could be locked
         fcntl.flock(fd, fcntl.LOCK_EX)
         if path.exists():
             return path, fd
@@ -67,10 +70,17 @@ def clear_abandoned(parent: Path, *prefixes: str) -> int:
     """Remove the partial directories that killed processes left; return how many there were."""
     import shutil
 
-    left = abandoned(parent, *prefixes)
-    for path in left:
-        shutil.rmtree(path, ignore_errors=True)
-    return len(left)
+    count = 0
+    for path in _partials(parent, prefixes):
+        fd = _take(path)
+        if fd is None:
+            continue
+        try:  # still locked: who has made it at this moment waits for the lock, and sees that it is gone
+            shutil.rmtree(path, ignore_errors=True)
+        finally:
+            os.close(fd)
+        count += 1
+    return count
 
 
 def _partials(parent: Path, prefixes: tuple[str, ...]) -> list[Path]:
@@ -81,19 +91,27 @@ def _partials(parent: Path, prefixes: tuple[str, ...]) -> list[Path]:
 
 
 def _is_locked(path: Path) -> bool:
+    fd = _take(path)
+    if fd is None:
+        return True
+    os.close(fd)
+    return False
+
+
+def _take(path: Path) -> int | None:
+    """Lock a directory in which nobody works, and return its descriptor; None when it is somebody's."""
     try:
         fd = os.open(path, os.O_RDONLY)
     except FileNotFoundError:
-        return True  # gone at this moment: it was somebody's
+        return None  # gone at this moment: it was somebody's
     except PermissionError:
-        return True  # not this user's
+        return None  # not this user's
     try:
         fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
     except BlockingIOError:
-        return True
-    finally:
         os.close(fd)
-    return False
+        return None
+    return fd
 
 
 @contextmanager

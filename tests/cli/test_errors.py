@@ -193,10 +193,10 @@ def test_a_read_only_mount_is_read(invoke, sample, monkeypatch):
     """Where nothing can be written, readers open the ledger to read only; when that fails too, the first reason is told."""
     opened = ledger.open
 
-    def on_a_readonly_mount(path, *, create=True, readonly=False):
+    def on_a_readonly_mount(path, *, create=True, readonly=False, actor=None):
         if not readonly:
             raise ledger.ReadOnlyLedger("it is on a read-only mount.")
-        return opened(path, readonly=True)
+        return opened(path, readonly=True, actor=actor)
 
     monkeypatch.setattr(ledger, "open", on_a_readonly_mount)
     assert invoke("tail", sample).exit_code == 0

@@ -194,7 +194,7 @@ def test_writers_that_come_meanwhile_wait_and_lose_nothing(redacted: Path, tmp_p
     writers = [
         script(
             """
-            import itertools, os, sys, ledger
+            import itertools, os, random, sys, time, ledger
             path, name, told = sys.argv[1:]
             print("ready")
             with open(told, "a") as file:
@@ -202,6 +202,7 @@ def test_writers_that_come_meanwhile_wait_and_lose_nothing(redacted: Path, tmp_p
                     with ledger.open(path) as book:
                         book.log.append([ledger.NoteAdded(f"{name}:{number}")], stream="w")
                     os.write(file.fileno(), f"{name}:{number}\\n".encode())
+                    time.sleep(random.uniform(0.0, 0.1))  # on a busy machine nobody would ever have it alone
             """,
             redacted, name, told,
         )

@@ -49,6 +49,7 @@ HEAD_KEY = META + b"head"
 
 MAX_BLOCK_RECORDS = 512
 MAX_BLOCK_BYTES = 1 << 20  # of records, unless a single one is larger
+_MAX_UNPACKED_BYTES = 1 << 26  # many times what that comes to: a block that says more is not one
 SEAL_RECORDS = 512
 SEAL_BYTES = 1 << 20
 ZSTD_LEVEL = 3
@@ -240,6 +241,8 @@ def unpack_body(position: int, value: bytes, header: BlockHeader) -> Body:
     content = memoryview(value)[header.start :]
     try:
         if header.flags & _FLAG_ZSTD:
+            if zstandard.frame_content_size(content) > _MAX_UNPACKED_BYTES:  # memory is taken for what it says
+                raise Corrupted(f"the block at position {position} would be larger than blocks are.", position)
             content = memoryview(_decompressor().decompress(content))
         runs, sizes = _index_decoder.decode(content[: header.index_bytes])
     except (zstandard.ZstdError, msgspec.MsgspecError) as error:

@@ -251,7 +251,7 @@ def _read_chunk(txn: Any, digest: bytes) -> Any:
     if bytes(value[:1]) == _ZSTD:
         try:
             data = zstandard.ZstdDecompressor().decompress(data)
-        except zstandard.ZstdError as error:
+        except (zstandard.ZstdError, MemoryError) as error:  # a damaged length may say anything
             raise Damaged(f"a piece of it is damaged ({error})") from error
     if _digest(data) != digest:
         raise Damaged("a piece of it is damaged")

@@ -12,6 +12,8 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
+from ledger.errors import Corrupted
+from ledger.format import read_header
 from tests.torture.children import ENVIRONMENT, program
 from tests.torture.decoders import decoders
 
@@ -98,6 +100,15 @@ def test_a_decoder_that_raises_something_else_is_found() -> None:
 
     look()
     assert found
+
+
+def test_a_forged_block_takes_no_memory_for_what_it_says() -> None:
+    """A compressed block that says it is larger than memory is an error of ours, before memory is taken for it."""
+    decoder = decoders()["a forged block"]
+    sealed = next(sample for sample in decoder.samples if read_header(sample).flags)
+    frame = bytes.fromhex("28b52ffde0") + (1 << 60).to_bytes(8, "little") + bytes.fromhex("010000")
+    with pytest.raises(Corrupted, match="larger than blocks are"):
+        decoder.decode(sealed[: read_header(sealed).start] + frame)
 
 
 @pytest.mark.torture

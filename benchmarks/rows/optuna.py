@@ -129,7 +129,7 @@ class OptunaOptimize(_OptunaRow):
     lines = (Line("rate", title, "trials/s", "more", [Bound(0.8, "optuna"), Bound(3.0, "optuna:rdb")]),)
     limit = (
         "an operation is one commit, and LMDB flushes twice for each where the journal flushes its file once; what the ledger "
-        "does beside it (checks, hashes, indexes) takes some twice the time that the journal takes for its line."
+        "does beside it (checks, hashes, indexes) takes more time than the journal's line of JSON."
     )
     limit_seconds = 600.0
     _processes = 1

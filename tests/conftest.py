@@ -6,6 +6,7 @@ import os
 import signal
 import subprocess
 import sys
+import tempfile
 import textwrap
 import threading
 from collections.abc import Callable, Iterator
@@ -56,10 +57,11 @@ class Script:
     """A Python program in another process, which prints lines and can be killed."""
 
     def __init__(self, code: str, *arguments: object) -> None:
+        self._errors = tempfile.TemporaryFile("w+")  # noqa: SIM115 - as long as the process
         self.process = subprocess.Popen(
             [sys.executable, "-u", "-W", "error", "-c", textwrap.dedent(code), *map(str, arguments)],
             stdout=subprocess.PIPE,
-            stderr=subprocess.PIPE,
+            stderr=self._errors,
             text=True,
             start_new_session=True,
         )
@@ -75,9 +77,21 @@ class Script:
 
     def finish(self) -> list[str]:
         """Wait for its end and return the lines that are left; fails when it failed by itself."""
-        out, err = self.process.communicate(timeout=120)
-        assert self.process.returncode in (0, -signal.SIGKILL), err
+        assert self.process.stdout is not None
+        out = self.process.stdout.read()  # not communicate(): it passes over what readline() has read ahead
+        self.process.wait(timeout=120)
+        self._errors.seek(0)
+        assert self.process.returncode in (0, -signal.SIGKILL), self._errors.read()
         return out.splitlines()
+
+    def close(self) -> None:
+        """Kill it if it still runs, and give back what it holds."""
+        if self.process.poll() is None:
+            self.kill()
+        assert self.process.stdout is not None
+        self.process.stdout.close()
+        self.process.wait()
+        self._errors.close()
 
 
 @pytest.fixture
@@ -91,6 +105,4 @@ def script() -> Iterator[Callable[..., Script]]:
 
     yield start
     for each in started:
-        if each.process.poll() is None:
-            each.kill()
-        each.process.communicate()
+        each.close()

@@ -11,7 +11,8 @@ from typing import Any
 
 from benchmarks.disk import bytes_of
 from benchmarks.rivals import load
-from benchmarks.row import Bound, Figures, Fixture, Line, Row, Task, gaps, quantiles
+from benchmarks.row import Bound, Figures, Fixture, Line, Row, Task, gaps
+from benchmarks.rows.life import lived
 from benchmarks.size import Size
 
 _DRIVERS = {"ledger": "mlos_ledger", "mlos": "mlos"}
@@ -41,14 +42,7 @@ class StorageLife(_StorageRow):
 
     def measure(self, task: Task) -> Figures:
         with _lives(task, task.variant) as store:
-            for number in range(max(task.size.lives // 20, 1)):
-                store.live(number)
-            times = [time.perf_counter()]
-            for number in range(task.size.lives):
-                store.live(10**6 + number)
-                times.append(time.perf_counter())
-        taken = gaps(times)
-        return {"rate": len(taken) / sum(taken), **quantiles(taken)}
+            return lived(store, task.size.lives)
 
 
 class StorageBytes(_StorageRow):

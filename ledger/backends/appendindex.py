@@ -79,7 +79,7 @@ class AppendIndex:
                 low = block.last + 1
             else:
                 high = block.position
-        return max(low, 1)
+        return low
 
     def write(self, sealed: Iterable[Stored]) -> list[tuple[bytes, bytes]]:
         """Return what to put, in order of keys; entries that are not needed any more, now that records were sealed, go."""

@@ -11,14 +11,14 @@ import json
 import os
 import shutil
 import threading
-from typing import Any, BinaryIO, Self
+from typing import Any, BinaryIO
 
 from optuna.artifacts.exceptions import ArtifactNotFound
 
 from ledger import events as ev
 from ledger.artifacts.reading import PIECE_BYTES
 from ledger.errors import InvalidValue, UnknownExperiment
-from ledger.integrations.optuna.opened import OpenedLedger
+from ledger.integrations.optuna.opened import OnLedger
 from ledger.integrations.optuna.vocabulary import SYSTEM
 from ledger.records import Record
 from ledger.registry import Event
@@ -47,7 +47,7 @@ class ArtifactRemoved(Event):
     artifact_id: str
 
 
-class LedgerArtifactStore:
+class LedgerArtifactStore(OnLedger):
     """Keep Optuna's artifacts in a ledger, given as a handle or a path; for ``optuna.artifacts`` and optuna-dashboard.
 
     **Guarantees.** What ``write`` has returned from is on disk, whole. What ``open_reader`` hands out has proved right. An id
@@ -69,7 +69,7 @@ class LedgerArtifactStore:
     """
 
     def __init__(self, ledger: Ledger | str | os.PathLike[str]) -> None:
-        self._opened = OpenedLedger(ledger)
+        super().__init__(ledger)
         self._forget()
 
     def _forget(self) -> None:
@@ -148,16 +148,6 @@ class LedgerArtifactStore:
             return book.experiment(
                 HOME, description="Artifacts of Optuna whose owners were named after they were written."
             ).stream
-
-    def close(self) -> None:
-        """Close the ledger, unless it was given as a handle."""
-        self._opened.close()
-
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(self, *exc: object) -> None:
-        self.close()
 
     def __getstate__(self) -> dict[str, Any]:
         return {"_opened": self._opened}

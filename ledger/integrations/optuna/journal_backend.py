@@ -10,12 +10,12 @@ from __future__ import annotations
 import json
 import os
 from collections.abc import Iterator
-from typing import Any, Self
+from typing import Any
 
 from optuna.storages.journal import BaseJournalBackend
 
 from ledger.errors import Corrupted, InvalidValue, UnsupportedFormat
-from ledger.integrations.optuna.opened import OpenedLedger
+from ledger.integrations.optuna.opened import OnLedger
 from ledger.registry import Event
 from ledger.registry import event as event_type
 from ledger.session import Ledger
@@ -42,7 +42,7 @@ class JournalAppended(Event):
     entry: str
 
 
-class LedgerJournalBackend(BaseJournalBackend):  # type: ignore[misc]
+class LedgerJournalBackend(OnLedger, BaseJournalBackend):  # type: ignore[misc]
     """Keep the journal of an ``optuna.storages.JournalStorage`` in a ledger, given as a handle or a path.
 
     ``name`` tells several journals in one ledger apart. What one call appends is one commit: entries are numbered without
@@ -66,7 +66,7 @@ class LedgerJournalBackend(BaseJournalBackend):  # type: ignore[misc]
     """
 
     def __init__(self, ledger: Ledger | str | os.PathLike[str], name: str = "default") -> None:
-        self._opened = OpenedLedger(ledger)
+        super().__init__(ledger)
         if not check_label(name, "the journal's name"):
             raise InvalidValue("the journal's name is empty; give a text, or leave it out.")
         self._stream = f"optuna-journal/{name}"
@@ -104,16 +104,6 @@ class LedgerJournalBackend(BaseJournalBackend):  # type: ignore[misc]
                 return
             position = reached
             self._reached = number, position
-
-    def close(self) -> None:
-        """Close the ledger, unless it was given as a handle."""
-        self._opened.close()
-
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(self, *exc: object) -> None:
-        self.close()
 
     def __getstate__(self) -> dict[str, Any]:
         return {**self.__dict__, "_reached": (0, 0)}

@@ -81,6 +81,23 @@ class OpenedLedger:
         self._book, self._is_given, self._pid, self._mutex = None, False, os.getpid(), threading.Lock()
 
 
+class OnLedger:
+    """What works on a ledger that it opens, or is given: closed by ``close`` or the end of a ``with``."""
+
+    def __init__(self, place: Ledger | str | os.PathLike[str]) -> None:
+        self._opened = OpenedLedger(place)
+
+    def close(self) -> None:
+        """Close the ledger, unless it was given as a handle."""
+        self._opened.close()
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *exc: object) -> None:
+        self.close()
+
+
 def _close(book: Ledger, pid: int) -> None:
     if os.getpid() == pid:  # a forked child, too, ends what it has inherited
         book.close()

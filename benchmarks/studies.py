@@ -92,7 +92,7 @@ def _commands(experiment: Any, number: int, actor: str) -> Iterator[Any]:
     place = experiment, number
     yield commands.create_running(experiment, actor)
     for name, value in values_of(number).items():
-        yield commands.SetParameter(*place, name, value, _SPACE)
+        yield commands.set_parameter(*place, name, value, _SPACE)
     for step in _STEPS:
         yield commands.log_intermediate(*place, step, loss_of(number) / (step + 1))
     yield commands.set_trial_attribute(*place, "host", "node-1", "")

@@ -12,6 +12,7 @@ from uuid import UUID
 
 from ledger import events as ev
 from ledger.backends.base import Backend, Command, Staged, View
+from ledger.backends.portable import portable
 from ledger.commands import claimed, experiment_of, may_be_tried_again, write_off
 from ledger.dependencies import unmet_dependencies
 from ledger.errors import InvalidValue
@@ -27,6 +28,7 @@ Where = Mapping[str, Any] | Callable[[dict[str, Any]], bool]
 _MISSING = object()
 
 
+@portable
 def claim(experiment_id: UUID, worker: str, lease_seconds: float, among: Sequence[TrialState] | None = None) -> Command:
     """Claim the next trial of an experiment, after writing off those whose lease has run out; nothing when none waits.
 

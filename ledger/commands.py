@@ -16,6 +16,7 @@ import msgspec
 from ledger import events as ev
 from ledger.ancestry import check_ancestry
 from ledger.backends.base import Command, Staged, View
+from ledger.backends.portable import portable
 from ledger.dependencies import standing, unmet_dependencies
 from ledger.errors import (
     CommandRefused,
@@ -108,6 +109,7 @@ def set_paused(experiment_id: UUID, *, is_paused: bool) -> Command:
     return command
 
 
+@portable
 def record_on_experiment(experiment_id: UUID, event: Event) -> Command:
     """Append one event to an experiment's stream."""
     return lambda view: [(experiment_stream(experiment_id), event)]
@@ -201,6 +203,7 @@ def claimed(view: View, worker: str, attempt: int, lease_seconds: float) -> ev.T
     return ev.TrialClaimed(worker, attempt, lease_seconds, view.now + int(lease_seconds * 1e9))
 
 
+@portable
 def start(experiment_id: UUID, trial_id: int, attempt: int | None, worker: str, lease_seconds: float) -> Command:
     """Start the trial under the attempt held; with None, claim this very trial first."""
 
@@ -222,6 +225,7 @@ def start(experiment_id: UUID, trial_id: int, attempt: int | None, worker: str, 
     return command
 
 
+@portable
 def renew(experiment_id: UUID, trial_id: int, attempt: int) -> Command:
     """Renew the lease of the attempt; nothing when the trial has ended by it; LeaseLost when it is another's."""
 
@@ -237,6 +241,7 @@ def renew(experiment_id: UUID, trial_id: int, attempt: int) -> Command:
     return command
 
 
+@portable
 def release(experiment_id: UUID, trial_id: int, attempt: int) -> Command:
     """Hand the trial back."""
 
@@ -248,6 +253,7 @@ def release(experiment_id: UUID, trial_id: int, attempt: int) -> Command:
     return command
 
 
+@portable
 def finish(
     experiment_id: UUID, trial_id: int, attempt: int | None, event: Event, worker: str, expected_version: int | None = None
 ) -> Command:
@@ -292,6 +298,7 @@ def _late(attempt: int, event: Any) -> ev.LateResultReceived:
     return ev.LateResultReceived(attempt, str(meant), event.results, getattr(event, "error", None))
 
 
+@portable
 def report(
     experiment_id: UUID, trial_id: int, attempt: int | None, results: dict[str, Any], expected_version: int | None = None
 ) -> Command:
@@ -308,6 +315,7 @@ def report(
     return command
 
 
+@portable
 def configure(experiment_id: UUID, trial_id: int, attempt: int | None, parameters: dict[str, Any]) -> Command:
     """Add parameters to the config; LeaseLost when the attempt has lost its lease."""
 
@@ -320,11 +328,13 @@ def configure(experiment_id: UUID, trial_id: int, attempt: int | None, parameter
     return command
 
 
+@portable
 def cancel(experiment_id: UUID, trial_id: int) -> Command:
     """Call the trial off, whoever holds it."""
     return lambda view: [(trial_of(view, experiment_id, trial_id).stream, ev.TrialCanceled())]
 
 
+@portable
 def requeue(experiment_id: UUID, trial_id: int) -> Command:
     """Let an ended trial wait to be claimed again."""
     return lambda view: [(trial_of(view, experiment_id, trial_id).stream, ev.TrialRequeued())]
@@ -336,6 +346,7 @@ def force_status(experiment_id: UUID, trial_id: int, event: ev.StatusForced, rea
     return record_on_trial(experiment_id, trial_id, event)
 
 
+@portable
 def record_on_trial(experiment_id: UUID, trial_id: int, *events: Event) -> Command:
     """Append events to a trial's stream."""
 

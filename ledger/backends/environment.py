@@ -25,6 +25,7 @@ from ledger.backends.activity import Activity, Visit
 from ledger.backends.directory import describe_directory, is_read_only, put_empty_log, require_writable
 from ledger.backends.exclusive import LOCK_NAME, share_directory
 from ledger.backends.gate import Gate
+from ledger.backends.mailbox import Mailbox
 from ledger.errors import (
     CommitFailed,
     Corrupted,
@@ -43,6 +44,8 @@ from ledger.partial import sync_directory
 
 if TYPE_CHECKING:
     from pathlib import Path
+
+    from ledger.backends.delegation import Asking
 
 T = TypeVar("T")
 
@@ -82,6 +85,7 @@ class Environment:
             self._lmdb = self._open_lmdb()
             self.head_fd = os.open(path / "head", os.O_RDONLY if readonly else os.O_RDWR | os.O_CREAT, 0o666)
             self._gate = Gate(path / "head", self.head_fd, path / LOCK_NAME)
+            self.mailbox = Mailbox(None if readonly else path / LOCK_NAME)
         except BaseException:
             self._abandon()
             raise
@@ -227,7 +231,29 @@ class Environment:
         with self._write_lock:
             self.check_usable()
             result = self._gate.run(lambda: self._write(work), self.options.lock_timeout)
+            assert result is not None  # nobody was asked to do it instead
             after(result)
+            return result
+
+    def write_or_ask(
+        self, work: Callable[[Any], T], committed: Callable[[T], None], after: Callable[[T], None], asking: Asking
+    ) -> T | None:
+        """Do as ``write`` does, or have it done by the process that holds the gate: then None, and ``asking`` has the answer.
+
+        ``committed`` is run on the result when it is on disk and nobody else can write yet, ``after`` a little later.
+        """
+
+        def settled() -> T:
+            result = self._write(work)
+            committed(result)
+            return result
+
+        with self._write_lock:
+            self.check_usable()
+            result = self._gate.run(settled, self.options.lock_timeout, asking)
+            if result is not None:
+                self.mailbox.wake_next()
+                after(result)
             return result
 
     def _write(self, work: Callable[[Any], T]) -> T:
@@ -329,6 +355,8 @@ class Environment:
             self._lmdb.close()
         if hasattr(self, "_gate"):
             self._gate.close()
+        if hasattr(self, "mailbox"):
+            self.mailbox.close()
         if self._lock_fd >= 0:
             os.close(self._lock_fd)
 
@@ -360,6 +388,7 @@ def _after_fork_in_child() -> None:
         for fd in (environment._lock_fd, environment.head_fd):
             if fd >= 0:
                 os.close(fd)
+        environment.mailbox.close()
     _quiet.clear()
     Environment._open.clear()
     Environment._registry = threading.RLock()

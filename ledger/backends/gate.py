@@ -1,8 +1,9 @@
 """The write gate: one writer at a time among processes, with a deadline and a name for whoever holds it.
 
 LMDB's own write lock waits without limit and cannot say for whom. Writers therefore take an flock first. It is free
-nearly always, and costs about a microsecond; when it is not, the work is handed to a helper thread that may block, so
-that the caller can give up at its deadline knowing that nothing was or will be written.
+nearly always, and costs about a microsecond. When it is not, who waits asks the one that has it to commit for it as well
+(``ledger.backends.delegation``), and is woken when that was done, or the gate is free. After 20 ms the work is handed to a
+helper thread that may block, so that the caller can give up at its deadline knowing that nothing was or will be written.
 
 Who has taken it stamps a file with its process number and the time, so that those who give up can say for how long it has
 been held. The file is not the one that is locked: readers are woken when that one is written.
@@ -20,13 +21,17 @@ import time
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any, TypeVar
 
-from ledger.errors import LockTimeout
+from ledger.errors import CommitFailed, LockTimeout
 
 if TYPE_CHECKING:
     from pathlib import Path
 
+    from ledger.backends.delegation import Asking
+
 T = TypeVar("T")
 
+_LOOK_SECONDS = 5e-3  # who waits is woken, mostly
+_LOOKING_SECONDS = 0.02
 _STAMP = struct.Struct(">QQ")  # process, and the monotonic clock in ns when it took the lock: of one machine, and one boot
 
 
@@ -57,17 +62,60 @@ class Gate:
         self._helper: threading.Thread | None = None
         self._waiting = 0  # tickets that the helper has not finished with
 
-    def run(self, work: Callable[[], T], timeout: float) -> T:
-        """Run the work under the lock; raise LockTimeout, without running it, after ``timeout`` seconds."""
+    def run(self, work: Callable[[], T], timeout: float, asking: Asking | None = None) -> T | None:
+        """Run the work under the lock; raise LockTimeout, without running it, after ``timeout`` seconds.
+
+        Returns None when the work was not run, because who had the lock has answered ``asking`` meanwhile. Raises CommitFailed
+        when that one has taken the request, and neither answers nor lets go in time.
+        """
         # While the helper still waits for a lock that its caller gave up on, a lock taken here would be dropped by it:
         # both use one open file description.
+        begun = time.monotonic()
         if self._waiting == 0:
-            try:  # unlocking what is not locked does nothing; an interrupt after locking must not keep it
-                if self._try_lock():
-                    return work()
-            finally:
-                fcntl.flock(self._fd, fcntl.LOCK_UN)
-        return self._run_in_helper(work, timeout)  # type: ignore[no-any-return]
+            done: tuple[T | None] | None = self._run_if_free(work)
+            if done is None and asking is not None:
+                done = self._look(work, timeout, begun, asking)
+            if done is not None:
+                return done[0]
+        return self._run_in_helper(work, timeout, begun)  # type: ignore[no-any-return]
+
+    def _run_if_free(self, work: Callable[[], T]) -> tuple[T] | None:
+        try:  # unlocking what is not locked does nothing; an interrupt after locking must not keep it
+            return (work(),) if self._try_lock() else None
+        finally:
+            fcntl.flock(self._fd, fcntl.LOCK_UN)
+
+    def _look(self, work: Callable[[], T], timeout: float, begun: float, asking: Asking) -> tuple[T | None] | None:
+        """Look for a while whether the request is answered, or the lock is free; None when the request was taken back."""
+
+        def take_over() -> T:
+            asking.take_over()
+            return work()
+
+        try:
+            asking.post()
+            while True:
+                asking.wait(_LOOK_SECONDS)
+                if asking.is_answered():
+                    return (None,)
+                done = self._run_if_free(take_over)
+                if done is not None:
+                    return done
+                waited = time.monotonic() - begun
+                if waited > min(_LOOKING_SECONDS, timeout) and asking.withdraw():
+                    return None
+                if waited > timeout:
+                    raise self._unanswered(waited)
+        except BaseException:  # an interrupt: what nobody has taken will not be done
+            asking.withdraw()
+            raise
+
+    def _unanswered(self, waited: float) -> CommitFailed:
+        holders = ", ".join(lock_holders(self._path)) or "another process"
+        return CommitFailed(
+            f"{holders} has been writing to {self._path.parent} for {waited:.1f} s, this append among others, which may or may "
+            "not be on disk. See to that process, and repeat the append with its append_id: it is recorded once.", None,
+        )  # fmt: skip
 
     def _try_lock(self) -> bool:
         try:
@@ -81,16 +129,15 @@ class Gate:
         if self._stamps is not None:
             _STAMP.pack_into(self._stamps, 0, self._pid, time.monotonic_ns())
 
-    def _run_in_helper(self, work: Callable[[], Any], timeout: float) -> Any:
+    def _run_in_helper(self, work: Callable[[], Any], timeout: float, begun: float) -> Any:
         if self._helper is None:
             self._helper = threading.Thread(target=self._help, name="ledger-gate", daemon=True)
             self._helper.start()
         ticket = _Ticket(work)
         self._waiting += 1
-        begun = time.monotonic()
         self._tickets.put(ticket)
         try:
-            in_time = ticket.done.wait(timeout)
+            in_time = ticket.done.wait(begun + timeout - time.monotonic())
         except BaseException:  # an interrupt: what has not begun will not
             with ticket.lock:
                 ticket.abandoned = not ticket.started

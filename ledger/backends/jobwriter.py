@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from typing import Any
 from uuid import UUID
 
@@ -70,9 +71,9 @@ class JobWriter:
             if next(self._view.scan(blocked_prefix(dependant)), None) is None:
                 self._put(place_key(dependant, self._view.now))
 
-    def promote(self, experiment_id: UUID) -> None:
+    def promote(self, experiment_id: UUID, due: Iterable[bytes]) -> None:
         """Move trials whose time has come from the waiting to the ready: each once, so that claiming stays O(log n)."""
-        for key in list(self._view.due(experiment_id)):
+        for key in list(due):
             self._txn.delete(key)
             self._put(ready_key(self._view.job(experiment_id, trial_of(key))))
 

@@ -16,8 +16,10 @@ import msgspec
 
 from ledger.backends.base import Appended, Backend, Entry, Redactions, Submission, View
 from ledger.backends.blocks import UnpackedBlocks, blocks_from, own_salt, type_names
+from ledger.backends.delegation import Asking, Delegated, Place
 from ledger.backends.doorbell import HEAD_BYTES, Doorbell, head_bytes, position_on_disk
 from ledger.backends.environment import Environment, Options
+from ledger.backends.mailbox import Mailbox
 from ledger.backends.staging import skew_submission, skew_warning
 from ledger.backends.transaction import LmdbTransaction
 from ledger.backends.view import FoldedStates, LmdbView
@@ -181,32 +183,67 @@ class LmdbBackend(Backend):
     def commit(self, group: Sequence[Submission]) -> list[Appended | Exception]:
         if self.readonly:
             raise ReadOnlyLedger(f"{self.path} was opened with readonly=True; open it without to append.")
-        done = self._use().write(
-            lambda txn: self._commit(txn, group), lambda done: self._ring(done.head) if done.is_new else None
-        )
-        self._clock.reported(done.reading)
-        if done.reading.behind:
-            self._warning = skew_warning(done.reading.raw, done.reading.behind)
-        if done.is_new:
-            self._doorbell.ring()
-        return done.answers
+        asking = Asking(self._use().mailbox, group)
+        done = self._commit_or_ask(asking)
+        return self._answers(asking) if done is None else done.answers
 
-    def _commit(self, txn: Any, group: Sequence[Submission]) -> _Committed:
-        """Write a group; this may run again, with a larger map."""
+    def _commit_or_ask(self, asking: Asking) -> _Committed | None:
+        """Commit a group, with what other processes ask for; None when one of those has done it."""
+        environment = self._use()
+        delegated: list[Delegated] = []
+
+        def work(txn: Any) -> _Committed:
+            return self._commit(txn, asking.group, delegated, environment.mailbox)
+
+        def committed(done: _Committed) -> None:
+            environment.mailbox.note_company(1 + len(delegated))
+            for request in delegated:
+                environment.mailbox.give(request.slot, request.answer())
+
+        done = environment.write_or_ask(work, committed, lambda done: self._ring(done.head) if done.is_new else None, asking)
+        if done is not None:
+            self._clock.reported(done.reading)
+            if done.reading.behind:
+                self._warning = skew_warning(done.reading.raw, done.reading.behind)
+        if done is None or done.is_new:
+            self._doorbell.ring()
+        return done
+
+    def _answers(self, asking: Asking) -> list[Appended | Exception]:
+        """Return the answers to a group that another process has committed; what that one declined is committed here."""
+        places = asking.places
+        declined = Asking(None, [each for each, place in zip(asking.group, places, strict=True) if place is None])
+        done = self._commit_or_ask(declined) if declined.group else None
+        own = iter(done.answers if done is not None else ())
+        return [
+            next(own) if place is None else self._appended(each, place)
+            for each, place in zip(asking.group, places, strict=True)
+        ]  # fmt: skip
+
+    def _appended(self, submission: Submission, place: Place) -> Appended:
+        """Return what another process has appended."""
+        appended = place.appended(submission.append_id)
+        if appended is not None:
+            return appended
+        records = self.read_positions(range(place.position, place.position + place.length))
+        events = tuple((record.stream, record.event) for record in records)
+        return Appended(UUID(bytes=submission.append_id), place.position, events, place.recorded_at)
+
+    def _commit(
+        self, txn: Any, group: Sequence[Submission], delegated: list[Delegated], mailbox: Mailbox
+    ) -> _Committed:  # fmt: skip
+        """Write a group, and what other processes have asked for; this may run again, with a larger map."""
         transaction = LmdbTransaction(self._checks, txn, 0, self._folded)
         before = transaction.head.position
         reading = self._clock.read(transaction.head.recorded_at)
         transaction.now = reading.now
         if reading.behind:
             transaction.submit(skew_submission(reading.raw, reading.behind))
-        answers: list[Appended | Exception] = []
-        for submission in group:
-            try:
-                answers.append(transaction.submit(submission))
-            except (lmdb.Error, Corrupted):
-                raise  # the transaction's own trouble: then the whole group must fail
-            except Exception as error:  # noqa: BLE001 - a command may raise anything: it goes to its own caller
-                answers.append(error)
+        answers = [_submit(transaction, each) for each in group]
+        delegated += [Delegated(slot, content) for slot, content in mailbox.take()]
+        for request in delegated:
+            found = [None if each is None else _submit(transaction, each) for each in request.submissions]
+            request.places = [transaction.place_of(each) if isinstance(each, Appended) else None for each in found]
         head = transaction.finish()
         return _Committed(head, answers, reading, head > before)
 
@@ -333,3 +370,13 @@ class LmdbBackend(Backend):
             self._closed = True
             self._doorbell.close()
             self._environment.release()
+
+
+def _submit(transaction: LmdbTransaction, submission: Submission) -> Appended | Exception:
+    """Return the answer to one submission of several; raises what concerns all of them."""
+    try:
+        return transaction.submit(submission)
+    except (lmdb.Error, Corrupted):
+        raise  # the transaction's own trouble: then the whole group must fail
+    except Exception as error:  # noqa: BLE001 - a command may raise anything: it goes to its own caller
+        return error

@@ -17,6 +17,7 @@ from ledger import events as ev
 from ledger.backends.appendindex import AppendIndex
 from ledger.backends.base import Appended, Entry, Submission
 from ledger.backends.blocks import Stored, own_salt, write_blocks
+from ledger.backends.delegation import Place
 from ledger.backends.erasure import Erasure
 from ledger.backends.jobwriter import JobWriter
 from ledger.backends.postings import ListEntry
@@ -29,6 +30,7 @@ from ledger.format import (
     OWN_SALT,
     Checks,
     Head,
+    array_header,
     config_key,
     experiment_key,
     name_key,
@@ -61,6 +63,8 @@ class LmdbTransaction(LmdbView):
         self._stored: list[Stored] = []
         self._leaves: list[bytes] = []
         self._jobs = JobWriter(self, checks, txn)
+        self._promoted: set[UUID] = set()  # experiments whose trials that were due are among the ready
+        self._none_late: set[UUID] = set()  # experiments in which no lease has run out by ``now``
 
     # -- the view, with what was accepted in this transaction
 
@@ -102,11 +106,19 @@ class LmdbTransaction(LmdbView):
             self._write()
         return super().record(stream, version)
 
-    def ready(
-        self, experiment_id: UUID, worker: str = "", *, after: TrialState | None = None, limit: int = 1
-    ) -> list[TrialState]:
-        self._jobs.promote(experiment_id)
-        return super().ready(experiment_id, worker, after=after, limit=limit)
+    def due(self, experiment_id: UUID) -> Iterator[bytes]:
+        if experiment_id not in self._promoted:
+            self._promoted.add(experiment_id)  # time stands still in a transaction: what comes later is ready at once
+            self._jobs.promote(experiment_id, super().due(experiment_id))
+        return iter(())
+
+    def expired(self, experiment_id: UUID, limit: int) -> list[TrialState]:
+        if experiment_id in self._none_late:
+            return []
+        late = super().expired(experiment_id, limit)
+        if not late:
+            self._none_late.add(experiment_id)
+        return late
 
     # -- accepting
 
@@ -119,6 +131,15 @@ class LmdbTransaction(LmdbView):
         if not staging.events:
             return Appended(UUID(bytes=submission.append_id), self._position, (), self.now)
         return self._accept(submission, staging, *self._encode(submission, staging))
+
+    def place_of(self, appended: Appended) -> Place:
+        """Return where the records of an accepted submission will be, and the records if they are not written yet."""
+        count = len(appended.events)
+        begin = appended.position - self.head.position - 1
+        stored = self._stored[begin : begin + count] if begin >= 0 else []
+        records = array_header(count) + b"".join([each.raw for each in stored]) if count and len(stored) == count else b""
+        types = encode_types({each.type for each in stored}) if records else b""
+        return Place(appended.position, count, appended.recorded_at, records, types)
 
     def _encode(self, submission: Submission, staging: Staging) -> tuple[list[bytes], list[bytes]]:
         """Return the records' bytes and leaf hashes; nothing is changed yet."""
@@ -300,6 +321,8 @@ class LmdbTransaction(LmdbView):
             self._changed_trials.add(identity)
         for before, after in changes:
             self._jobs.move(before, after)
+            if after.deadline is not None and after.deadline < self.now:
+                self._none_late.discard(after.experiment_id)
 
     # -- writing
 

@@ -18,9 +18,10 @@ from optuna.trial import TrialState
 
 from ledger import events as ev
 from ledger.backends.base import Command, Staged, View
+from ledger.backends.portable import PortableCommand, portable
 from ledger.commands import within_bounds
 from ledger.integrations.optuna.attributes import attributes_set
-from ledger.integrations.optuna.distributions import describe, distribution_of
+from ledger.integrations.optuna.distributions import Described, describe, distribution_of
 from ledger.integrations.optuna.vocabulary import (
     DISTRIBUTIONS,
     METRIC_NAMES,
@@ -119,6 +120,7 @@ def begun(worker: str, attempt: int) -> list[Event]:
     return [ev.TrialClaimed(worker, attempt), ev.TrialStarted(attempt)]
 
 
+@portable
 def create_running(experiment_id: UUID, worker: str) -> Command:
     """Create a trial that runs."""
     events = [ev.TrialCreated({}, max_attempts=1), *begun(worker, 1)]
@@ -153,12 +155,14 @@ def trial_of(view: View, experiment_id: UUID, number: int) -> LedgerState:
     return state
 
 
+@portable
 def set_trial_attribute(experiment_id: UUID, number: int, key: str, value: Any, namespace: str) -> Command:
     """Set an attribute of a trial that has not ended."""
     events = [attributes_set({key: value}, namespace)]
     return change_trial(experiment_id, number, lambda view, study, state: events)
 
 
+@portable
 def log_intermediate(experiment_id: UUID, number: int, step: int, value: float) -> Command:
     """Log an intermediate value of a trial that has not ended."""
     number_logged = value if type(value) in (int, float) else float(value)
@@ -170,17 +174,34 @@ def log_intermediate(experiment_id: UUID, number: int, step: int, value: float) 
     return change_trial(experiment_id, number, change)
 
 
-class SetParameter:
+def set_parameter(
+    experiment_id: UUID, number: int, name: str, internal: float, distribution: BaseDistribution
+) -> Command:  # fmt: skip
     """Set a parameter of a trial that has not ended, with its distribution; ValueError for one of another kind than before.
 
     The distribution is an attribute of the study when it is the first of this parameter, of the trial when it is another
     than that, and is not said again when it is the same.
     """
+    described = describe(distribution)
+    command = _SetParameter(experiment_id, number, name, internal, distribution, described)
+    return PortableCommand(_set_described, (experiment_id, number, name, internal, described.value), command)
 
-    def __init__(self, experiment_id: UUID, number: int, name: str, internal: float, distribution: BaseDistribution) -> None:
+
+@portable
+def _set_described(experiment_id: UUID, number: int, name: str, internal: float, description: Any) -> Command:
+    """Set a parameter, whose distribution was described by another process."""
+    distribution = distribution_of(description)
+    if distribution is None:
+        raise TypeError(f"{description!r} describes no distribution that this process knows.")
+    return _SetParameter(experiment_id, number, name, internal, distribution, describe(distribution))
+
+
+class _SetParameter:
+    def __init__(
+        self, experiment_id: UUID, number: int, name: str, internal: float, distribution: BaseDistribution, described: Described
+    ) -> None:  # fmt: skip
         self._experiment_id, self._number, self._name = experiment_id, number, name
-        self._distribution, self._internal = distribution, internal
-        self._described = describe(distribution)
+        self._distribution, self._internal, self._described = distribution, internal, described
 
     def __call__(self, view: View) -> list[Staged]:
         on_study: list[Staged] = []
@@ -212,8 +233,9 @@ class SetParameter:
 # ------------------------------------------------------------------------------------------------------------- states
 
 
-def set_state(experiment_id: UUID, number: int, to: TrialState, values: Sequence[float] | None, worker: str) -> Command:
-    """Bring a trial that has not ended into a state, with values.
+@portable
+def set_state(experiment_id: UUID, number: int, to: int, values: Sequence[float] | None, worker: str) -> Command:
+    """Bring a trial that has not ended into a state, of those of Optuna's ``TrialState``, with values.
 
     RUNNING is for a trial that waits: nothing is recorded of one that runs already, or whose study is paused.
     """
@@ -239,7 +261,7 @@ def set_state(experiment_id: UUID, number: int, to: TrialState, values: Sequence
     return change_trial(experiment_id, number, change)
 
 
-def ended(state: TrialState, results: dict[str, Any], attempt: int) -> Event:
+def ended(state: int, results: dict[str, Any], attempt: int) -> Event:
     """Return the event by which a trial ends in a state."""
     if state == TrialState.COMPLETE:
         return ev.TrialCompleted(results, attempt)
@@ -268,6 +290,7 @@ def plain(value: Any) -> Any:
     return value if type(value) in (int, float) else float(value)
 
 
+@portable
 def beat(experiment_id: UUID, number: int, silent_after_seconds: float, renew_seconds: float) -> Command:
     """Record that a running trial is alive: its lease ends so much later, unless that was said shortly before."""
 

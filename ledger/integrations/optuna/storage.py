@@ -172,11 +172,11 @@ class LedgerStorage(BaseStorage, BaseHeartbeat):  # type: ignore[misc]
         self, trial_id: int, param_name: str, param_value_internal: float, distribution: BaseDistribution
     ) -> None:
         found = self._found(trial_id)
-        self._connection.execute(commands.SetParameter(*_subject(found), param_name, param_value_internal, distribution))
+        self._connection.execute(commands.set_parameter(*_subject(found), param_name, param_value_internal, distribution))
 
     def set_trial_state_values(self, trial_id: int, state: TrialState, values: Sequence[float] | None = None) -> bool:
         found = self._found(trial_id)
-        appended = self._connection.execute(commands.set_state(*_subject(found), state, values, self._connection.actor))
+        appended = self._connection.execute(commands.set_state(*_subject(found), int(state), values, self._connection.actor))
         return state != TrialState.RUNNING or bool(appended.events)
 
     def set_trial_intermediate_value(self, trial_id: int, step: int, intermediate_value: float) -> None:

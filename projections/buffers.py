@@ -17,15 +17,15 @@ from __future__ import annotations
 
 import contextlib
 from abc import ABC, abstractmethod
-from collections.abc import Iterable, Sequence
-from itertools import islice
+from collections.abc import Sequence
 from typing import Any, ClassVar, Self
 
 import numpy as np
 import pandas as pd
 
 from ledger.state import Status
-from projections.columns import MISSING, NOT_A_TIME, STATUS_CODES, STATUSES, missing_texts, text_array, time_array
+from projections.columns import MISSING, NOT_A_TIME, STATUS_CODES, STATUSES, time_array
+from projections.texts import TextCells, Texts
 
 _FIRST_CAPACITY = 64
 _STATUSES = list(Status)
@@ -122,7 +122,8 @@ class Buffer(ABC):
 
     def take(self, rows: Any) -> Self:
         """Return another buffer with the cells of some rows: an array of numbers or of yes and no, or a slice."""
-        return self.restore([array[rows].copy() for array in self.arrays()], self.extras())
+        is_view = isinstance(rows, slice)  # any other choice makes arrays of its own
+        return self.restore([array[rows].copy() if is_view else array[rows] for array in self.arrays()], self.extras())
 
 
 def _larger(array: Any, capacity: int, length: int) -> Any:
@@ -198,54 +199,7 @@ class StatusBuffer(Buffer):
         return [None if code < 0 else _STATUSES[code] for code in self.arrays()[0][rows].tolist()]
 
     def array(self) -> Any:
-        return pd.Categorical.from_codes(self.arrays()[0].copy(), dtype=STATUSES)
-
-
-class Texts:
-    """Texts by number, each distinct one once."""
-
-    def __init__(self, texts: Iterable[str] = ()) -> None:
-        self.list = list(texts)
-        self._codes: dict[str, int] | None = None  # made when it is needed: who only reads needs none
-
-    def codes(self, texts: Sequence[str]) -> Any:
-        """Return the numbers of texts, new ones for those not seen before."""
-        if self._codes is None:
-            self._codes = {text: code for code, text in enumerate(self.list)}
-        codes, known = self._codes, len(self.list)
-        for text in dict.fromkeys(texts):
-            codes.setdefault(text, len(codes))
-        self.list.extend(islice(codes, known, None))
-        return np.fromiter(map(codes.__getitem__, texts), np.int32, len(texts))
-
-    def take(self, codes: Any) -> Any:
-        """Return the texts of numbers, as objects; None for those below 0."""
-        texts = np.empty(len(self.list) + 1, object)
-        texts[:-1] = self.list
-        return texts[codes]  # the last one, None, is that of -1
-
-
-class TextCells:
-    """The texts of a column as pandas takes them: objects, of which those made before are not made again."""
-
-    def __init__(self) -> None:
-        self._made, self._count = missing_texts(0), 0
-        self._stale: list[Any] = []
-
-    def written(self, rows: Any) -> None:
-        """Take note that cells have been written, given as an array of their rows or a slice at the end."""
-        if self._count and not isinstance(rows, slice):
-            self._stale.append(rows[rows < self._count])
-
-    def array(self, codes: Any, texts: Texts) -> Any:
-        """Return the texts of the codes of all cells."""
-        if len(codes) > len(self._made):
-            new = missing_texts(len(codes) + len(codes) // 2 - len(self._made))
-            self._made = type(new)._concat_same_type([self._made, new])
-        for rows in (*self._stale, slice(self._count, len(codes))):
-            self._made[rows] = text_array(texts.take(codes[rows]))
-        self._count, self._stale = len(codes), []
-        return self._made[: len(codes)].copy()
+        return pd.Categorical.from_codes(self.arrays()[0].copy(), dtype=STATUSES, validate=False)  # they are STATUS_CODES
 
 
 class TextBuffer(Buffer):
@@ -286,6 +240,7 @@ class TextBuffer(Buffer):
 
 
 _ABSENT, _NONE, _INT, _FLOAT, _BOOL, _STR, _OTHER = range(7)
+_PRESENT = frozenset(range(_INT, _OTHER + 1))
 _TAGS = {type(MISSING): _ABSENT, type(None): _NONE, int: _INT, float: _FLOAT, bool: _BOOL, str: _STR}
 _LARGEST_EXACT = 2**53
 
@@ -336,13 +291,16 @@ class ValueBuffer(Buffer):
 
     def array(self) -> Any:
         tags, bits = self.arrays()
-        kinds = {tag for tag in range(_INT, _OTHER + 1) if (tags == tag).any()}
+        lowest, highest = (int(tags.min()), int(tags.max())) if len(tags) else (_ABSENT, _ABSENT)
+        kinds = {tag for tag in range(max(lowest, _INT), highest) if (tags == tag).any()} | ({highest} & _PRESENT)
         if kinds == {_INT}:
             return pd.arrays.IntegerArray(bits.copy(), tags != _INT)
         if kinds == {_FLOAT} or (kinds == {_INT, _FLOAT} and _are_exact(bits[tags == _INT])):
             floats = bits.view(np.float64).copy()
-            floats[tags == _INT] = bits[tags == _INT]
-            floats[tags < _INT] = np.nan
+            if _INT in kinds:
+                floats[tags == _INT] = bits[tags == _INT]
+            if lowest < _INT:
+                np.copyto(floats, np.nan, where=tags < _INT)
             return floats
         if kinds == {_BOOL}:
             return pd.arrays.BooleanArray(bits.astype(np.bool_), tags != _BOOL)
@@ -366,6 +324,10 @@ class ValueBuffer(Buffer):
         for row in np.flatnonzero(tags == _OTHER):  # one by one: numpy would take lists of equal length for a dimension
             made[row] = self._others[bits[row]]
         return made
+
+    def has_values(self) -> bool:
+        """Say whether there is anything in any cell."""
+        return bool(self.arrays()[0].any())  # ABSENT is 0
 
     def clear(self, rows: Any) -> None:
         """Have nothing in the cells of rows."""

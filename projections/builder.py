@@ -66,14 +66,10 @@ def build(projection: P, log: EventLog, *, as_of: int | None = None, progress: P
 
 def _read(log: EventLog, projection: Projection, target: int) -> tuple[list[Record], int]:
     """Return the next records that the projection wants, and the position up to which that is all of them."""
-    wanted: dict[type, bool] = {}  # records of one event type are of one class
     records: list[Record] = []
     reached = projection.position
     while reached < target and len(records) < _BATCH_RECORDS:
         page, reached = log.page(reached, projection.types)
-        if projection.types is not None:
-            wanted |= {kind: record.type in projection.types for record in page if (kind := type(record)) not in wanted}
-            page = [record for record in page if wanted[type(record)]]
         records += page if reached <= target else [record for record in page if record.position <= target]
     return records, min(reached, target)
 

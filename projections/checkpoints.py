@@ -14,7 +14,8 @@ from __future__ import annotations
 import contextlib
 import hashlib
 import threading
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from concurrent.futures import Executor, Future, ThreadPoolExecutor
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -32,6 +33,7 @@ from projections.rows import Rows
 LAYOUT = 1
 _CHUNK_ROWS = 32_768
 _DIGEST_BYTES = 16
+_WORKERS = 2  # threads that unpack and prove pieces: they do not hold the interpreter meanwhile
 _CHUNK, _RAW, _ZSTD = b"chunk/", b"0", b"1"
 _LARGEST_MAP = 1 << 40
 _mutex = threading.Lock()  # LMDB allows an environment to be open once in a process
@@ -121,8 +123,17 @@ class CheckpointStore:
                 if value is None:
                     raise Damaged("it is not there any more")
                 manifest = _manifest(bytes(value))
-                rows = {name: _read_table(txn, table) for name, table in manifest.tables.items()}
-                return rows, _read_values(txn, manifest.memory)
+                filled: list[Future[None]] = []
+                with ThreadPoolExecutor(_WORKERS) as workers:
+
+                    def fill(*task: Any) -> None:
+                        filled.append(workers.submit(*task))
+
+                    rows = {name: _read_table(txn, table, fill) for name, table in manifest.tables.items()}
+                    memory = _read_values(txn, manifest.memory)
+                for each in filled:
+                    each.result()
+                return rows, memory
 
     # ------------------------------------------------------------------------------------------------- write
 
@@ -216,37 +227,57 @@ def _manifest(value: bytes) -> _Manifest:
 def _save(txn: Any, name: str, position: int, key: Key, rows: dict[str, Rows], memory: dict[str, Any]) -> None:
     if txn.get(_manifest_key(name, position)) is not None:
         return
-    tables = {}
-    for table, saved in rows.items():
-        columns = []
-        for column, buffer in saved.buffers.items():
-            arrays = [(array.dtype.str, _write_array(txn, array)) for array in buffer.arrays()]
-            columns.append(_Column(column, buffer.kind, arrays, _write_values(txn, buffer.extras())))
-        tables[table] = _Table(saved.length, columns)
-    encoded = _encoder.encode(_Manifest(key, tables, _write_values(txn, memory)))
+    with ThreadPoolExecutor(_WORKERS) as workers:
+
+        def write(pieces: list[Any]) -> list[bytes]:
+            return _write_chunks(txn, pieces, workers)
+
+        tables = {table: _Table(saved.length, _write_columns(saved, write)) for table, saved in rows.items()}
+        encoded = _encoder.encode(_Manifest(key, tables, *write([_encoded(memory)])))
     txn.put(_manifest_key(name, position), _digest(encoded) + encoded)
 
 
-def _write_array(txn: Any, array: Any) -> list[bytes]:
-    return [_write_chunk(txn, array[row : row + _CHUNK_ROWS].tobytes()) for row in range(0, len(array), _CHUNK_ROWS)]
+def _write_columns(rows: Rows, write: Callable[[list[Any]], list[bytes]]) -> list[_Column]:
+    """Return the columns, whose pieces ``write`` keeps."""
+    columns = []
+    for name, buffer in rows.buffers.items():
+        arrays = [(array.dtype.str, write(_pieces(array))) for array in buffer.arrays()]
+        columns.append(_Column(name, buffer.kind, arrays, *write([_encoded(buffer.extras())])))
+    return columns
 
 
-def _write_values(txn: Any, values: Any) -> bytes:
-    return _write_chunk(txn, encode_value(values, "what a projection remembers"))
+def _pieces(array: Any) -> list[Any]:
+    array = np.ascontiguousarray(array)
+    return [array[row : row + _CHUNK_ROWS].data.cast("B") for row in range(0, len(array), _CHUNK_ROWS)]
 
 
-def _write_chunk(txn: Any, data: bytes) -> bytes:
-    digest = _digest(data)
-    if txn.get(_CHUNK + digest) is None:
-        packed = zstandard.ZstdCompressor(level=1).compress(data)
-        txn.put(_CHUNK + digest, _ZSTD + packed if len(packed) < len(data) * 3 // 4 else _RAW + data)
-    return digest
+def _encoded(values: Any) -> bytes:
+    return encode_value(values, "what a projection remembers")
 
 
-def _read_chunk(txn: Any, digest: bytes) -> Any:
+def _write_chunks(txn: Any, pieces: list[Any], workers: Executor) -> list[bytes]:
+    """Keep pieces that are not there yet; return the digests of all."""
+    digests = list(workers.map(_digest, pieces))
+    new = {digest: piece for digest, piece in zip(digests, pieces, strict=True) if txn.get(_CHUNK + digest) is None}
+    for digest, packed in zip(new, workers.map(_packed, new.values()), strict=True):
+        txn.put(_CHUNK + digest, packed)
+    return digests
+
+
+def _packed(data: Any) -> bytes:
+    packed = zstandard.ZstdCompressor(level=1).compress(data)
+    return _ZSTD + packed if len(packed) < len(data) * 3 // 4 else _RAW + bytes(data)
+
+
+def _find_chunk(txn: Any, digest: bytes) -> Any:
     value = txn.get(_CHUNK + digest)
     if value is None:
         raise Damaged("a piece of it is missing")
+    return value
+
+
+def _unpack_chunk(value: Any, digest: bytes) -> Any:
+    """Return the bytes of a piece, which are proved; to unpack and to prove them does not hold the interpreter."""
     data: Any = value[1:]
     if bytes(value[:1]) == _ZSTD:
         try:
@@ -260,26 +291,28 @@ def _read_chunk(txn: Any, digest: bytes) -> Any:
 
 def _read_values(txn: Any, digest: bytes) -> Any:
     try:
-        return decode_value(bytes(_read_chunk(txn, digest)))
+        return decode_value(bytes(_unpack_chunk(_find_chunk(txn, digest), digest)))
     except Corrupted as error:
         raise Damaged(f"a piece of it is damaged ({error})") from error
 
 
-def _read_table(txn: Any, table: _Table) -> Rows:
+def _read_table(txn: Any, table: _Table, fill: Callable[..., object]) -> Rows:
+    """Return the table, whose columns are filled by ``fill``."""
     made = Rows({})
     made.length = table.length
     for column in table.columns:
         arrays = []
         for dtype, digests in column.arrays:
             array = np.empty(table.length, dtype)
-            row = 0
-            for digest in digests:
-                piece = np.frombuffer(_read_chunk(txn, digest), dtype)
-                array[row : row + len(piece)] = piece
-                row += len(piece)
+            for row, digest in zip(range(0, table.length, _CHUNK_ROWS), digests, strict=True):
+                fill(_fill, array[row : row + _CHUNK_ROWS], _find_chunk(txn, digest), digest)
             arrays.append(array)
         made.buffers[column.name] = BUFFERS[column.kind].restore(arrays, _read_values(txn, column.extras))
     return made
+
+
+def _fill(part: Any, value: Any, digest: bytes) -> None:
+    part[:] = np.frombuffer(_unpack_chunk(value, digest), part.dtype)
 
 
 # ------------------------------------------------------------------------------------------------------------ thinning

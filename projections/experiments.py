@@ -12,7 +12,7 @@ import pandas as pd
 
 from ledger import events as ev
 from ledger.codec import decode_experiment_state, decode_trial_state, encode_state
-from ledger.records import Record
+from ledger.records import Record, record_class
 from ledger.state import ExperimentState, evolve_experiment
 from ledger.streams import subject_of
 from projections.config_table import ConfigIds, config_table
@@ -23,6 +23,8 @@ from projections.rows import Rows
 from projections.trial_batch import PREFIX
 from projections.trial_rows import TrialRows, row_of
 from projections.trial_table import trial_table
+
+_CREATED = record_class("TrialCreated", ev.TrialCreated)  # records of one event type are of one class
 
 
 class Experiments(Projection):
@@ -59,7 +61,7 @@ class Experiments(Projection):
         batches = _by_prefix(records)
         for prefix in [prefix for prefix in batches if not prefix.startswith("trial/")]:
             self._evolve(batches.pop(prefix))
-        new = [record for record in records if type(record.event) is ev.TrialCreated]
+        new = [record for record in records if type(record) is _CREATED]
         numbers = self.config_ids.numbers([record.event.config for record in new])
         config_ids: dict[str, list[int]] = {prefix: [] for prefix in batches}
         for record, number in zip(new, numbers, strict=True):

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import numpy as np
@@ -17,20 +17,25 @@ from projections.metric_series import MetricSeries
 class Metric:
     """The points of one metric by row: those of row ``i`` are from ``starts[i]`` to ``ends[i]``.
 
-    Made of each experiment's series, None for one that has no such metric, and of its trials, a row each, in order.
+    Made of each experiment's series, None for one that has no such metric, and of its trials, a row each, in order;
+    ``with_steps`` gives the same series with their steps, when they are asked for.
 
     >>> import ledger, projections
     >>> book = ledger.open("memory:")
     >>> exp = book.experiment("demo")
     >>> exp.new_trials([{}, {}])[1].log_many({"loss": [0.5, 0.4]})
-    >>> metric = Metric([projections.Tables(book).metric("demo", "loss")], [np.array([1, 2])])
+    >>> series = [projections.Tables(book).metric("demo", "loss")]
+    >>> metric = Metric(series, [np.array([1, 2])], lambda: series)
     >>> metric.values(0), metric.values(1), metric.reduced("min").values(np.arange(2))
     (MISSING, [0.5, 0.4], [MISSING, 0.4])
     """
 
-    __slots__ = ("_data", "_ends", "_parts", "_reduced", "_starts", "_steps", "present")
+    __slots__ = ("_data", "_ends", "_parts", "_reduced", "_starts", "_steps", "_with_steps", "present")
 
-    def __init__(self, series: Sequence[MetricSeries | None], trials: Sequence[npt.NDArray[np.int64]]) -> None:
+    def __init__(
+        self, series: Sequence[MetricSeries | None], trials: Sequence[npt.NDArray[np.int64]],
+        with_steps: Callable[[], Sequence[MetricSeries | None]],
+    ) -> None:  # fmt: skip
         self._parts = [(each, *_places(each, ids)) for each, ids in zip(series, trials, strict=True)]
         starts, ends, offset = [], [], 0
         for each, is_there, places in self._parts:
@@ -39,7 +44,8 @@ class Metric:
             ends.append(np.where(is_there, bounds[np.minimum(places + 1, len(bounds) - 1)] + offset, 0))
             offset += int(bounds[-1])
         self._starts, self._ends = np.concatenate(starts), np.concatenate(ends)
-        self._steps = [each.steps for each, _, _ in self._parts if each is not None]
+        self._with_steps = with_steps
+        self._steps: npt.NDArray[Any] | None = None
         self._data = np.concatenate([each.values for each, _, _ in self._parts if each is not None])
         self.present = np.concatenate([is_there for _, is_there, _ in self._parts])  # which rows have a point
         self._reduced: dict[str, Field] = {}
@@ -57,7 +63,9 @@ class Metric:
     def series(self, row: int) -> pd.Series[Any]:
         """Return the values of a row by step."""
         part = slice(int(self._starts[row]), int(self._ends[row]))
-        steps = np.concatenate(self._steps)[part]
+        if self._steps is None:
+            self._steps = np.concatenate([each.steps for each in self._with_steps() if each is not None])
+        steps = self._steps[part]
         return pd.Series(self._data[part].copy(), index=pd.Index(steps, name="step"))
 
     def reduced(self, how: str) -> Field:

@@ -43,6 +43,14 @@ class MetricSeries(NamedTuple):
         firsts = np.flatnonzero(np.diff(trial_ids, prepend=-1))
         return cls(trial_ids[firsts], np.append(firsts, len(trial_ids)), steps, times, values)
 
+    @classmethod
+    def of_columns(cls, trial_ids: Any, counts: Any, values: Any) -> Self:
+        """Make the series, without steps and times, of points that come in columns: of each its trial, in order, and how many."""
+        firsts = np.flatnonzero(np.diff(trial_ids, prepend=-1))
+        bounds = np.append((np.cumsum(counts) - counts)[firsts], len(values))
+        nothing = np.zeros(0, np.int64)
+        return cls(trial_ids[firsts], bounds, nothing, nothing, values)
+
     def of(self, trial_id: int) -> tuple[Any, Any]:
         """Return steps and values of one trial: no points for one that did not log it."""
         place = int(np.searchsorted(self.trial_ids, trial_id))

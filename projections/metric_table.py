@@ -77,17 +77,19 @@ class MetricTable(PointTable):
 
     def series(
         self, experiment_id: UUID, name: str, *, trials: Iterable[int] | int | None = None, deleted: bool = False,
-        superseded: bool = False,
+        superseded: bool = False, moments: bool = True,
     ) -> MetricSeries:  # fmt: skip
         """Return one metric of many trials as arrays; ``superseded``: with the points that are.
 
-        Costs no Python object for each point.
+        Costs no Python object for each point. Without ``moments``, for who looks at values alone, ``steps`` and ``times`` are
+        empty.
         """
         columns = self.select(experiment_id, trials=trials, names=name, deleted=deleted, by_name=True)
-        steps = self.steps(columns)
-        trial_ids = columns.of_points(columns.trial_ids)
         hidden = None if superseded else self._hidden(columns)
-        arrays = [trial_ids, as_numpy(steps), self.times(columns).arrays()[0], as_numpy(self.values(columns))]
+        if hidden is None and not moments:
+            return MetricSeries.of_columns(columns.trial_ids, columns.counts, as_numpy(self.values(columns)))
+        trial_ids = columns.of_points(columns.trial_ids)
+        arrays = [trial_ids, as_numpy(self.steps(columns)), self.times(columns).arrays()[0], as_numpy(self.values(columns))]
         return MetricSeries.of_points(*(arrays if hidden is None else [array[~hidden] for array in arrays]))
 
     def _hidden(self, columns: Columns) -> Any:

@@ -63,15 +63,16 @@ class TrialBatch:
         numbers = " ".join([record.stream[PREFIX:] for record in records])
         self.trial_ids = np.fromstring(numbers, np.int64, sep=" ")  # half the time of int() for each
         self.times = [record.recorded_at if record.context is None else record.happened_at for record in records]
-        found: dict[type[Record], list[int]] = {kind: [] for kind in set(map(type, records))}
-        for index, kind in enumerate(map(type, records)):
-            found[kind].append(index)
+        numbers_of = {kind: number for number, kind in enumerate(set(map(type, records)))}
+        classes = np.fromiter(map(numbers_of.__getitem__, map(type, records)), np.int16, len(records))
         self.kinds: dict[type[Event], _Kind] = {}
-        for which in found.values():  # records of one event type are of one class; several types may be unknown
-            kind_of_event = type(records[which[0]].event)
-            before = self.kinds.get(kind_of_event, _Kind([], []))
-            chosen = [records[index] for index in which]
-            self.kinds[kind_of_event] = _Kind(np.array([*before.which, *which]), before.records + chosen)
+        for number in numbers_of.values():  # records of one event type are of one class; several types may be unknown
+            which = np.flatnonzero(classes == number)
+            chosen = [records[index] for index in which.tolist()]
+            before = self.kinds.get(type(chosen[0].event))
+            if before is not None:
+                which, chosen = np.concatenate([before.which, which]), before.records + chosen
+            self.kinds[type(chosen[0].event)] = _Kind(which, chosen)
 
     def of(self, kinds: Iterable[type[Event]]) -> Iterator[_Kind]:
         """Iterate over the types that there are events of."""
@@ -91,9 +92,26 @@ class TrialBatch:
             ]
             if parts:
                 rows[name].write_parts(places, parts)
-        for name, values in (("config", configs), ("results", results)):
-            which, mappings = self._mappings(name)
-            merge_values(values, places[which], mappings)
+        self._write_values("config", configs, places)
+        self._write_values("results", results, places)
+
+    def _write_values(self, name: str, values: Rows, places: Any) -> None:
+        """Lay mappings that events give over those of the rows of their trials, or make these empty."""
+        parts: dict[str, list[tuple[Any, Any]]] = {}
+        emptied: list[Any] = []
+        for kind, source in _SOURCES[name].items():
+            found = self.kinds.get(kind)
+            if found is None:
+                continue
+            if isinstance(source, Given | Merged):
+                for column, which, cells in columns_of(found.given(source.name)):
+                    parts.setdefault(column, []).append((found.which[which], cells))
+            elif kind is not ev.TrialCreated:  # the row of a new trial is empty
+                emptied.append(found.which)
+        for column in {**values.buffers, **parts} if emptied else ():
+            parts.setdefault(column, []).extend((which, [MISSING]) for which in emptied)
+        for column, columns in parts.items():
+            value_column(values, column).write_parts(places, columns)
 
     def _cells(self, name: str, source: Any, found: _Kind) -> Any:
         """Return the cells that events of one type put into a column: one for each of them, or one for all."""
@@ -109,47 +127,33 @@ class TrialBatch:
             return [(cell if source.convert is None else source.convert(cell)) if cell else nothing for cell in cells]
         return cells
 
-    def _mappings(self, name: str) -> tuple[Any, list[Mapping[str, Any] | None]]:
-        """Return what is laid over a mapping, in order, and of which records; None where it is made empty."""
-        which, mappings = [], []
-        for kind, source in _SOURCES[name].items():
-            found = self.kinds.get(kind)
-            if found is None:
-                continue
-            if isinstance(source, Given | Merged):
-                new = found.given(source.name)
-                if not all(new):  # an empty one changes nothing
-                    found = _Kind(found.which[np.fromiter(map(bool, new), np.bool_, len(new))], [])
-                    new = list(filter(None, new))
-            else:
-                new = [None] * len(found.records)
-            which.append(found.which)
-            mappings += new
-        if len(which) <= 1:
-            return (which[0] if which else np.zeros(0, np.int64)), mappings
-        together = np.concatenate(which)
-        order = np.argsort(together, kind="stable")
-        return together[order], [mappings[index] for index in order.tolist()]
+
+def merge_values(values: Rows, rows: Any, mappings: Sequence[Mapping[str, Any]]) -> None:
+    """Lay a mapping over that of each row."""
+    for name, which, cells in columns_of(mappings):
+        value_column(values, name).write(rows[which], cells)
 
 
-def merge_values(values: Rows, rows: Any, mappings: Sequence[Any]) -> None:
-    """Lay mappings over those of rows, one after the other; None makes a row empty."""
-    if not mappings:
+_keys: Any = dict.keys
+
+
+def columns_of(mappings: Sequence[Mapping[str, Any]]) -> Iterator[tuple[str, Any, list[Any]]]:
+    """Part mappings into columns: a name, which of the mappings have it, and their values."""
+    if not any(mappings):
         return
     first = mappings[0]
-    if set(map(type, mappings)) == {dict} and all(map(first.keys().__eq__, map(dict.keys, mappings))):
+    if set(map(type, mappings)) == {dict} and all(map(first.keys().__eq__, map(_keys, mappings))):
         for name in first:  # as of most experiments
-            value_column(values, name).write(rows, [each[name] for each in mappings])
+            yield name, slice(None), [each[name] for each in mappings]
         return
-    cells: dict[str, tuple[list[int], list[Any]]] = {name: ([], []) for name in values.buffers}
+    columns: dict[str, tuple[list[int], list[Any]]] = {}
     for index, each in enumerate(mappings):
-        for name, value in each.items() if each is not None else [(name, MISSING) for name in cells]:
-            which, found = cells.setdefault(name, ([], []))
+        for name, value in each.items():
+            which, found = columns.setdefault(name, ([], []))
             which.append(index)
             found.append(value)
-    for name, (which, found) in cells.items():
-        if which:
-            value_column(values, name).write(rows[which], found)
+    for name, (which, found) in columns.items():
+        yield name, np.array(which), found
 
 
 def value_column(values: Rows, name: str) -> ValueBuffer:

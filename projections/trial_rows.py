@@ -143,6 +143,11 @@ class TrialRows:
         """Return the number of the config that the trial was created with; raises UnknownTrial."""
         return int(self.rows["config_id"].arrays()[0][self.places(np.array([trial_id]))][0])
 
+    @property
+    def is_dense(self) -> bool:
+        """Say whether the numbers of the trials are one above the other, in the order of the rows."""
+        return self._dense == self.rows.length
+
     def places(self, trial_ids: Any) -> Any:
         """Return the rows of trials, as an array; raises UnknownTrial."""
         places = trial_ids - self._first

@@ -15,7 +15,7 @@ from ledger.errors import InvalidQuery, UnknownKey
 from projections.columns import MISSING
 from projections.field import Field, Mask, Places
 from projections.metric import Metric
-from projections.metric_series import REDUCTIONS
+from projections.metric_series import REDUCTIONS, MetricSeries
 from projections.metric_table import MetricTable
 from projections.tables import Tables
 from projections.trial_part import TrialPart
@@ -109,13 +109,19 @@ class TrialSource:
         """Return the metric of a key, read when the first one is asked for."""
         metric = self._metrics.get(key)
         if metric is None:
-            name = self.metric_names[key]
-            series = [
-                self._read(part, lambda table, id_: table.series(id_, name) if name in table.names(id_) else None)
-                for part in self._parts
-            ]  # fmt: skip
-            metric = self._metrics[key] = Metric(series, [part.trials for part in self._parts])
+            trials = [part.trials for part in self._parts]
+            metric = self._metrics[key] = Metric(
+                self._series(key, moments=False), trials, lambda: self._series(key, moments=True)
+            )
         return metric
+
+    def _series(self, key: str, *, moments: bool) -> list[MetricSeries | None]:
+        """Return the series of a metric, of each part; with its steps when ``moments``."""
+        name = self.metric_names[key]
+        return [
+            self._read(part, lambda table, id_: table.series(id_, name, moments=moments) if name in table.names(id_) else None)
+            for part in self._parts
+        ]
 
     def _read(self, part: TrialPart, show: Callable[[MetricTable, UUID], T]) -> T:
         return self._tables.read(MetricTable, part.experiment_id, self._position, show)

@@ -12,6 +12,7 @@ from ledger.dependencies import dependency, standing, unmet_dependencies
 from ledger.state import Status, TrialState
 from projections.columns import NOT_A_TIME, STATUS_CODES, missing_texts, text_array
 from projections.rows import Rows
+from projections.trial_batch import value_column
 from projections.trial_rows import TrialRows, write_states
 
 if TYPE_CHECKING:
@@ -56,7 +57,7 @@ def trial_table(
         places = trials.places(np.fromiter(trials.recorded, np.int64))
         write_states(rows, configs, results, places, list(trials.recorded.values()))
         rows["is_amended"].write(places, [True] * len(places))
-    chosen = _chosen(rows, deleted)
+    chosen = _chosen(rows, deleted, is_sorted=trials.is_dense)
     if chosen is not None:
         rows, configs, results = rows.take(chosen), configs.take(chosen), results.take(chosen)
     deadline = rows["deadline"].arrays()[0]
@@ -75,12 +76,11 @@ def trial_table(
     return pd.DataFrame(columns, pd.RangeIndex(rows.length), copy=False)
 
 
-def _chosen(rows: Rows, deleted: bool) -> Any:
+def _chosen(rows: Rows, deleted: bool, *, is_sorted: bool) -> Any:
     """Return the rows to be shown, in order of trial_id; None when that is all of them as they are."""
     ids, deleted_at = rows["trial_id"].arrays()[0], rows["deleted_at"].arrays()[0]
     hidden = np.zeros(0, np.int64) if deleted else np.flatnonzero(deleted_at != NOT_A_TIME)
-    is_sorted = bool((ids[1:] > ids[:-1]).all())
-    if is_sorted and not len(hidden):
+    if not len(hidden) and (is_sorted or bool((ids[1:] > ids[:-1]).all())):
         return None
     order = np.argsort(ids, kind="stable")
     return order[~np.isin(order, hidden)]
@@ -96,10 +96,13 @@ def _group_ids(rows: Rows) -> Any:
 
 
 def _value_columns(prefix: str, values: Rows) -> dict[str, Any]:
-    return {prefix + name: buffer.array() for name, buffer in sorted(values.buffers.items()) if not buffer.is_missing().all()}
+    columns = {name: value_column(values, name) for name in sorted(values.buffers)}
+    return {prefix + name: column.array() for name, column in columns.items() if column.has_values()}
 
 
 def _waits_for(experiments: Experiments, experiment_id: UUID, rows: Rows) -> Any:
+    if not rows["depends_on"].arrays()[0].any():  # as in most experiments
+        return missing_texts(rows.length)
     waiting = (rows["status"].arrays()[0] == STATUS_CODES[Status.PENDING]) & (rows["deleted_at"].arrays()[0] == NOT_A_TIME)
     places = np.flatnonzero(waiting & ~rows["depends_on"].is_missing())
     if not len(places):

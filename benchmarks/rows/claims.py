@@ -66,12 +66,6 @@ class ClaimProcesses(Row):
         "A trial that was claimed twice, or not at all, is an error."
     )
     lines = (Line("rate", title, "1/s", "more", [Bound(0.8, "bare_lmdb")]),)
-    limit = (
-        "a claim is decided while LMDB's write lock is held (that is what makes it one worker's), so the processes' "
-        "work follows one after the other: looking at the queue, the state and the lease in Python, with the caches "
-        "that another process has left. What would reach it is one process that claims for all who wait, which is not "
-        "built."
-    )
 
     def contestants(self, size: Size) -> Sequence[str]:
         return ("ledger", "bare_lmdb")

@@ -24,9 +24,8 @@ class Processes(Row):
     )
     lines = (Line("rate", title, "events/s", "more", [Bound(0.9, "bare_lmdb")]),)
     limit = (
-        "one process at a time holds LMDB's write lock, and the next is woken when it is given back; all that is done "
-        "in between counts for everyone, so that four processes are as fast as one: see the first row. A fair queue for "
-        "the lock costs a wake-up each."
+        "who waits has its event committed by the one that writes, several to a commit; what is left is Python's work for each "
+        "event, some of it twice (to hand it over, and to take it), on two cores that four processes share."
     )
 
     def contestants(self, size: Size) -> Sequence[str]:

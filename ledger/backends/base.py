@@ -172,7 +172,7 @@ class Backend(ABC):
     def read_page(self, after: int, types: frozenset[str] | None = None) -> tuple[list[Record], int]:
         """Return some records after ``after``, in order, and the position up to which nothing was left out.
 
-        With ``types``, records of other types may be left out. An empty page that reaches no further than ``after``
+        With ``types``, records of other types are left out. An empty page that reaches no further than ``after``
         means that there is nothing more now.
         """
 

@@ -67,7 +67,8 @@ class LmdbBackend(Backend):
     nothing else. Every value is checked when it is read: damaged bytes raise Corrupted, they are never returned.
 
     **Threads and processes.** Use one handle from any number of threads. Other processes open the path themselves; a
-    forked child must open it again. Opening a path twice in one process shares one environment.
+    forked child must open it again. Opening a path twice in one process shares one environment. Threads that write at once
+    share commits, and so do processes, on Linux.
 
     **Cost.** A commit waits for the disk twice (data, then LMDB's meta page). A write waits at most
     ``lock_timeout`` seconds for other processes' writes.
@@ -305,7 +306,7 @@ class LmdbBackend(Backend):
         records = list(chain.from_iterable(block.records() for block in blocks))
         if blocks and blocks[0].position <= after:
             records = [record for record in records if record.position > after]
-        if types is not None:
+        if types is not None and any(not type_names(block.header.types) <= types for block in blocks):
             records = [record for record in records if record.type in types]
         return records, reached
 

@@ -157,8 +157,8 @@ class OptunaProcesses(OptunaOptimize):
     lines = (Line("rate", title, "trials/s", "more", [Bound(1.2, "optuna"), Bound(3.0, "optuna:rdb")]),)
     limit = (
         "who waits has its operation committed by the process that writes, two to three to a commit; what is left is Python's "
-        "work for each operation on two cores that four processes share, Optuna's own among it. The journal's operation is a line "
-        "of JSON and one flush."
+        "work for each operation on two cores that four processes share, Optuna's own among it. The journal's operation is a "
+        "line of JSON and one flush."
     )
     _processes = _PROCESSES
 

@@ -17,13 +17,12 @@ import msgspec
 
 from ledger.backends.base import Appended, Submission
 from ledger.backends.mailbox import LOOK_SECONDS, MOST_BYTES, Mailbox
-from ledger.backends.portable import decode_command, encode_command
-from ledger.codec import decode_event, decode_records, encode_event
-from ledger.errors import Corrupted, LedgerError
+from ledger.backends.portable import decode_command, decode_same, encode_command
+from ledger.codec import decode_records, encode_event
+from ledger.errors import LedgerError
 from ledger.records import Context
-from ledger.registry import UnknownEvent
+from ledger.version import VERSION
 
-_VERSION = 1
 _MOST_EVENTS = 64  # of an append that is handed over: a larger one would hold up the one who has the gate
 
 
@@ -40,7 +39,7 @@ class _Carried(msgspec.Struct, array_like=True):
 
 
 class _Request(msgspec.Struct, array_like=True):
-    version: int
+    version: str  # of the package: another one may decide otherwise
     submissions: list[_Carried]
 
 
@@ -79,7 +78,7 @@ def encode_request(group: Sequence[Submission]) -> bytes | None:
         if each is None:
             return None
         carried.append(each)
-    data = _encoder.encode(_Request(_VERSION, carried))
+    data = _encoder.encode(_Request(VERSION, carried))
     return data if len(data) <= MOST_BYTES else None
 
 
@@ -109,7 +108,7 @@ def decode_request(data: bytes) -> tuple[bytes, list[Submission | None]]:
         request = _requests.decode(data)
     except msgspec.MsgspecError:  # of another version
         return b"", []
-    if request.version != _VERSION or not request.submissions:
+    if request.version != VERSION or not request.submissions:
         return b"", []
     return request.submissions[0].append_id, [_submission(each) for each in request.submissions]
 
@@ -119,10 +118,8 @@ def _submission(carried: _Carried) -> Submission | None:
     content: tuple[Any, ...] | None = None
     if carried.content is not None:
         try:
-            content = tuple((stream, decode_event(kind, schema, data)) for stream, kind, schema, data in carried.content)
-        except Corrupted:
-            return None
-        if any(type(event) is UnknownEvent for _, event in content):
+            content = tuple((stream, decode_same(kind, schema, data)) for stream, kind, schema, data in carried.content)
+        except LedgerError:
             return None
         command = lambda view: content  # noqa: E731
     elif carried.command is not None:

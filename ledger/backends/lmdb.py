@@ -241,7 +241,8 @@ class LmdbBackend(Backend):
         if reading.behind:
             transaction.submit(skew_submission(reading.raw, reading.behind))
         answers = [_submit(transaction, each) for each in group]
-        delegated += [Delegated(slot, content) for slot, content in mailbox.take()]
+        if self._environment.options.durability == "full":  # who asks may have been promised that
+            delegated += [Delegated(slot, content) for slot, content in mailbox.take()]
         for request in delegated:
             found = [None if each is None else _submit(transaction, each) for each in request.submissions]
             request.places = [transaction.place_of(each) if isinstance(each, Appended) else None for each in found]

@@ -14,7 +14,7 @@ import msgspec
 
 from ledger.backends.base import Command, Staged, View
 from ledger.codec import decode_event, encode_event
-from ledger.errors import LedgerError
+from ledger.errors import InvalidValue, LedgerError
 from ledger.registry import Event, UnknownEvent
 from ledger.values import decode_value, encode_value
 
@@ -95,7 +95,7 @@ def decode_command(data: bytes) -> Command | None:
         call = _calls.decode(data)
         arguments = [_taken(argument) for argument in call.arguments]
         make = _makers.get(call.name)
-        return None if make is None or any(type(each) is UnknownEvent for each in arguments) else make(*arguments)
+        return None if make is None else make(*arguments)
     except Exception:  # noqa: BLE001 - what another process, of another version, has said must not fail this one's commit
         return None
 
@@ -109,5 +109,17 @@ def _given(argument: Any) -> _EventGiven | _ValueGiven:
 
 def _taken(argument: _EventGiven | _ValueGiven) -> Any:
     if isinstance(argument, _EventGiven):
-        return decode_event(argument.name, argument.schema, argument.data)
+        return decode_same(argument.name, argument.schema, argument.data)
     return decode_value(argument.data)
+
+
+def decode_same(name: str, schema: int, data: bytes) -> Event:
+    """Decode an event that this process would record in the very same bytes; InvalidValue for any other.
+
+    Its class here may be an older one, which knows fewer of its fields.
+    """
+    event = decode_event(name, schema, data)
+    payload = encode_event(event)
+    if type(event) is UnknownEvent or (payload.type.schema, payload.data) != (schema, data):
+        raise InvalidValue(f"{name} is another event in this process.")
+    return event

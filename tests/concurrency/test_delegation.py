@@ -55,6 +55,14 @@ class KnownHereOnly(ledger.Event):
     text: str
 
 
+@ledger.event
+class Widened(ledger.Event):
+    """An event type that the other process knows with one field less."""
+
+    text: str
+    more: int = 0
+
+
 def _texts(book: ledger.Ledger) -> list[str]:
     return [getattr(record.event, "text", "") for record in book.log.read(stream="s")]
 
@@ -153,6 +161,50 @@ def test_what_the_holder_does_not_know_is_recorded_by_its_own_process(
         assert holder.line() == "done"
         assert taken == [0]
         assert _texts(book) == ["holder", "mine"]
+
+
+def test_a_field_that_the_holder_does_not_know_is_not_lost(ledger_path: Path, script: Callable, taken: list[int]) -> None:
+    """Its class of the event is an older one, which would leave the new field out: it declines."""
+    code = "    import ledger\n    @ledger.event\n    class Widened(ledger.Event):\n        text: str\n" + HOLDER
+    with ledger.open(ledger_path) as book:
+        holder = script(code, ledger_path, "commit", "no")
+        assert holder.line() == "holding"
+        answers = [book.log.append([Widened("a", 7)], stream="s")]
+        assert holder.line() == "done"
+        assert taken == [0]
+        assert answers[0].events == (("s", Widened("a", 7)),)
+        assert [record.event for record in book.log.read(types=[Widened])] == [Widened("a", 7)]
+
+
+def test_a_process_of_another_version_declines(ledger_path: Path, script: Callable) -> None:
+    """What it decides may be something else: it does nothing for this one, which does it itself."""
+    code = "    from ledger.backends import delegation\n    delegation.VERSION = 'other'\n" + HOLDER
+    with ledger.open(ledger_path, actor="waiter") as book:
+        holder = script(code, ledger_path, "commit", "no")
+        assert holder.line() == "holding"
+        book.log.append([ledger.NoteAdded("waiter")], stream="s")
+        assert holder.line() == "done"
+        holder_record, own = book.log.read(stream="s")
+        assert own.recorded_at > holder_record.recorded_at  # another commit
+
+
+def test_a_holder_that_may_lose_its_commits_takes_none(ledger_path: Path, script: Callable, taken: list[int]) -> None:
+    """With durability "relaxed" a commit may not be on disk when it is answered: others do theirs themselves."""
+    code = """
+        import sys, ledger
+        with ledger.open(sys.argv[1], durability="relaxed") as book:
+            print("ready", flush=True)
+            for number in range(3000):
+                book.log.append([ledger.NoteAdded("relaxed")], stream="r")
+        """
+    with ledger.open(ledger_path) as book:
+        holder = script(code, ledger_path)
+        assert holder.line() == "ready"
+        for number in range(20):
+            book.log.append([ledger.NoteAdded(str(number))], stream="s")
+        holder.finish()
+        assert taken == []
+        assert _texts(book) == [str(number) for number in range(20)]
 
 
 def test_what_the_holder_refuses_raises_its_own_error_here(ledger_path: Path, script: Callable, taken: list[int]) -> None:

@@ -32,13 +32,11 @@ from ledger.tail import Subscription
 from ledger.telemetry import point_rows
 from ledger.trial import Trial
 from ledger.upcasters import upcaster
-from ledger.version import VERSION
+from ledger.version import __version__
 
 if typing.TYPE_CHECKING:
     from ledger.artifacts.artifact import Artifact
     from ledger.artifacts.savers import register_saver
-
-__version__ = VERSION
 
 __all__ = [
     "ANY", "Appended", "Artifact", "Backend", "CaptureOptions", "Checkpoint", "Command", "Event", "EventLog",

@@ -43,7 +43,11 @@ class ConfigIds:
     def hexadecimal(self, ids: Any) -> list[str]:
         """Return the digests of some numbers."""
         digests = self.digests()
-        return [digests[(each - 1) * _DIGEST_BYTES : each * _DIGEST_BYTES].hex() for each in ids.tolist()]
+        if len(ids) * 4 < len(digests) // _DIGEST_BYTES:
+            return [digests[(each - 1) * _DIGEST_BYTES : each * _DIGEST_BYTES].hex() for each in ids.tolist()]
+        every = np.array(digests.hex(" ", _DIGEST_BYTES).split(" "), object)  # a fifth of the time of one by one
+        chosen: list[str] = every[ids - 1].tolist()
+        return chosen
 
 
 def _parts(digests: bytes) -> list[bytes]:

@@ -50,9 +50,10 @@ class TextCells:
     def array(self, codes: Any, texts: Texts) -> Any:
         """Return the texts of the codes of all cells."""
         if len(codes) > len(self._made):
-            new = missing_texts(len(codes) + len(codes) // 2 - len(self._made))
-            self._made = type(new)._concat_same_type([self._made, new])
-        for rows in (*self._stale, slice(self._count, len(codes))):
+            more = missing_texts(len(codes) + len(codes) // 2 - len(self._made))
+            self._made = type(more)._concat_same_type([self._made, more])
+        new = slice(self._count, len(codes))
+        for rows in (*self._stale, *([new] if (codes[new] >= 0).any() else [])):  # what is not made yet is missing
             self._made[rows] = text_array(texts.take(codes[rows]))
         self._count, self._stale = len(codes), []
         return self._made[: len(codes)].copy()

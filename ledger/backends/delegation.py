@@ -21,7 +21,7 @@ from ledger.backends.portable import decode_command, decode_same, encode_command
 from ledger.codec import decode_records, encode_event
 from ledger.errors import LedgerError
 from ledger.records import Context
-from ledger.version import VERSION
+from ledger.version import __version__
 
 _MOST_EVENTS = 64  # of an append that is handed over: a larger one would hold up the one who has the gate
 
@@ -78,7 +78,7 @@ def encode_request(group: Sequence[Submission]) -> bytes | None:
         if each is None:
             return None
         carried.append(each)
-    data = _encoder.encode(_Request(VERSION, carried))
+    data = _encoder.encode(_Request(__version__, carried))
     return data if len(data) <= MOST_BYTES else None
 
 
@@ -108,7 +108,7 @@ def decode_request(data: bytes) -> tuple[bytes, list[Submission | None]]:
         request = _requests.decode(data)
     except msgspec.MsgspecError:  # of another version
         return b"", []
-    if request.version != VERSION or not request.submissions:
+    if request.version != __version__ or not request.submissions:
         return b"", []
     return request.submissions[0].append_id, [_submission(each) for each in request.submissions]
 

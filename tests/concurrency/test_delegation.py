@@ -178,7 +178,7 @@ def test_a_field_that_the_holder_does_not_know_is_not_lost(ledger_path: Path, sc
 
 def test_a_process_of_another_version_declines(ledger_path: Path, script: Callable) -> None:
     """What it decides may be something else: it does nothing for this one, which does it itself."""
-    code = "    from ledger.backends import delegation\n    delegation.VERSION = 'other'\n" + HOLDER
+    code = "    from ledger.backends import delegation\n    delegation.__version__ = 'other'\n" + HOLDER
     with ledger.open(ledger_path, actor="waiter") as book:
         holder = script(code, ledger_path, "commit", "no")
         assert holder.line() == "holding"

@@ -32,7 +32,7 @@ from ledger.tail import Subscription
 from ledger.telemetry import point_rows
 from ledger.trial import Trial
 from ledger.upcasters import upcaster
-from ledger.version import __version__
+from ledger.version import __version__ as __version__
 
 if typing.TYPE_CHECKING:
     from ledger.artifacts.artifact import Artifact

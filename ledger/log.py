@@ -134,9 +134,14 @@ class EventLog:
         """
         return answers_of(self.commit([self._submission(command, append_id, context, expect=_checked(expect))]))[0]
 
-    def submission(self, command: Command, append_id: UUID | None = None, **context: Any) -> Submission:
-        """Make a command ready to be committed together with others of another reason, actor or time; see ``commit``."""
-        return self._submission(command, append_id, context)
+    def submission(
+        self, command: Command, append_id: UUID | None = None, *, is_first_try: bool = False, **context: Any
+    ) -> Submission:  # fmt: skip
+        """Make a command ready to be committed together with others of another reason, actor or time; see ``commit``.
+
+        ``is_first_try`` promises that nothing was submitted under the append id before: then it is not looked for.
+        """
+        return self._submission(command, append_id, context, is_first_try=is_first_try)
 
     def execute_all(self, commands: Iterable[tuple[Command, UUID | None]], **context: Any) -> list[Appended | Exception]:
         """Run commands, each with its append id or None, one after the other in one commit; return each one's answer.
@@ -199,7 +204,9 @@ class EventLog:
         if warning is not None:
             warn_caller(warning)
 
-    def _submission(self, command: Command, append_id: UUID | None, context: dict[str, Any], **more: Any) -> Submission:
+    def _submission(
+        self, command: Command, append_id: UUID | None, context: dict[str, Any], *, is_first_try: bool = False, **more: Any
+    ) -> Submission:  # fmt: skip
         if append_id is not None:
             _check_uuid(append_id, "append_id")
         actor = context.pop("actor", None) if context else None
@@ -209,7 +216,7 @@ class EventLog:
             random_bytes(SALT_BYTES),
             self.actor if actor is None else check_label(actor, "the actor"),
             _context(**context) if context else None,
-            is_first_try=append_id is None,
+            is_first_try=is_first_try or append_id is None,
             **more,
         )
 

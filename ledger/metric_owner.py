@@ -6,7 +6,6 @@ import contextlib
 from abc import ABC, abstractmethod
 from collections.abc import Iterator, Mapping
 from typing import TYPE_CHECKING, Any
-from uuid import UUID
 
 from ledger import commands
 from ledger import events as ev
@@ -16,7 +15,7 @@ from ledger.rules import check_open
 from ledger.telemetry import Batch, PointBuffer
 
 if TYPE_CHECKING:
-    from ledger.backends.base import Appended, Command
+    from ledger.backends.base import Appended, Command, Submission
     from ledger.experiment import Experiment
     from ledger.jobs import Lease
     from ledger.session import Ledger
@@ -107,25 +106,24 @@ class MetricOwner(ABC):
         The points come first in the log, unless the command expects a version, which they would raise.
         """
         with self.flushing() as handed:
-            requests: list[tuple[Command, UUID | None]] = [*handed]
-            place = 0 if is_first else len(requests)
-            requests.insert(place, (command, None))
-            answers = self._book.log.execute_all(requests, actor=self._actor, reason=reason)
+            place = 0 if is_first else len(handed)
+            handed.insert(place, self._book.log.submission(command, actor=self._actor, reason=reason))
+            answers = self._book.log.commit(handed)
             (appended,) = answers_of([answers.pop(place)])  # refused: the points are kept, and known again by their ids
             self.let_go(done=True)
             answers_of(answers)
         return appended
 
     @contextlib.contextmanager
-    def flushing(self) -> Iterator[list[tuple[Command, UUID]]]:
-        """Hand out what is buffered as commands with their append ids, for the block to commit; kept when it raises.
+    def flushing(self) -> Iterator[list[Submission]]:
+        """Hand out what is buffered as submissions, for the block to commit; kept when it raises.
 
         >>> import ledger
         >>> book = ledger.open("memory:")
         >>> trial = book.experiment("demo").new_trial({})
         >>> trial.log(step=1, loss=0.5)
         >>> with trial.flushing() as recordings:
-        ...     _ = book.log.execute_all(recordings)
+        ...     _ = book.log.commit(recordings)
         >>> [record.type for record in trial.history()]
         ['TrialCreated', 'MetricsLogged']
         """
@@ -133,17 +131,22 @@ class MetricOwner(ABC):
             handed = [(event, stack.enter_context(buffer.flushing())) for event, buffer in list(self._buffers.items())]
             yield [recording for event, batches in handed for recording in self._recordings(event, batches)]
 
-    def _recordings(self, event: Points, batches: list[Batch]) -> list[tuple[Command, UUID]]:
-        attempt = self._attempt or 0
-        ids = self.experiment.id, self.id
-        return [(commands.record_on_trial(*ids, event(batch.points, attempt)), batch.append_id) for batch in batches]
+    def _recordings(self, event: Points, batches: list[Batch]) -> list[Submission]:
+        log, ids, attempt = self._book.log, (self.experiment.id, self.id), self._attempt or 0
+        return [
+            log.submission(
+                commands.record_on_trial(*ids, event(batch.points, attempt)), batch.append_id, is_first_try=batch.is_first_try,
+                actor=self._actor,
+            )
+            for batch in batches
+        ]  # fmt: skip
 
     def _buffer(self, event: Points) -> PointBuffer:
         buffer = self._buffers.get(event)
         if buffer is None:
 
             def append(batches: list[Batch]) -> None:
-                answers_of(self._book.log.execute_all(self._recordings(event, batches), actor=self._actor))
+                answers_of(self._book.log.commit(self._recordings(event, batches)))
 
             buffer = self._buffers.setdefault(event, PointBuffer(append, self._book.background, self._check_open))
         return buffer

@@ -51,6 +51,7 @@ class Batch(NamedTuple):
 
     points: list[Points]
     append_id: UUID
+    is_first_try: bool = True
 
 
 class PointBuffer:
@@ -134,7 +135,12 @@ class PointBuffer:
                 self._close_batch()
                 self._error = None
             batches = list(self._batches)
-            yield batches
+            try:
+                yield batches
+            except BaseException:
+                with self._lock:
+                    self._batches = deque(batch._replace(is_first_try=False) for batch in self._batches)
+                raise
             for _ in batches:
                 self._batches.popleft()
 

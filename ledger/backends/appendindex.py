@@ -61,8 +61,8 @@ class AppendIndex:
             return None
         found: list[int] = []
         for block in blocks_from(self._txn, self._checks, self._first_recorded_by(made_at - NEAR_NS)):
-            if block.header.first_recorded_at > made_at + NEAR_NS:
-                break
+            if block.position >= self._view.head.unsealed_from or block.header.first_recorded_at > made_at + NEAR_NS:
+                break  # what is not sealed has entries
             envelopes = decode_envelopes(block.unpack().records)
             found += [envelope.position for envelope in envelopes if envelope.append_id == append_id]
             if found and found[-1] < block.last:
@@ -71,7 +71,7 @@ class AppendIndex:
 
     def _first_recorded_by(self, time: int) -> int:
         """Return where the first block begins that was not all recorded before the time: times never fall with position."""
-        low, high = 1, self._view.head.position + 1
+        low, high = 1, self._view.head.unsealed_from
         while low < high:
             block = find_block(self._txn, self._checks, (low + high) // 2)
             assert block is not None  # up to the head no record is missing

@@ -162,7 +162,7 @@ class LedgerTrial(Storage.Trial):  # type: ignore[misc]
         ended = log.submission(self._transitions.end(attempt, status.name, results), occurred_at=at)
         steps = [ended] if status.is_canceled() else [began, ended]
         with self._handle.flushing() as buffered:
-            answers = answers_of(log.commit([*(log.submission(*each) for each in buffered), *steps]))
+            answers = answers_of(log.commit([*buffered, *steps]))
         self.let_go()
         _, last = answers[-1].events[-1]
         if isinstance(last, ev.LateResultReceived):

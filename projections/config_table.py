@@ -65,8 +65,12 @@ def config_table(trials: TrialRows, config_ids: ConfigIds, originals: Mapping[in
     be created), then ``config.<parameter>`` by name.
     """
     live = np.flatnonzero(is_live(trials))
-    ids, first, counts = np.unique(trials.rows["config_id"].arrays()[0][live], return_index=True, return_counts=True)
-    rows = live[first]
+    ids = trials.rows["config_id"].arrays()[0][live]
+    if (ids[1:] > ids[:-1]).all():  # each config has one trial, as most random ones
+        rows, counts = live, np.ones(len(ids), np.int64)
+    else:
+        ids, first, counts = np.unique(ids, return_index=True, return_counts=True)
+        rows = live[first]
     return pd.DataFrame(
         {
             "config_id": ids,
@@ -89,8 +93,9 @@ def config_columns(trials: TrialRows, rows: Any, ids: Any, originals: Mapping[in
     """Return the columns of the configs with those numbers, which the trials of those rows were created with."""
     changed = [index for index, each in enumerate(ids.tolist()) if each in originals] if originals else []
     columns: dict[str, Any] = {}
+    is_every = len(rows) == trials.rows.length and not changed and bool((rows[1:] > rows[:-1]).all())
     for name, buffer in sorted(trials.configs.buffers.items()):
-        chosen = buffer.take(rows)
+        chosen = buffer if is_every else buffer.take(rows)
         if changed:
             chosen.write(np.array(changed), [originals[int(ids[index])].get(name, MISSING) for index in changed])
         if not chosen.is_missing().all():

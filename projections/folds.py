@@ -71,7 +71,8 @@ class Fold(Generic[P]):
     def _is_worth_saving(self, projection: P) -> bool:
         if self._store is None or self._store.readonly or projection.position <= self._saved:
             return False
-        return projection.position - self._saved >= _LEAST_RECORDS or self._unsaved_seconds >= _LEAST_SECONDS
+        least = min(_LEAST_SECONDS, self._save_seconds or _LEAST_SECONDS)  # to fold it again takes no longer than to save it
+        return projection.position - self._saved >= _LEAST_RECORDS or self._unsaved_seconds >= least
 
     def _told(self, target: int) -> Progress | None:
         progress = self._progress

@@ -242,9 +242,10 @@ class LockTimeout(AppendError, TimeoutError):
 
 
 class CommitFailed(AppendError):
-    """The commit raised, so the append may or may not be on disk.
+    """The commit raised, or another process did not say what came of it, so the append may or may not be on disk.
 
-    Open the ledger again and repeat the append with ``append_id``: it is recorded once, whatever happened.
+    Repeat the append with ``append_id``, after opening the ledger again where a handle refuses (LedgerPoisoned): it is recorded
+    once, whatever happened.
     """
 
     def __init__(self, message: str, append_id: UUID | None) -> None:

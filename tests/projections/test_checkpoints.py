@@ -263,6 +263,17 @@ def test_a_small_ledger_and_one_in_memory_have_no_checkpoints(tmp_path, monkeypa
         assert len(projections.Tables(book).trials("demo")) == 9
 
 
+@pytest.mark.parametrize(("folding", "saving", "saved"), [(0.1, 0.05, True), (0.04, 0.05, False), (0.1, 0.0, False)])
+def test_what_took_longer_to_fold_than_to_save_is_saved_at_the_end(path, monkeypatch, folding, saving, saved):
+    """A few records more than the last checkpoint has are saved when to fold them again would take longer than that."""
+    monkeypatch.setattr(folds, "_LEAST_RECORDS", 10**6)
+    with projections.Tables(path) as tables:
+        tables.trials("demo")
+        fold = tables._folds[projections.Experiments]
+        fold._saved, fold._unsaved_seconds, fold._save_seconds = 0, folding, saving
+    assert (CheckpointStore(path / "projections").positions("experiments") != []) is saved
+
+
 WRITER = """
 import sys, projections
 from projections import folds

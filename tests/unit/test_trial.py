@@ -13,6 +13,8 @@ import pytest
 
 import ledger
 from ledger import Status
+from ledger.backends.appendindex import AppendIndex
+from ledger.backends.lmdb import LmdbBackend
 
 
 def _types(trial: ledger.Trial) -> list[str]:
@@ -357,6 +359,31 @@ def test_metrics_are_flushed_within_a_second_and_by_flush(exp: ledger.Experiment
         while _types(trial).count("MetricsLogged") < 2:
             assert time.monotonic() - begun < 20
             time.sleep(0.05)
+
+
+def test_only_what_was_submitted_before_is_looked_for(exp: ledger.Experiment, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A batch's first try costs no search of the log; the second, after an outcome that is unknown, is recorded once."""
+    searched: list[bytes] = []
+    find = AppendIndex.find
+    monkeypatch.setattr(AppendIndex, "find", lambda self, append_id: (searched.append(append_id), find(self, append_id))[1])
+    trial = exp.new_trial({})
+    trial.log(step=1, loss=1.0)
+    trial.flush()
+    assert searched == []
+    commit = LmdbBackend.commit
+
+    def fail(self: LmdbBackend, group: list) -> list:
+        commit(self, group)
+        raise ledger.CommitFailed("the outcome is unknown.", None)
+
+    trial.log(step=2, loss=0.5)
+    monkeypatch.setattr(LmdbBackend, "commit", fail)
+    with pytest.raises(ledger.CommitFailed):
+        trial.flush()
+    monkeypatch.setattr(LmdbBackend, "commit", commit)
+    trial.flush()
+    assert len(searched) == 1
+    assert _types(trial).count("MetricsLogged") == 2
 
 
 def test_metrics_survive_an_exception_and_an_exit(ledger_path: object, script: Callable) -> None:

@@ -17,7 +17,7 @@ import resource
 import threading
 import time
 from collections.abc import Callable, Iterator
-from typing import TYPE_CHECKING, Any, NamedTuple, TypeVar
+from typing import TYPE_CHECKING, Any, NamedTuple, TypeVar, cast
 
 import lmdb
 
@@ -230,8 +230,7 @@ class Environment:
         """
         with self._write_lock:
             self.check_usable()
-            result = self._gate.run(lambda: self._write(work), self.options.lock_timeout)
-            assert result is not None  # nobody was asked to do it instead
+            result = cast("T", self._gate.run(lambda: self._write(work), self.options.lock_timeout))  # nobody else was asked
             after(result)
             return result
 

@@ -25,7 +25,7 @@ from ledger.backends.transaction import LmdbTransaction
 from ledger.backends.view import FoldedStates, LmdbView
 from ledger.clock import Clock, Reading
 from ledger.codec import decode_envelopes, leaf_of
-from ledger.errors import Corrupted, InvalidValue, LedgerClosed, NotALedger, ReadOnlyLedger
+from ledger.errors import CommitFailed, Corrupted, InvalidValue, LedgerClosed, LedgerError, NotALedger, ReadOnlyLedger
 from ledger.format import (
     FORMAT,
     IDENTITY_KEY,
@@ -214,12 +214,27 @@ class LmdbBackend(Backend):
         """Return the answers to a group that another process has committed; what that one declined is committed here."""
         places = asking.places
         declined = Asking(None, [each for each, place in zip(asking.group, places, strict=True) if place is None])
-        done = self._commit_or_ask(declined) if declined.group else None
-        own = iter(done.answers if done is not None else ())
+        own = iter(self._answers_here(declined, is_all=len(declined.group) == len(places)))
         return [
             next(own) if place is None else self._appended(each, place)
             for each, place in zip(asking.group, places, strict=True)
         ]  # fmt: skip
+
+    def _answers_here(self, declined: Asking, *, is_all: bool) -> Sequence[Appended | Exception]:
+        """Commit what was declined; when that fails, the rest of the group is on disk all the same, and must not be told so."""
+        if not declined.group:
+            return ()
+        try:
+            done = self._commit_or_ask(declined)
+        except LedgerError as error:
+            if is_all:
+                raise
+            return [
+                type(error)(str(error), UUID(bytes=each.append_id)) if isinstance(error, CommitFailed) else error
+                for each in declined.group
+            ]
+        assert done is not None  # nobody was asked
+        return done.answers
 
     def _appended(self, submission: Submission, place: Place) -> Appended:
         """Return what another process has appended."""

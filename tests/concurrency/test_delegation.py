@@ -11,6 +11,7 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from uuid import UUID
 
+import msgspec
 import pytest
 
 import ledger
@@ -205,6 +206,34 @@ def test_a_holder_that_may_lose_its_commits_takes_none(ledger_path: Path, script
         holder.finish()
         assert taken == []
         assert _texts(book) == [str(number) for number in range(20)]
+
+
+def test_what_was_committed_by_another_is_not_said_to_have_failed(
+    ledger_path: Path, script: Callable, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Of two that were handed over together one is declined, and fails here: the other one is on disk, and told so."""
+    with ledger.open(ledger_path) as book:
+        holder = script(HOLDER, ledger_path, "commit", "no")
+        assert holder.line() == "holding"
+        real = LmdbBackend._commit_or_ask
+
+        def fail(self: LmdbBackend, asking: Asking) -> object:
+            if asking._mailbox is None:
+                raise ledger.CommitFailed("the outcome is unknown.", None)
+            return real(self, asking)
+
+        monkeypatch.setattr(LmdbBackend, "_commit_or_ask", fail)
+        pairs = [ledger.NoteAdded("carried"), KnownHereOnly("declined")]
+        submissions = []
+        for event in pairs:
+            made = book.log.submission(lambda view, event=event: [("s", event)])  # type: ignore[misc]
+            submissions.append(msgspec.structs.replace(made, content=(("s", event),)))
+        done, failed = book.log.commit(submissions)
+        assert holder.line() == "done"
+        assert isinstance(done, ledger.Appended)
+        assert isinstance(failed, ledger.CommitFailed)
+        assert failed.append_id == UUID(bytes=submissions[1].append_id)
+        assert _texts(book) == ["holder", "carried"]
 
 
 def test_what_the_holder_refuses_raises_its_own_error_here(ledger_path: Path, script: Callable, taken: list[int]) -> None:

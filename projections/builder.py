@@ -7,14 +7,12 @@ from typing import TypeVar
 
 from ledger.errors import InvalidValue
 from ledger.log import EventLog
-from ledger.records import Record
 from projections.projection import Projection
 
 P = TypeVar("P", bound=Projection)
 Progress = Callable[[int, int], None]
 
 _REPORT_EVERY = 1024
-_BATCH_RECORDS = 2048  # columns are written for so many at once; twice as many do not stay in the processor's cache
 
 
 def build(projection: P, log: EventLog, *, as_of: int | None = None, progress: Progress | None = None) -> P:
@@ -55,23 +53,14 @@ def build(projection: P, log: EventLog, *, as_of: int | None = None, progress: P
     projection.redactions = redactions
     told = projection.position
     while projection.position < target:
-        records, reached = _read(log, projection, target)
-        projection.apply_all(records)
-        projection.position = reached
+        # A page at a time: its records are still in the processor's cache, which those of several would not be.
+        page, reached = log.page(projection.position, projection.types)
+        projection.apply_all(page if reached <= target else [record for record in page if record.position <= target])
+        projection.position = min(reached, target)
         if progress is not None and projection.position >= told + _REPORT_EVERY:
             told = projection.position
             progress(told, target)
     return projection
-
-
-def _read(log: EventLog, projection: Projection, target: int) -> tuple[list[Record], int]:
-    """Return the next records that the projection wants, and the position up to which that is all of them."""
-    records: list[Record] = []
-    reached = projection.position
-    while reached < target and len(records) < _BATCH_RECORDS:
-        page, reached = log.page(reached, projection.types)
-        records += page if reached <= target else [record for record in page if record.position <= target]
-    return records, min(reached, target)
 
 
 def check_position(as_of: object) -> int:

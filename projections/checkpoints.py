@@ -14,6 +14,7 @@ from __future__ import annotations
 import contextlib
 import hashlib
 import threading
+from collections import deque
 from collections.abc import Callable, Iterator
 from concurrent.futures import Executor, Future, ThreadPoolExecutor
 from pathlib import Path
@@ -33,7 +34,8 @@ from projections.rows import Rows
 LAYOUT = 1
 _CHUNK_ROWS = 32_768
 _DIGEST_BYTES = 16
-_WORKERS = 2  # threads that unpack and prove pieces: they do not hold the interpreter meanwhile
+_WORKERS = 2  # threads that pack, unpack and prove pieces: they do not hold the interpreter meanwhile
+_MOST_AHEAD = 32  # pieces that they are given before the first is asked for
 _CHUNK, _RAW, _ZSTD = b"chunk/", b"0", b"1"
 _LARGEST_MAP = 1 << 40
 _mutex = threading.Lock()  # LMDB allows an environment to be open once in a process
@@ -228,22 +230,61 @@ def _save(txn: Any, name: str, position: int, key: Key, rows: dict[str, Rows], m
     if txn.get(_manifest_key(name, position)) is not None:
         return
     with ThreadPoolExecutor(_WORKERS) as workers:
-
-        def write(pieces: list[Any]) -> list[bytes]:
-            return _write_chunks(txn, pieces, workers)
-
-        tables = {table: _Table(saved.length, _write_columns(saved, write)) for table, saved in rows.items()}
-        encoded = _encoder.encode(_Manifest(key, tables, *write([_encoded(memory)])))
+        writer = _Writer(txn, workers)
+        kept = {table: (saved.length, _keep_columns(saved, writer)) for table, saved in rows.items()}
+        remembered = writer.keep([_encoded(memory)])
+        writer.finish()
+    tables = {
+        table: _Table(length, [_Column(column, kind, arrays, extras[0]) for column, kind, arrays, extras in columns])
+        for table, (length, columns) in kept.items()
+    }
+    encoded = _encoder.encode(_Manifest(key, tables, remembered[0]))
     txn.put(_manifest_key(name, position), _digest(encoded) + encoded)
 
 
-def _write_columns(rows: Rows, write: Callable[[list[Any]], list[bytes]]) -> list[_Column]:
-    """Return the columns, whose pieces ``write`` keeps."""
-    columns = []
-    for name, buffer in rows.buffers.items():
-        arrays = [(array.dtype.str, write(_pieces(array))) for array in buffer.arrays()]
-        columns.append(_Column(name, buffer.kind, arrays, *write([_encoded(buffer.extras())])))
-    return columns
+def _keep_columns(rows: Rows, writer: _Writer) -> list[tuple[str, str, list[tuple[str, list[bytes]]], list[bytes]]]:
+    """Return of each column its name, its kind, its arrays and its extras: digests, which are there when all is written."""
+    return [
+        (
+            name,
+            buffer.kind,
+            [(array.dtype.str, writer.keep(_pieces(array))) for array in buffer.arrays()],
+            writer.keep([_encoded(buffer.extras())]),
+        )
+        for name, buffer in rows.buffers.items()
+    ]
+
+
+class _Writer:
+    """Keep pieces that are not there yet; other threads hash and pack some of those that come next meanwhile."""
+
+    def __init__(self, txn: Any, workers: Executor) -> None:
+        self._cursor, self._workers = txn.cursor(), workers
+        self._hashed: deque[tuple[list[bytes], Any, Future[bytes]]] = deque()
+        self._packed: deque[tuple[bytes, Future[bytes]]] = deque()
+
+    def keep(self, pieces: list[Any]) -> list[bytes]:
+        """Return the list that has the digests of the pieces when all is written."""
+        digests: list[bytes] = []
+        for piece in pieces:
+            self._hashed.append((digests, piece, self._workers.submit(_digest, piece)))
+            self._take(_MOST_AHEAD)
+        return digests
+
+    def finish(self) -> None:
+        """Write all that is not written yet."""
+        self._take(0)
+
+    def _take(self, most: int) -> None:
+        """Take what the threads have done, until no more than that is left."""
+        while len(self._hashed) > most:
+            digests, piece, hashed = self._hashed.popleft()
+            digests.append(hashed.result())
+            if not self._cursor.set_key(_CHUNK + digests[-1]):
+                self._packed.append((digests[-1], self._workers.submit(_packed, piece)))
+        while len(self._packed) > most:
+            digest, packed = self._packed.popleft()
+            self._cursor.put(_CHUNK + digest, packed.result())
 
 
 def _pieces(array: Any) -> list[Any]:
@@ -253,15 +294,6 @@ def _pieces(array: Any) -> list[Any]:
 
 def _encoded(values: Any) -> bytes:
     return encode_value(values, "what a projection remembers")
-
-
-def _write_chunks(txn: Any, pieces: list[Any], workers: Executor) -> list[bytes]:
-    """Keep pieces that are not there yet; return the digests of all."""
-    digests = list(workers.map(_digest, pieces))
-    new = {digest: piece for digest, piece in zip(digests, pieces, strict=True) if txn.get(_CHUNK + digest) is None}
-    for digest, packed in zip(new, workers.map(_packed, new.values()), strict=True):
-        txn.put(_CHUNK + digest, packed)
-    return digests
 
 
 def _packed(data: Any) -> bytes:

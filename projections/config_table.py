@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from itertools import islice
 from typing import Any
 
 import numpy as np
 import pandas as pd
 
-from ledger.backends.base import config_digest
+from ledger.backends.base import config_digests
 from projections.columns import MISSING, text_array
+from projections.rows import Rows
 from projections.trial_rows import TrialRows
 
 _DIGEST_BYTES = 16
@@ -24,34 +26,34 @@ class ConfigIds:
     [1, 2, 1]
     """
 
-    def __init__(self, digests: bytes = b"") -> None:
-        self._ids: dict[bytes, int] = {}
-        self._digests = digests  # of those that are not in the dict: to look at a table needs no dict
+    def __init__(self, rows: Rows | None = None) -> None:
+        self.rows = rows or Rows({"first_half": "id", "second_half": "id"})  # of the digest of each, in order of the numbers
+        self._ids: dict[bytes, int] | None = None  # made when it is needed: to look at a table needs none
 
     def numbers(self, configs: Sequence[Mapping[str, Any]]) -> list[int]:
         """Return the numbers of configs, new ones for those not seen before."""
-        ids = self._ids
-        if self._digests and configs:
-            self._ids = ids = {each: number for number, each in enumerate(_parts(self._digests), start=1)}
-            self._digests = b""
-        return [ids.setdefault(digest, len(ids) + 1) for digest in map(config_digest, configs)]
-
-    def digests(self) -> bytes:
-        """Return the digests in order of their numbers, one behind the other."""
-        return self._digests or b"".join(self._ids)
+        if not configs:
+            return []
+        if self._ids is None:
+            self._ids = {each: number for number, each in enumerate(self._every(), start=1)}
+        ids, known = self._ids, len(self._ids)
+        numbers = [ids.setdefault(digest, len(ids) + 1) for digest in config_digests(configs)]
+        new = list(islice(reversed(ids), len(ids) - known))
+        if new:
+            halves: Any = np.frombuffer(b"".join(reversed(new)), np.int64).reshape(-1, 2)
+            self.rows.extend({"first_half": halves[:, 0], "second_half": halves[:, 1]})
+        return numbers
 
     def hexadecimal(self, ids: Any) -> list[str]:
         """Return the digests of some numbers."""
-        digests = self.digests()
-        if len(ids) * 4 < len(digests) // _DIGEST_BYTES:
-            return [digests[(each - 1) * _DIGEST_BYTES : each * _DIGEST_BYTES].hex() for each in ids.tolist()]
-        every = np.array(digests.hex(" ", _DIGEST_BYTES).split(" "), object)  # a fifth of the time of one by one
-        chosen: list[str] = every[ids - 1].tolist()
-        return chosen
+        if not len(ids):
+            return []
+        halves = [self.rows[half].arrays()[0][ids - 1] for half in ("first_half", "second_half")]
+        return np.column_stack(halves).tobytes().hex(" ", _DIGEST_BYTES).split(" ")  # a fifth of the time of one by one
 
-
-def _parts(digests: bytes) -> list[bytes]:
-    return [digests[i : i + _DIGEST_BYTES] for i in range(0, len(digests), _DIGEST_BYTES)]
+    def _every(self) -> Iterator[bytes]:
+        digests = np.column_stack([self.rows[half].arrays()[0] for half in ("first_half", "second_half")]).tobytes()
+        return (digests[i : i + _DIGEST_BYTES] for i in range(0, len(digests), _DIGEST_BYTES))
 
 
 def config_table(trials: TrialRows, config_ids: ConfigIds, originals: Mapping[int, Mapping[str, Any]]) -> pd.DataFrame:

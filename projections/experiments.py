@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from itertools import repeat
 from typing import Any
 from uuid import UUID
 
@@ -12,7 +11,7 @@ import pandas as pd
 
 from ledger import events as ev
 from ledger.codec import decode_experiment_state, decode_trial_state, encode_state
-from ledger.records import Record, record_class
+from ledger.records import Record
 from ledger.state import ExperimentState, evolve_experiment
 from ledger.streams import subject_of
 from projections.config_table import ConfigIds, config_table
@@ -20,11 +19,9 @@ from projections.experiment_table import experiment_table
 from projections.group_table import group_table
 from projections.projection import Projection
 from projections.rows import Rows
-from projections.trial_batch import PREFIX
+from projections.trial_batch import TrialBatch, trial_batches
 from projections.trial_rows import TrialRows, row_of
 from projections.trial_table import trial_table
-
-_CREATED = record_class("TrialCreated", ev.TrialCreated)  # records of one event type are of one class
 
 
 class Experiments(Projection):
@@ -44,7 +41,7 @@ class Experiments(Projection):
     """
 
     name = "experiments"
-    schema_version = 5
+    schema_version = 6
 
     def __init__(self) -> None:
         self.states: dict[UUID, ExperimentState] = {}  # in order of creation
@@ -58,16 +55,27 @@ class Experiments(Projection):
 
     def apply_all(self, records: Sequence[Record]) -> None:
         """Let experiments go one event further after the other, and then their trials, all of them at once."""
-        batches = _by_prefix(records)
-        for prefix in [prefix for prefix in batches if not prefix.startswith("trial/")]:
-            self._evolve(batches.pop(prefix))
-        new = [record for record in records if type(record) is _CREATED]
-        numbers = self.config_ids.numbers([record.event.config for record in new])
-        config_ids: dict[str, list[int]] = {prefix: [] for prefix in batches}
-        for record, number in zip(new, numbers, strict=True):
-            config_ids[record.stream[:PREFIX]].append(number)
-        for prefix, batch in batches.items():
-            self._trials_of(batch[0]).apply(batch, config_ids[prefix], self.originals)
+        batches, others = trial_batches(records)
+        self._evolve(others)
+        for batch, config_ids in zip(batches, self._number_configs(batches), strict=True):
+            self._trials_of(batch.records[0]).apply(batch, config_ids, self.originals)
+
+    def _number_configs(self, batches: Sequence[TrialBatch]) -> list[list[int]]:
+        """Return the numbers of the configs of each batch's new trials; they are numbered in the order of the log."""
+        created = [batch.kinds.get(ev.TrialCreated) for batch in batches]
+        if len(created) == 1:
+            return [self.config_ids.numbers(created[0].given("config") if created[0] is not None else [])]
+        new = [
+            (batches[index].records[place].position, index, event.config)
+            for index, found in enumerate(created)
+            if found is not None
+            for place, event in zip(found.which.tolist(), found.events, strict=True)
+        ]
+        new.sort()  # positions differ
+        numbers: list[list[int]] = [[] for _ in batches]
+        for (_, index, _), number in zip(new, self.config_ids.numbers([config for _, _, config in new]), strict=True):
+            numbers[index].append(number)
+        return numbers
 
     def _evolve(self, records: Sequence[Record]) -> None:
         """Take in records that are not of trials."""
@@ -134,7 +142,7 @@ class Experiments(Projection):
     # --------------------------------------------------------------------------------------------- checkpoints
 
     def save(self) -> tuple[dict[str, Rows], dict[str, Any]]:
-        rows: dict[str, Rows] = {}
+        rows: dict[str, Rows] = {"config_ids": self.config_ids.rows}
         recorded = {}
         for identifier, trials in self.trial_rows.items():
             name = identifier.hex
@@ -142,13 +150,12 @@ class Experiments(Projection):
             recorded[name] = {trial_id: encode_state(state) for trial_id, state in trials.recorded.items()}
         return rows, {
             "experiments": [(encode_state(state), self.trial_rows[key].updated_at) for key, state in self.states.items()],
-            "digests": self.config_ids.digests(),
             "originals": list(self.originals.items()),
             "recorded": {name: list(states.items()) for name, states in recorded.items()},
         }
 
     def load(self, rows: dict[str, Rows], memory: dict[str, Any]) -> None:
-        self.config_ids = ConfigIds(memory["digests"])
+        self.config_ids = ConfigIds(rows["config_ids"])
         self.originals = dict(memory["originals"])
         for encoded, updated_at in memory["experiments"]:
             state = decode_experiment_state(encoded)
@@ -158,15 +165,3 @@ class Experiments(Projection):
             trials.rows, trials.configs, trials.results = (rows[f"{name}.{part}"] for part in ("trials", "configs", "results"))
             trials.recorded = {trial_id: decode_trial_state(each) for trial_id, each in memory["recorded"][name]}
             trials.restore()
-
-
-def _by_prefix(records: Sequence[Record]) -> dict[str, Sequence[Record]]:
-    """Part records by what the names of their streams begin with; the trials of one experiment are in one part."""
-    prefix = records[-1].stream[:PREFIX] if records else ""
-    if all(map(str.startswith, [record.stream for record in records], repeat(prefix))):
-        return {prefix: records} if records else {}
-    prefixes = [record.stream[:PREFIX] for record in records]
-    parts: dict[str, list[Record]] = {prefix: [] for prefix in dict.fromkeys(prefixes)}
-    for record, prefix in zip(records, prefixes, strict=True):
-        parts[prefix].append(record)
-    return dict(parts)

@@ -23,7 +23,7 @@ P = TypeVar("P", bound=Projection)
 _MOST_CHECKPOINTS = 16
 _STEPS = 8  # so many checkpoints are made, at most, while a log is folded for the first time
 _LEAST_RECORDS, _LEAST_SECONDS = 5_000, 0.25  # what is less than both is folded again sooner than it is saved
-_SAVING_SHARE = 0.1  # of the time of folding that saving may take while it goes on
+_SAVING_SHARE = 0.05  # of the time of folding that saving may take while it goes on
 
 
 class Fold(Generic[P]):

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
-from itertools import islice
 from typing import Any
 
 import numpy as np
@@ -22,10 +21,11 @@ class Texts:
         """Return the numbers of texts, new ones for those not seen before."""
         if self._codes is None:
             self._codes = {text: code for code, text in enumerate(self.list)}
-        codes, known = self._codes, len(self.list)
+        codes = self._codes
         for text in dict.fromkeys(texts):
-            codes.setdefault(text, len(codes))
-        self.list.extend(islice(codes, known, None))
+            if text not in codes:
+                codes[text] = len(codes)
+                self.list.append(text)
         return np.fromiter(map(codes.__getitem__, texts), np.int32, len(texts))
 
     def take(self, codes: Any) -> Any:

@@ -1,9 +1,10 @@
-"""TrialBatch: events of the trials of one experiment, and what they put into columns."""
+"""TrialBatch: records of the trials of one experiment, and what they put into columns."""
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping, Sequence
-from operator import attrgetter
+import functools
+from collections.abc import Iterator, Mapping, Sequence
+from operator import attrgetter, itemgetter
 from typing import Any, NamedTuple
 
 import msgspec
@@ -14,7 +15,7 @@ from ledger.assignments import AT, Given, Merged
 from ledger.records import Record
 from ledger.registry import Event
 from ledger.state import TRIAL_ASSIGNMENTS, TrialState
-from projections.buffers import ValueBuffer
+from projections.buffers import TimeBuffer, ValueBuffer
 from projections.columns import MISSING
 from projections.rows import Rows
 
@@ -25,6 +26,7 @@ STATE_COLUMNS = {
     "is_amended": "flag", "deleted_at": "time", "depends_on": "value",
 }  # fmt: skip
 _STAND_FOR_NOTHING = {"assigned_to": None, "label": None, "group": None, "depends_on": MISSING}  # when they are empty
+_NEW = {name: {"flag": False, "value": MISSING}.get(kind) for name, kind in STATE_COLUMNS.items()}  # what a new row has
 
 PREFIX = len("trial/") + 32 + len("/")  # of the streams of an experiment's trials, as ``ledger.streams`` names them
 
@@ -44,52 +46,57 @@ def _sources() -> dict[str, dict[type[Event], Any]]:
 _SOURCES = _sources()
 
 
-class _Kind(NamedTuple):
-    """The records of events of one type: where they are in the batch, as an array, and they themselves."""
+@functools.lru_cache(maxsize=256)
+def _written_by(kinds: frozenset[type[Event]]) -> list[tuple[str, list[tuple[type[Event], Any]]]]:
+    """Return the columns of a state that events of these types write, each with what each of them puts there."""
+    written = []
+    for name in STATE_COLUMNS:
+        sources = [(kind, source) for kind, source in _SOURCES[name].items() if kind in kinds]
+        if [source for kind, source in sources if kind is not ev.TrialCreated or source is not _NEW[name]]:
+            written.append((name, sources))
+    return written
+
+
+class _Found(NamedTuple):
+    """The events of one type: where they are among the others, as an array, and they themselves."""
 
     which: Any
-    records: list[Record]
+    events: list[Any]
 
     def given(self, name: str) -> list[Any]:
         """Return one field of the events."""
-        return list(map(attrgetter("event." + name), self.records))
+        return list(map(attrgetter(name), self.events))
 
 
 class TrialBatch:
-    """Records of the trials of one experiment, in the order of the log, looked at all at once."""
+    """Records of the trials of one experiment, at least one, in the order of the log; ``trial_ids`` has the trial of each."""
 
-    def __init__(self, records: Sequence[Record]) -> None:
-        self.records = records
-        numbers = " ".join([record.stream[PREFIX:] for record in records])
-        self.trial_ids = np.fromstring(numbers, np.int64, sep=" ")  # half the time of int() for each
-        self.times = [record.recorded_at if record.context is None else record.happened_at for record in records]
-        numbers_of = {kind: number for number, kind in enumerate(set(map(type, records)))}
-        classes = np.fromiter(map(numbers_of.__getitem__, map(type, records)), np.int16, len(records))
-        self.kinds: dict[type[Event], _Kind] = {}
-        for number in numbers_of.values():  # records of one event type are of one class; several types may be unknown
-            which = np.flatnonzero(classes == number)
-            chosen = [records[index] for index in which.tolist()]
-            before = self.kinds.get(type(chosen[0].event))
-            if before is not None:
-                which, chosen = np.concatenate([before.which, which]), before.records + chosen
-            self.kinds[type(chosen[0].event)] = _Kind(which, chosen)
+    def __init__(self, records: Sequence[Record], trial_ids: Any) -> None:
+        self.records, self.trial_ids = records, trial_ids
+        self.times = _times(records)
+        events = [record.event for record in records]
+        types = list(map(type, events))
+        numbers_of = {kind: number for number, kind in enumerate(dict.fromkeys(types))}
+        numbered = np.fromiter(map(numbers_of.__getitem__, types), np.int16, len(types))
+        self.kinds: dict[type[Event], _Found] = {}
+        for kind, number in numbers_of.items():
+            (which,) = (numbered == number).nonzero()
+            self.kinds[kind] = _Found(which, [events[index] for index in which.tolist()])
 
-    def of(self, kinds: Iterable[type[Event]]) -> Iterator[_Kind]:
-        """Iterate over the types that there are events of."""
-        return (found for kind in kinds if (found := self.kinds.get(kind)) is not None)
-
-    def select(self, is_wanted: Any) -> list[Record]:
-        """Return some records, given by an array of yes and no."""
-        return [self.records[index] for index in np.flatnonzero(is_wanted).tolist()]
+    def select(self, is_wanted: Any) -> TrialBatch:
+        """Return the batch of some of the records, at least one, given by an array of yes and no."""
+        chosen = np.flatnonzero(is_wanted).tolist()
+        return TrialBatch([self.records[index] for index in chosen], self.trial_ids[chosen])
 
     def write(self, rows: Rows, configs: Rows, results: Rows, places: Any) -> None:
         """Write what the events assign to the rows of their trials: ``places`` has that of each record."""
-        for name in STATE_COLUMNS:
-            parts = [
-                (found.which, self._cells(name, source, found))
-                for kind, source in _SOURCES[name].items()
-                if (found := self.kinds.get(kind)) is not None
-            ]
+        for name, sources in _written_by(frozenset(self.kinds)):
+            parts = []
+            for kind, source in sources:
+                found = self.kinds[kind]
+                cells = self._cells(name, source, found)
+                if kind is not ev.TrialCreated or source is AT or cells.count(_NEW[name]) < len(cells):
+                    parts.append((found.which, cells))
             if parts:
                 rows[name].write_parts(places, parts)
         self._write_values("config", configs, places)
@@ -113,10 +120,10 @@ class TrialBatch:
         for column, columns in parts.items():
             value_column(values, column).write_parts(places, columns)
 
-    def _cells(self, name: str, source: Any, found: _Kind) -> Any:
+    def _cells(self, name: str, source: Any, found: _Found) -> Any:
         """Return the cells that events of one type put into a column: one for each of them, or one for all."""
         if source is AT:
-            return [self.times[index] for index in found.which.tolist()]
+            return self.times[found.which]
         if not isinstance(source, Given):
             return [_STAND_FOR_NOTHING[name] if name in _STAND_FOR_NOTHING and not source else source]
         cells = found.given(source.name)
@@ -128,32 +135,85 @@ class TrialBatch:
         return cells
 
 
+def trial_batches(records: Sequence[Record]) -> tuple[list[TrialBatch], list[Record]]:
+    """Part records: a batch for the trials of each experiment, and those that are of no trial."""
+    streams = [record.stream for record in records]
+    numbers = _numbers(streams) if streams else None
+    if numbers is not None:
+        return [TrialBatch(records, numbers)], []
+    parts: dict[str, tuple[list[Record], list[str]]] = {}
+    for record, stream in zip(records, streams, strict=True):
+        chosen, digits = parts.setdefault(stream[:PREFIX], ([], []))
+        chosen.append(record)
+        digits.append(stream[PREFIX:])
+    batches = [
+        TrialBatch(chosen, np.array(digits, np.int64)) for prefix, (chosen, digits) in parts.items() if _is_of_trials(prefix)
+    ]
+    return batches, [record for prefix, (chosen, _) in parts.items() if not _is_of_trials(prefix) for record in chosen]
+
+
+def _is_of_trials(prefix: str) -> bool:
+    return prefix.startswith("trial/")
+
+
+def _numbers(streams: Sequence[str]) -> Any:
+    """Return the numbers of trials as an array; None when their streams are not all those of trials of one experiment."""
+    try:
+        texts = np.array(streams, np.bytes_)  # ends with zeros where it is shorter than others
+    except UnicodeEncodeError:
+        return None
+    characters = texts.view(np.uint8).reshape(len(streams), -1)
+    if not _is_of_trials(streams[0]) or (characters[:, :PREFIX] != characters[0, :PREFIX]).any():
+        return None
+    digits = characters[:, PREFIX:]
+    if digits[:, -1].all():  # all have as many, as in most batches; a tenth of the time
+        return (digits - ord("0")) @ 10 ** np.arange(digits.shape[1] - 1, -1, -1)
+    return np.array([stream[PREFIX:] for stream in streams], np.int64)
+
+
+def _times(records: Sequence[Record]) -> Any:
+    """Return when the records' events happened, as an array."""
+    times = [record.recorded_at for record in records if record.context is None]
+    if len(times) < len(records):
+        times = [record.happened_at for record in records]
+    return TimeBuffer().encode(times)[0]
+
+
 def merge_values(values: Rows, rows: Any, mappings: Sequence[Mapping[str, Any]]) -> None:
     """Lay a mapping over that of each row."""
     for name, which, cells in columns_of(mappings):
         value_column(values, name).write(rows[which], cells)
 
 
-_keys: Any = dict.keys
-
-
-def columns_of(mappings: Sequence[Mapping[str, Any]]) -> Iterator[tuple[str, Any, list[Any]]]:
+def columns_of(mappings: Sequence[Mapping[str, Any]]) -> Iterator[tuple[str, Any, Sequence[Any]]]:
     """Part mappings into columns: a name, which of the mappings have it, and their values."""
     if not any(mappings):
         return
-    first = mappings[0]
-    if set(map(type, mappings)) == {dict} and all(map(first.keys().__eq__, map(_keys, mappings))):
-        for name in first:  # as of most experiments
-            yield name, slice(None), [each[name] for each in mappings]
+    names = list(mappings[0])
+    rows = _rows_of(mappings, names)
+    if rows is not None:  # as of most experiments
+        columns = zip(*rows, strict=True) if len(names) > 1 else [rows]
+        for name, cells in zip(names, columns, strict=True):
+            yield name, slice(None), cells
         return
-    columns: dict[str, tuple[list[int], list[Any]]] = {}
+    parts: dict[str, tuple[list[int], list[Any]]] = {}
     for index, each in enumerate(mappings):
         for name, value in each.items():
-            which, found = columns.setdefault(name, ([], []))
+            which, found = parts.setdefault(name, ([], []))
             which.append(index)
             found.append(value)
-    for name, (which, found) in columns.items():
+    for name, (which, found) in parts.items():
         yield name, np.array(which), found
+
+
+def _rows_of(mappings: Sequence[Mapping[str, Any]], names: Sequence[str]) -> list[Any] | None:
+    """Return the values of each mapping in the order of the names; None when some have other names."""
+    if set(map(len, mappings)) != {len(names)}:
+        return None
+    try:
+        return list(map(itemgetter(*names), mappings))
+    except KeyError:
+        return None
 
 
 def value_column(values: Rows, name: str) -> ValueBuffer:

@@ -51,28 +51,34 @@ class TrialRows:
 
     # -------------------------------------------------------------------------------------------------- fold
 
-    def apply(self, records: Sequence[Record], config_ids: Sequence[int], originals: dict[int, dict[str, Any]]) -> None:
+    def apply(self, batch: TrialBatch, config_ids: Sequence[int], originals: dict[int, dict[str, Any]]) -> None:
         """Take in what happened to trials, in order; ``config_ids`` has the number of each new one's config.
 
         A config that the first trial created with it does not have any more is put into ``originals``.
         """
-        batch = TrialBatch(records)
-        self.updated_at = max(self.updated_at, *batch.times)
-        for created in batch.of([ev.TrialCreated]):
+        places = self._prepare(batch, config_ids, originals)
+        by_state = self._by_state(batch)
+        if not by_state.any():
+            batch.write(self.rows, self.configs, self.results, places)
+            return
+        evolved = self._evolve(batch.select(by_state).records)
+        if not by_state.all():
+            batch.select(~by_state).write(self.rows, self.configs, self.results, places[~by_state])
+        write_states(self.rows, self.configs, self.results, self.places(np.fromiter(evolved, np.int64)), list(evolved.values()))
+
+    def _prepare(self, batch: TrialBatch, config_ids: Sequence[int], originals: dict[int, dict[str, Any]]) -> Any:
+        """Add rows for the new trials of a batch, keep configs that it changes, and return the row of each of its records."""
+        self.updated_at = max(self.updated_at, int(batch.times.max()))
+        created = batch.kinds.get(ev.TrialCreated)
+        if created is not None:
             self._add(batch.trial_ids[created.which].tolist(), config_ids)
         places = self.places(batch.trial_ids)
         self._keep_originals(batch, places, originals)
-        by_state = self._by_state(batch)
-        if by_state.any():
-            evolved = self._evolve(batch.select(by_state))
-            TrialBatch(batch.select(~by_state)).write(self.rows, self.configs, self.results, places[~by_state])
-            self._write(evolved)
-        else:
-            batch.write(self.rows, self.configs, self.results, places)
+        return places
 
     def _by_state(self, batch: TrialBatch) -> Any:
         """Return for each record whether something happens to its trial that the columns alone cannot be told."""
-        numbers = [batch.trial_ids[found.which] for found in batch.of(batch.kinds.keys() - _BY_COLUMN)]
+        numbers = [batch.trial_ids[batch.kinds[kind].which] for kind in batch.kinds.keys() - _BY_COLUMN]
         if self.recorded:
             numbers.append(np.fromiter(self.recorded, np.int64))
         return np.isin(batch.trial_ids, np.concatenate(numbers)) if numbers else np.zeros(len(batch.records), np.bool_)
@@ -102,19 +108,15 @@ class TrialRows:
 
     def _keep_originals(self, batch: TrialBatch, places: Any, originals: dict[int, dict[str, Any]]) -> None:
         """Keep configs that are about to be changed, as they were created."""
-        created: dict[int, dict[str, Any]] | None = None
-        for found in batch.of(_CHANGING_CONFIGS):
-            config_ids = self.rows["config_id"].arrays()[0][places[found.which]]
-            for index, config_id in zip(found.which.tolist(), config_ids.tolist(), strict=True):
+        new: dict[int, dict[str, Any]] | None = None
+        for which in [batch.kinds[kind].which for kind in _CHANGING_CONFIGS if kind in batch.kinds]:
+            config_ids = self.rows["config_id"].arrays()[0][places[which]]
+            for index, config_id in zip(which.tolist(), config_ids.tolist(), strict=True):
                 if config_id in originals:
                     continue
-                if created is None:
-                    created = {
-                        int(batch.trial_ids[which]): record.event.config
-                        for new in batch.of([ev.TrialCreated])
-                        for which, record in zip(new.which, new.records, strict=True)
-                    }
-                config = created.get(int(batch.trial_ids[index]))
+                if new is None:
+                    new = _configs_of(batch)
+                config = new.get(int(batch.trial_ids[index]))
                 originals[config_id] = dict(config) if config is not None else row_of(self.configs, places[index : index + 1])
 
     # ------------------------------------------------------------------------------------------------- trials
@@ -185,10 +187,6 @@ class TrialRows:
             self.experiment_id, trial_id, config=row_of(self.configs, place), results=row_of(self.results, place), **cells
         )
 
-    def _write(self, states: Mapping[int, TrialState]) -> None:
-        places = self.places(np.fromiter(states, np.int64))
-        write_states(self.rows, self.configs, self.results, places, list(states.values()))
-
     # ------------------------------------------------------------------------------------------------ restore
 
     def restore(self) -> None:
@@ -198,6 +196,12 @@ class TrialRows:
         others = ids != np.arange(len(ids)) + self._first
         self._dense = int(others.argmax()) if others.any() else len(ids)
         self._places = {trial_id: place for place, trial_id in enumerate(ids[self._dense :].tolist(), start=self._dense)}
+
+
+def _configs_of(batch: TrialBatch) -> dict[int, dict[str, Any]]:
+    """Return the configs of a batch's new trials."""
+    created = batch.kinds.get(ev.TrialCreated)
+    return {} if created is None else dict(zip(batch.trial_ids[created.which].tolist(), created.given("config"), strict=True))
 
 
 def write_states(rows: Rows, configs: Rows, results: Rows, places: Any, states: Sequence[TrialState]) -> None:

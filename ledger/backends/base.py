@@ -19,7 +19,7 @@ import msgspec
 from ledger.records import Context, Record
 from ledger.registry import Event
 from ledger.state import ExperimentState, TrialState
-from ledger.values import encode_value
+from ledger.values import encode_value, encode_values
 
 if TYPE_CHECKING:
     from ledger.artifacts.blobs import BlobStore
@@ -230,3 +230,8 @@ def config_digest(config: object) -> bytes:
     Equal configs with values of equal types have equal digests; 1 and 1.0 differ.
     """
     return hashlib.sha256(encode_value(config, "config")).digest()[:16]
+
+
+def config_digests(configs: Sequence[object]) -> list[bytes]:
+    """Return the canonical digests of many configs."""
+    return [hashlib.sha256(encoded).digest()[:16] for encoded in encode_values(configs, "config")]

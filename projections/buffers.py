@@ -268,7 +268,7 @@ class ValueBuffer(Buffer):
                 return [_STR, self._texts.codes(cells)]
             if kind is bool or kind is int:
                 with contextlib.suppress(OverflowError):
-                    return [_TAGS[kind], np.array(cells, np.int64)]
+                    return [_TAGS[kind], np.fromiter(cells, np.int64, len(cells))]
             if kind is type(MISSING):
                 return [_ABSENT, 0]
         tags = np.fromiter((_TAGS.get(type(cell), _OTHER) for cell in cells), np.uint8, len(cells))

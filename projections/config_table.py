@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from itertools import islice
 from typing import Any
 
@@ -34,9 +34,8 @@ class ConfigIds:
         """Return the numbers of configs, new ones for those not seen before."""
         if not configs:
             return []
-        if self._ids is None:
-            self._ids = {each: number for number, each in enumerate(self._every(), start=1)}
-        ids, known = self._ids, len(self._ids)
+        ids = self._known()
+        known = len(ids)
         numbers = [ids.setdefault(digest, len(ids) + 1) for digest in config_digests(configs)]
         new = list(islice(reversed(ids), len(ids) - known))
         if new:
@@ -44,16 +43,25 @@ class ConfigIds:
             self.rows.extend({"first_half": halves[:, 0], "second_half": halves[:, 1]})
         return numbers
 
+    def digests(self) -> bytes:
+        """Return the digests in order of their numbers, one behind the other."""
+        return self._digests_of(slice(None))
+
     def hexadecimal(self, ids: Any) -> list[str]:
         """Return the digests of some numbers."""
         if not len(ids):
             return []
-        halves = [self.rows[half].arrays()[0][ids - 1] for half in ("first_half", "second_half")]
-        return np.column_stack(halves).tobytes().hex(" ", _DIGEST_BYTES).split(" ")  # a fifth of the time of one by one
+        return self._digests_of(ids - 1).hex(" ", _DIGEST_BYTES).split(" ")  # a fifth of the time of one by one
 
-    def _every(self) -> Iterator[bytes]:
-        digests = np.column_stack([self.rows[half].arrays()[0] for half in ("first_half", "second_half")]).tobytes()
-        return (digests[i : i + _DIGEST_BYTES] for i in range(0, len(digests), _DIGEST_BYTES))
+    def _digests_of(self, places: Any) -> bytes:
+        return np.column_stack([self.rows[half].arrays()[0][places] for half in ("first_half", "second_half")]).tobytes()
+
+    def _known(self) -> dict[bytes, int]:
+        if self._ids is None:
+            digests = self.digests()
+            parts = (digests[first : first + _DIGEST_BYTES] for first in range(0, len(digests), _DIGEST_BYTES))
+            self._ids = {digest: number for number, digest in enumerate(parts, start=1)}
+        return self._ids
 
 
 def config_table(trials: TrialRows, config_ids: ConfigIds, originals: Mapping[int, Mapping[str, Any]]) -> pd.DataFrame:

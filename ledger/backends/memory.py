@@ -1,6 +1,6 @@
 """A log in memory: so plain that it must be right. The oracle for the others, and a ledger for tests.
 
-Everything is a list or a dict, everything that can be recomputed is. It is gone when the process ends.
+Everything is a list or a dict. States are folded from the records, each record once, and nothing is kept on disk.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ from ledger.errors import AppendIdReused, Corrupted, ForkedHandle, LedgerClosed
 from ledger.identity import new_uuid7
 from ledger.records import Record
 from ledger.state import ExperimentState, Status, TrialState, claim_order, evolve_experiment, evolve_trial
-from ledger.streams import Subject
+from ledger.streams import Subject, subject_of
 from ledger.tree import root_of
 
 
@@ -43,6 +43,8 @@ class MemoryBackend(Backend):
         self._clock = Clock(clock)
         self._records: list[Record] = []
         self._entries: list[Entry] = []
+        self._by_id: dict[bytes, list[int]] = {}  # append ids and the callers' own -> positions
+        self._folded, self._redactions = _Folded(), 0
         self._listeners: list[Callable[[], None]] = []
         self._lock = threading.RLock()
         self._pid = os.getpid()
@@ -77,13 +79,14 @@ class MemoryBackend(Backend):
         known = self._find(submission)
         if known is not None:
             return known
-        staging = Staging(submission, _MemoryView(self._records, now))
+        view = _MemoryView(self._records, now, self._folded)
+        staging = Staging(submission, view)
         records, entries = list(self._records), list(self._entries)
-        versions: Counter[str] = Counter(record.stream for record in records)
+        added: Counter[str] = Counter()
         items = []
         for stream, _, payload in staging.events:
-            versions[stream] += 1
-            items.append((payload, stream, versions[stream]))
+            added[stream] += 1
+            items.append((payload, stream, view.version(stream) + added[stream]))
         encoded = encode_records(
             items, position=len(records) + 1, recorded_at=now, append_id=submission.append_id, salt=submission.salt,
             actor=submission.actor, contexts=submission.contexts(),
@@ -91,9 +94,13 @@ class MemoryBackend(Backend):
         for (_, _, payload), raw, leaf in zip(staging.events, *encoded, strict=True):
             records += decode_records(b"\x91" + raw, encode_types({(payload.type.name, payload.type.schema)}))
             entries.append(Entry(raw, submission.salt, False, leaf))
+        for record in records[len(self._records) :]:
+            for identifier in dict.fromkeys(_ids(record)):
+                self._by_id.setdefault(identifier, []).append(record.position)
         for stream, _, payload in staging.events:
             if isinstance(payload.event, ev.PayloadRedacted):
                 _redact(records, entries, stream, payload.event)
+                self._folded, self._redactions = _Folded(), self._redactions + 1  # what was dropped may be in states
         position = len(self._records) + bool(staging.events)
         self._records, self._entries = records, entries  # readers see all of it or nothing
         events = tuple((stream, payload.event) for stream, _, payload in staging.events)
@@ -101,7 +108,7 @@ class MemoryBackend(Backend):
 
     def _find(self, submission: Submission) -> Appended | None:
         for identifiers in ((submission.append_id,), submission.record_ids):
-            found = [[r for r in self._records if identifier in _ids(r)] for identifier in identifiers]
+            found = [[self._records[position - 1] for position in self._by_id.get(each, ())] for each in identifiers]
             if any(found):
                 first = next(records for records in found if records)[0]
                 if not all(found):
@@ -146,7 +153,7 @@ class MemoryBackend(Backend):
     def view(self) -> Iterator[View]:
         self.check_usable()
         records = self._records
-        yield _MemoryView(records, self._clock.read(records[-1].recorded_at if records else 0).now)
+        yield _MemoryView(records, self._clock.read(records[-1].recorded_at if records else 0).now, self._folded)
 
     def tree_head(self) -> tuple[int, bytes]:
         self.check_usable()
@@ -158,8 +165,7 @@ class MemoryBackend(Backend):
 
     def redactions(self) -> Redactions:
         self.check_usable()
-        count = sum(isinstance(record.event, ev.PayloadRedacted) for record in self._records)
-        return Redactions(count, 0)  # there is no file
+        return Redactions(self._redactions, 0)  # there is no file
 
     def listen(self, callback: Callable[[], None]) -> Callable[[], None]:
         self.check_usable()
@@ -195,58 +201,83 @@ def _redact(records: list[Record], entries: list[Entry], stream: str, event: ev.
         entries[i] = Entry(raw, own, True, leaf)
 
 
-def _ids(record: Record) -> tuple[bytes | None, ...]:
-    return record.append_id, record.context.record_id if record.context else None
-
-
-def _version(records: list[Record], stream: str) -> int:
-    return sum(record.stream == stream for record in records)
+def _ids(record: Record) -> list[bytes]:
+    own = record.context.record_id if record.context else None
+    return [record.append_id] if own is None else [record.append_id, own]
 
 
 def _is_ours(stream: str) -> bool:
     return stream.startswith(("experiment/", "trial/"))
 
 
-class _MemoryView:
-    """The state at the end of a list of records, folded from the beginning each time it is asked."""
+class _Folded:
+    """States, and versions of streams, as of the records that were folded: the first of them, in their order."""
 
-    def __init__(self, records: list[Record], now: int) -> None:
-        self._records = records
+    def __init__(self) -> None:
+        self.versions: Counter[str] = Counter()
+        self.experiments: dict[UUID, ExperimentState] = {}
+        self.trials: dict[UUID, dict[int, TrialState]] = {}
+        self._position = 0
+        self._lock = threading.Lock()
+
+    @contextmanager
+    def at(self, records: list[Record]) -> Iterator[_Folded]:
+        """Give what the records come to, which stays so for the length of the block."""
+        with self._lock:
+            is_past = len(records) < self._position
+            if not is_past:
+                self._fold(records)
+                yield self
+                return
+        with _Folded().at(records) as earlier:
+            yield earlier
+
+    def _fold(self, records: list[Record]) -> None:
+        for record in records[self._position :]:
+            self.versions[record.stream] += 1
+            subject = subject_of(record.stream)
+            if subject is not None:
+                self._evolve(subject, record)
+        self._position = len(records)
+
+    def _evolve(self, subject: Subject, record: Record) -> None:
+        key, number, event, at = subject.experiment_id, subject.trial_id, record.event, record.happened_at
+        self.experiments[key] = evolve_experiment(self.experiments.get(key), subject, event, at)
+        trials = self.trials.setdefault(key, {})
+        if number is not None:
+            trials[number] = evolve_trial(trials.get(number), subject, event, at)
+
+
+class _MemoryView:
+    """The state at the end of a list of records."""
+
+    def __init__(self, records: list[Record], now: int, folded: _Folded) -> None:
+        self._records, self._folded = records, folded
         self.now = now
 
     def version(self, stream: str) -> int:
-        return _version(self._records, stream)
-
-    def _fold(self, experiment_id: UUID) -> tuple[ExperimentState | None, dict[int, TrialState]]:
-        experiment: ExperimentState | None = None
-        trials: dict[int, TrialState] = {}
-        for record in self._records:
-            kind, _, rest = record.stream.partition("/")
-            identifier, _, number = rest.partition("/")
-            if kind not in ("experiment", "trial") or identifier != experiment_id.hex:
-                continue
-            subject = Subject(experiment_id, int(number) if number else None)
-            experiment = evolve_experiment(experiment, subject, record.event, record.happened_at)
-            if subject.trial_id is not None:
-                state = trials.get(subject.trial_id)
-                trials[subject.trial_id] = evolve_trial(state, subject, record.event, record.happened_at)
-        return experiment, trials
+        with self._folded.at(self._records) as folded:
+            return folded.versions[stream]
 
     def experiment(self, experiment_id: UUID) -> ExperimentState | None:
-        return self._fold(experiment_id)[0]
+        with self._folded.at(self._records) as folded:
+            return folded.experiments.get(experiment_id)
 
     def experiments(self) -> Iterator[ExperimentState]:
-        for record in self._records:
-            if isinstance(record.event, ev.ExperimentCreated):
-                state = self.experiment(UUID(hex=record.stream.removeprefix("experiment/")))
-                if state is not None:
-                    yield state
+        with self._folded.at(self._records) as folded:
+            found = list(folded.experiments.values())
+        yield from found
 
     def experiment_named(self, name: str) -> UUID | None:
         return next((state.id for state in self.experiments() if state.name == name and state.deleted_at is None), None)
 
     def trial(self, experiment_id: UUID, trial_id: int) -> TrialState | None:
-        return self._fold(experiment_id)[1].get(trial_id)
+        with self._folded.at(self._records) as folded:
+            return folded.trials.get(experiment_id, {}).get(trial_id)
+
+    def _trials(self, experiment_id: UUID) -> list[TrialState]:
+        with self._folded.at(self._records) as folded:
+            return list(folded.trials.get(experiment_id, {}).values())
 
     def record(self, stream: str, version: int) -> Record | None:
         return next((r for r in self._records if (r.stream, r.version) == (stream, version)), None)
@@ -254,13 +285,13 @@ class _MemoryView:
     def ready(
         self, experiment_id: UUID, worker: str = "", *, after: TrialState | None = None, limit: int = 1
     ) -> list[TrialState]:
-        waiting = [t for t in self._fold(experiment_id)[1].values() if t.status is Status.PENDING and t.deleted_at is None]
+        waiting = [t for t in self._trials(experiment_id) if t.status is Status.PENDING and t.deleted_at is None]
         ready = [t for t in waiting if (t.scheduled_at or 0) <= self.now and t.assigned_to in ("", worker)]
         ordered = sorted((t for t in ready if not unmet_dependencies(t.depends_on, self.trial)), key=claim_order)
         return [t for t in ordered if after is None or claim_order(t) > claim_order(after)][:limit]
 
     def next_due(self, experiment_id: UUID) -> int | None:
-        trials = [t for t in self._fold(experiment_id)[1].values() if t.deleted_at is None]
+        trials = [t for t in self._trials(experiment_id) if t.deleted_at is None]
         times = [
             t.scheduled_at for t in trials if t.status is Status.PENDING and not unmet_dependencies(t.depends_on, self.trial)
         ]
@@ -268,10 +299,10 @@ class _MemoryView:
         return min((time for time in (*times, *ends) if time is not None and time > self.now), default=None)
 
     def expired(self, experiment_id: UUID, limit: int) -> list[TrialState]:
-        trials = self._fold(experiment_id)[1].values()
+        trials = self._trials(experiment_id)
         late = [t for t in trials if t.deadline is not None and t.deadline < self.now]
         return sorted(late, key=lambda t: (t.deadline, t.id))[:limit]
 
     def first_leased(self, experiment_id: UUID) -> TrialState | None:
-        leased = [t for t in self._fold(experiment_id)[1].values() if t.deadline is not None and t.deleted_at is None]
+        leased = [t for t in self._trials(experiment_id) if t.deadline is not None and t.deleted_at is None]
         return min(leased, key=lambda t: (t.deadline, t.id), default=None)

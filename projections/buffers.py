@@ -242,12 +242,16 @@ _ABSENT, _NONE, _INT, _FLOAT, _BOOL, _STR, _OTHER = range(7)
 _PRESENT = frozenset(range(_INT, _OTHER + 1))
 _TAGS = {type(MISSING): _ABSENT, type(None): _NONE, int: _INT, float: _FLOAT, bool: _BOOL, str: _STR}
 _LARGEST_EXACT = 2**53
+_NAN = int(np.array(np.nan).view(np.int64))
 
 
 class ValueBuffer(Buffer):
-    """Recorded values of any type, none of which is lost: a tag says what a cell is, and 8 bytes hold or find it."""
+    """Recorded values of any type, none of which is lost: a tag says what a cell is, and 8 bytes hold or find it.
 
-    kind, dtypes, empty = "value", ("uint8", "int64"), (_ABSENT, 0)
+    Where there is nothing the 8 bytes are those of NaN, so that a column of floats is as pandas takes it.
+    """
+
+    kind, dtypes, empty = "value", ("uint8", "int64"), (_ABSENT, _NAN)
 
     def __init__(self) -> None:
         super().__init__()
@@ -270,9 +274,9 @@ class ValueBuffer(Buffer):
                 with contextlib.suppress(OverflowError):
                     return [_TAGS[kind], np.fromiter(cells, np.int64, len(cells))]
             if kind is type(MISSING):
-                return [_ABSENT, 0]
+                return [_ABSENT, _NAN]
         tags = np.fromiter((_TAGS.get(type(cell), _OTHER) for cell in cells), np.uint8, len(cells))
-        bits = np.zeros(len(cells), np.int64)
+        bits = np.full(len(cells), _NAN)
         objects = np.fromiter(cells, object, len(cells))
         bits.view(np.float64)[tags == _FLOAT] = objects[tags == _FLOAT].astype(np.float64)
         bits[tags == _BOOL] = objects[tags == _BOOL].astype(np.bool_)
@@ -298,8 +302,6 @@ class ValueBuffer(Buffer):
             floats = bits.view(np.float64).copy()
             if _INT in kinds:
                 floats[tags == _INT] = bits[tags == _INT]
-            if lowest < _INT:
-                np.copyto(floats, np.nan, where=tags < _INT)
             return floats
         if kinds == {_BOOL}:
             return pd.arrays.BooleanArray(bits.astype(np.bool_), tags != _BOOL)
@@ -330,8 +332,7 @@ class ValueBuffer(Buffer):
 
     def clear(self, rows: Any) -> None:
         """Have nothing in the cells of rows."""
-        self._arrays[0][rows] = _ABSENT
-        self._cells.written(rows)
+        self.put(rows, [_ABSENT, _NAN])
 
     def values(self, rows: Any) -> list[Any]:
         tags, bits = (array[rows] for array in self.arrays())

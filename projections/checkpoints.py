@@ -31,7 +31,7 @@ from projections.buffers import BUFFERS
 from projections.rows import Rows
 
 #: Raised when checkpoints are laid out in another way: those of before are not read.
-LAYOUT = 1
+LAYOUT = 2
 _CHUNK_ROWS = 32_768
 _DIGEST_BYTES = 16
 _WORKERS = 2  # threads that pack, unpack and prove pieces: they do not hold the interpreter meanwhile

@@ -126,15 +126,23 @@ class CheckpointStore:
                     raise Damaged("it is not there any more")
                 manifest = _manifest(bytes(value))
                 filled: list[Future[None]] = []
+                first: dict[bytes, Any] = {}
+                repeated: list[tuple[Any, Any]] = []  # as most pieces of columns in which there is nothing
                 with ThreadPoolExecutor(_WORKERS) as workers:
 
-                    def fill(*task: Any) -> None:
-                        filled.append(workers.submit(*task))
+                    def fill(part: Any, digest: bytes) -> None:
+                        if digest in first:
+                            repeated.append((part, first[digest]))
+                        else:
+                            first[digest] = part
+                            filled.append(workers.submit(_fill, part, _find_chunk(txn, digest), digest))
 
                     rows = {name: _read_table(txn, table, fill) for name, table in manifest.tables.items()}
                     memory = _read_values(txn, manifest.memory)
                 for each in filled:
                     each.result()
+                for part, same in repeated:
+                    part[:] = same
                 return rows, memory
 
     # ------------------------------------------------------------------------------------------------- write
@@ -328,8 +336,8 @@ def _read_values(txn: Any, digest: bytes) -> Any:
         raise Damaged(f"a piece of it is damaged ({error})") from error
 
 
-def _read_table(txn: Any, table: _Table, fill: Callable[..., object]) -> Rows:
-    """Return the table, whose columns are filled by ``fill``."""
+def _read_table(txn: Any, table: _Table, fill: Callable[[Any, bytes], object]) -> Rows:
+    """Return the table; ``fill`` gets each part of its columns as bytes, with the digest of what belongs there."""
     made = Rows({})
     made.length = table.length
     for column in table.columns:
@@ -337,14 +345,14 @@ def _read_table(txn: Any, table: _Table, fill: Callable[..., object]) -> Rows:
         for dtype, digests in column.arrays:
             array = np.empty(table.length, dtype)
             for row, digest in zip(range(0, table.length, _CHUNK_ROWS), digests, strict=True):
-                fill(_fill, array[row : row + _CHUNK_ROWS], _find_chunk(txn, digest), digest)
+                fill(array[row : row + _CHUNK_ROWS].view(np.uint8), digest)
             arrays.append(array)
         made.buffers[column.name] = BUFFERS[column.kind].restore(arrays, _read_values(txn, column.extras))
     return made
 
 
 def _fill(part: Any, value: Any, digest: bytes) -> None:
-    part[:] = np.frombuffer(_unpack_chunk(value, digest), part.dtype)
+    part[:] = np.frombuffer(_unpack_chunk(value, digest), np.uint8)
 
 
 # ------------------------------------------------------------------------------------------------------------ thinning

@@ -56,9 +56,13 @@ class Experiments(Projection):
     def apply_all(self, records: Sequence[Record]) -> None:
         """Let experiments go one event further after the other, and then their trials, all of them at once."""
         batches, others = trial_batches(records)
-        self._evolve(others)
-        for batch, config_ids in zip(batches, self._number_configs(batches), strict=True):
-            self._trials_of(batch.records[0]).apply(batch, config_ids, self.originals)
+        try:
+            self._evolve(others)
+            for batch, config_ids in zip(batches, self._number_configs(batches), strict=True):
+                self._trials_of(batch.records[0]).apply(batch, config_ids, self.originals)
+        except Exception as error:
+            error.add_note(f"Folding {self.name!r}, from position {records[0].position} to {records[-1].position}.")
+            raise
 
     def _number_configs(self, batches: Sequence[TrialBatch]) -> list[list[int]]:
         """Return the numbers of the configs of each batch's new trials; they are numbered in the order of the log."""

@@ -9,7 +9,19 @@ import typer
 
 from ledger.cli.app import command
 from ledger.cli.completion import complete_experiments
-from ledger.cli.frames import AsOfOption, FormatOption, OutputOption, Shape, experiment_id, open_tables, position_of
+from ledger.cli.frames import (
+    AsOfOption,
+    ColumnsOption,
+    DescendingOption,
+    FormatOption,
+    LimitOption,
+    OutputOption,
+    Shape,
+    SortOption,
+    experiment_id,
+    open_tables,
+    position_of,
+)
 from ledger.cli.opening import PathArgument
 from ledger.values import check_text
 
@@ -31,6 +43,10 @@ def query(
         ),
     ] = None,
     as_of: AsOfOption = None,
+    columns: ColumnsOption = None,
+    sort: SortOption = None,
+    descending: DescendingOption = False,
+    limit: LimitOption = None,
     form: FormatOption = None,
     output: OutputOption = None,
 ) -> None:  # fmt: skip
@@ -47,4 +63,4 @@ def query(
         position = position_of(tables, as_of)
         only = None if experiment is None else experiment_id(tables, experiment, position)
         frame = answer(tables, text, as_of=position, experiment=only)
-    Shape(form=form, output=output).show(frame)
+    Shape(columns, sort, descending, limit, form, output).show(frame)

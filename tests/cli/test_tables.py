@@ -183,6 +183,15 @@ def test_a_query_is_answered_in_each_format(invoke: Any, master: Path) -> None:
     assert (refused.exit_code, "Did you mean 'demo'" in refused.stderr) == (4, True)
 
 
+def test_what_a_query_answers_is_shaped_as_other_tables_are(invoke: Any, master: Path) -> None:
+    """Columns, order and number of rows are chosen after it was answered."""
+    sql = "select status, count(*) as n, 1 as one from trials group by 1"
+    shape = ("--columns", "n,status", "--sort", "status", "--descending", "--limit", "1")
+    assert rows(invoke("query", master, sql, *shape, "--format", "jsonl")) == [{"n": 2, "status": "SUCCEEDED"}]
+    refused = invoke("query", master, sql, "--sort", "stat")
+    assert (refused.exit_code, "Did you mean 'status'" in refused.stderr) == (2, True)
+
+
 def test_a_query_can_come_from_standard_input(call: Any, master: Path) -> None:
     """A long one, say."""
     done = call("query", master, "-", "--format", "csv", input="select count(*) as n from trials")

@@ -89,6 +89,15 @@ def test_an_error_names_the_record(book):
     assert tables.table(Brittle, as_of=2)["count"].tolist() == [1, 1]
 
 
+def test_an_error_of_records_that_are_folded_together_names_their_places(book):
+    """Of those that a class takes in at once, as the trials are."""
+    book.experiment("demo").new_trials([{}, {}])
+    page, _ = book.log.page(1)
+    with pytest.raises(ledger.UnknownExperiment) as caught:
+        projections.Experiments().apply_all(page)
+    assert caught.value.__notes__ == ["Folding 'experiments', from position 2 to 3."]
+
+
 def test_a_projection_of_ones_own(book):
     """A user's projection is shown now, refreshed, as of a position, and with arguments of its own."""
     exp = book.experiment("demo")

@@ -94,9 +94,19 @@ class Buffer(ABC):
     def resize(self, length: int) -> None:
         """Have so many cells, no fewer than before; new ones are empty."""
         if length > len(self._arrays[0]):
-            capacity = max(_FIRST_CAPACITY, length + length // 2)
-            self._arrays = [_larger(array, capacity, value) for array, value in zip(self._arrays, self.empty, strict=True)]
+            self._grow(max(_FIRST_CAPACITY, length + length // 2))
         self.length = length
+
+    def _grow(self, capacity: int) -> None:
+        for number, empty in enumerate(self.empty):
+            before = len(self._arrays[number])
+            try:
+                self._arrays[number].resize(capacity)  # the system moves pages without copying, and has fewer to clear
+            except ValueError:  # somebody looks at it, or it is part of another
+                made = np.empty(capacity, self.dtypes[number])
+                made[:before] = self._arrays[number]
+                self._arrays[number] = made
+            self._arrays[number][before:] = empty  # at once: to fill a few rows each time costs more than the filling
 
     def arrays(self) -> list[Any]:
         """Return the arrays that the cells lie in now; for who only looks at them, before anything else is written."""
@@ -122,13 +132,6 @@ class Buffer(ABC):
         """Return another buffer with the cells of some rows: an array of numbers or of yes and no, or a slice."""
         is_view = isinstance(rows, slice)  # any other choice makes arrays of its own
         return self.restore([array[rows].copy() if is_view else array[rows] for array in self.arrays()], self.extras())
-
-
-def _larger(array: Any, capacity: int, empty: int) -> Any:
-    made = np.empty(capacity, array.dtype)
-    made[: len(array)] = array
-    made[len(array) :] = empty  # at once: to fill a few rows each time costs more than the filling
-    return made
 
 
 class IdBuffer(Buffer):

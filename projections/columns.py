@@ -79,6 +79,17 @@ def object_column(values: Sequence[Any]) -> Column:
     return pd.Series(array, dtype=object)
 
 
+def as_it_is(array: Any) -> Any:
+    """Return an array so that pandas makes a column of it without guessing: of objects that are all datetimes, it would.
+
+    >>> import datetime as dt
+    >>> moment = dt.datetime(2026, 1, 1, tzinfo=dt.UTC)
+    >>> pd.DataFrame({"at": as_it_is(np.array([moment], object))})["at"].tolist() == [moment]
+    True
+    """
+    return pd.Series(array, dtype=object, copy=False) if array.dtype == object else array
+
+
 def time_column(values: Sequence[int | None]) -> Column:
     """Return times (ns since 1970 UTC) as ``datetime64[ns, UTC]``, to the nanosecond.
 

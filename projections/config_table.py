@@ -10,7 +10,7 @@ import numpy as np
 import pandas as pd
 
 from ledger.backends.base import config_digests
-from projections.columns import MISSING, text_array
+from projections.columns import MISSING, as_it_is, text_array
 from projections.rows import Rows
 from projections.trial_rows import TrialRows
 
@@ -109,5 +109,5 @@ def config_columns(trials: TrialRows, rows: Any, ids: Any, originals: Mapping[in
         if changed:
             chosen.write(np.array(changed), [originals[int(ids[index])].get(name, MISSING) for index in changed])
         if not chosen.is_missing().all():
-            columns[f"config.{name}"] = chosen.array()
+            columns[f"config.{name}"] = as_it_is(chosen.array())
     return columns

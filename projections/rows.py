@@ -10,6 +10,7 @@ import pandas as pd
 
 from ledger.errors import InvalidValue
 from projections.buffers import BUFFERS, Buffer
+from projections.columns import as_it_is
 
 
 class Rows:
@@ -76,10 +77,11 @@ class Rows:
     def frame(self, names: Iterable[str] | None = None, rows: Any = None) -> pd.DataFrame:
         """Return columns, all by default, of ``rows`` (an array of numbers or of yes and no), all by default, in order."""
         chosen = {name: self.buffers[name] for name in (self.buffers if names is None else names)}
-        if rows is None:
-            return pd.DataFrame({name: each.array() for name, each in chosen.items()}, pd.RangeIndex(self.length), copy=False)
-        count = len(np.arange(self.length)[rows])
-        return pd.DataFrame({name: each.take(rows).array() for name, each in chosen.items()}, pd.RangeIndex(count), copy=False)
+        if rows is not None:
+            chosen = {name: each.take(rows) for name, each in chosen.items()}
+        count = self.length if rows is None else len(np.arange(self.length)[rows])
+        columns = {name: as_it_is(each.array()) for name, each in chosen.items()}
+        return pd.DataFrame(columns, pd.RangeIndex(count), copy=False)
 
     def take(self, rows: Any) -> Rows:
         """Return other rows: those of an array of numbers or of yes and no, or of a slice."""

@@ -10,7 +10,7 @@ import pandas as pd
 
 from ledger.dependencies import dependency, standing, unmet_dependencies
 from ledger.state import Status, TrialState
-from projections.columns import NOT_A_TIME, STATUS_CODES, missing_texts, text_array
+from projections.columns import NOT_A_TIME, STATUS_CODES, as_it_is, missing_texts, text_array
 from projections.rows import Rows
 from projections.trial_batch import value_column
 from projections.trial_rows import TrialRows, write_states
@@ -97,7 +97,7 @@ def _group_ids(rows: Rows) -> Any:
 
 def _value_columns(prefix: str, values: Rows) -> dict[str, Any]:
     columns = {name: value_column(values, name) for name in sorted(values.buffers)}
-    return {prefix + name: column.array() for name, column in columns.items() if column.has_values()}
+    return {prefix + name: as_it_is(column.array()) for name, column in columns.items() if column.has_values()}
 
 
 def _waits_for(experiments: Experiments, experiment_id: UUID, rows: Rows) -> Any:

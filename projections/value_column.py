@@ -23,7 +23,7 @@ from typing import Any
 import pandas as pd
 
 from projections.buffers import ValueBuffer
-from projections.columns import MISSING, Column
+from projections.columns import MISSING, Column, as_it_is
 
 
 def gather(rows: Sequence[Mapping[str, Any]], prefix: str) -> dict[str, Column]:
@@ -55,4 +55,4 @@ def value_column(values: Sequence[Any]) -> Column:
     """
     buffer = ValueBuffer()
     buffer.extend(values)
-    return pd.Series(buffer.array())
+    return pd.Series(as_it_is(buffer.array()))

@@ -1,15 +1,20 @@
 """Recorded values become columns of the right dtype, and none is lost."""
 
+import datetime as dt
 import math
 from decimal import Decimal
+from typing import Any
 
 import pandas as pd
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+import ledger
+import projections
 from projections.buffers import StatusBuffer
 from projections.columns import MISSING, time_column
+from projections.rows import Rows
 from projections.value_column import gather, value_column
 
 NAN = float("nan")
@@ -98,3 +103,19 @@ def test_status_keeps_every_category():
     assert pd.Series(StatusBuffer().array()).cat.categories.tolist() == [
         "PENDING", "READY", "RUNNING", "SUCCEEDED", "FAILED", "PRUNED", "CANCELED", "TIMED_OUT", "LOST", "ABANDONED", "UNKNOWN",
     ]  # fmt: skip
+
+
+def test_a_column_of_datetimes_keeps_what_was_recorded(book: ledger.Ledger) -> None:
+    """In every table that shows it: pandas would make times of its own of them, and forget their offset."""
+    moment = dt.datetime(2026, 1, 1, 12, tzinfo=dt.timezone(dt.timedelta(hours=2)))
+    book.experiment("demo").new_trial({"at": moment}).complete({"best": moment})
+    tables = projections.Tables(book)
+    shown = [tables.trials("demo")["config.at"], tables.trials("demo")["result.best"], tables.configs("demo")["config.at"]]
+    for column in [*shown, value_column([moment]), _of_rows(moment)]:
+        assert [(type(each), each.isoformat()) for each in column] == [(dt.datetime, moment.isoformat())]
+
+
+def _of_rows(value: Any) -> Any:
+    rows = Rows({"at": "value"})
+    rows.append(at=value)
+    return rows.frame()["at"]

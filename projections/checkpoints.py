@@ -270,6 +270,7 @@ class _Writer:
         self._cursor, self._workers = txn.cursor(), workers
         self._hashed: deque[tuple[list[bytes], Any, Future[bytes]]] = deque()
         self._packed: deque[tuple[bytes, Future[bytes]]] = deque()
+        self._found: set[bytes] = set()  # the digests of what is kept, or about to be
 
     def keep(self, pieces: list[Any]) -> list[bytes]:
         """Return the list that has the digests of the pieces when all is written."""
@@ -287,9 +288,11 @@ class _Writer:
         """Take what the threads have done, until no more than that is left."""
         while len(self._hashed) > most:
             digests, piece, hashed = self._hashed.popleft()
-            digests.append(hashed.result())
-            if not self._cursor.set_key(_CHUNK + digests[-1]):
-                self._packed.append((digests[-1], self._workers.submit(_packed, piece)))
+            digest = hashed.result()
+            digests.append(digest)
+            if digest not in self._found and not self._cursor.set_key(_CHUNK + digest):
+                self._packed.append((digest, self._workers.submit(_packed, piece)))
+            self._found.add(digest)
         while len(self._packed) > most:
             digest, packed = self._packed.popleft()
             self._cursor.put(_CHUNK + digest, packed.result())

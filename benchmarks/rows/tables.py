@@ -42,8 +42,8 @@ class Build(Row):
     )
     limit = (
         "decoding is one C call for a block; then each event is looked at by Python a few times: whose it is, of which type, "
-        "its time, its fields, the digest of its config. Columns are written for thousands of events at once. It is paid "
-        "once: see warm."
+        "its time, its fields, the digest of its config. Columns are written for hundreds of events at once. It is paid "
+        "once: see warm. Of that, half is the memory of the columns and of the caller's frames, which the system clears first."
     )
     rounds = 3
     limit_seconds = 600.0

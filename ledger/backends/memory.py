@@ -94,15 +94,19 @@ class MemoryBackend(Backend):
         for (_, _, payload), raw, leaf in zip(staging.events, *encoded, strict=True):
             records += decode_records(b"\x91" + raw, encode_types({(payload.type.name, payload.type.schema)}))
             entries.append(Entry(raw, submission.salt, False, leaf))
-        for record in records[len(self._records) :]:
-            for identifier in dict.fromkeys(_ids(record)):
-                self._by_id.setdefault(identifier, []).append(record.position)
+        redactions = 0
         for stream, _, payload in staging.events:
             if isinstance(payload.event, ev.PayloadRedacted):
                 _redact(records, entries, stream, payload.event)
-                self._folded, self._redactions = _Folded(), self._redactions + 1  # what was dropped may be in states
-        position = len(self._records) + bool(staging.events)
+                redactions += 1
+        before = len(self._records)
+        position = before + bool(staging.events)
         self._records, self._entries = records, entries  # readers see all of it or nothing
+        for record in records[before:]:
+            for identifier in dict.fromkeys(_ids(record)):
+                self._by_id.setdefault(identifier, []).append(record.position)
+        if redactions:  # what was dropped may be in states
+            self._folded, self._redactions = _Folded(), self._redactions + redactions
         events = tuple((stream, payload.event) for stream, _, payload in staging.events)
         return Appended(UUID(bytes=submission.append_id), position, events, now)
 
@@ -152,8 +156,9 @@ class MemoryBackend(Backend):
     @contextmanager
     def view(self) -> Iterator[View]:
         self.check_usable()
-        records = self._records
-        yield _MemoryView(records, self._clock.read(records[-1].recorded_at if records else 0).now, self._folded)
+        with self._lock:
+            records, folded = self._records, self._folded
+        yield _MemoryView(records, self._clock.read(records[-1].recorded_at if records else 0).now, folded)
 
     def tree_head(self) -> tuple[int, bytes]:
         self.check_usable()
@@ -234,11 +239,11 @@ class _Folded:
 
     def _fold(self, records: list[Record]) -> None:
         for record in records[self._position :]:
-            self.versions[record.stream] += 1
             subject = subject_of(record.stream)
             if subject is not None:
                 self._evolve(subject, record)
-        self._position = len(records)
+            self.versions[record.stream] += 1
+            self._position += 1
 
     def _evolve(self, subject: Subject, record: Record) -> None:
         key, number, event, at = subject.experiment_id, subject.trial_id, record.event, record.happened_at

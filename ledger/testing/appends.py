@@ -147,6 +147,17 @@ class AppendContract(ContractBase):
         clock.advance(-20)
         assert ask(backend, lambda view: view.now) == recorded_at
 
+    def test_a_view_is_of_one_moment(self, backend: Backend) -> None:
+        """What is appended while somebody looks is in the next view, not in this one; and this one is asked after that, too."""
+        append(backend, notes("a"))
+        with backend.view() as view:
+            assert view.version("notes") == 1
+            with_experiment(backend)
+            with_trials(backend, ev.TrialCreated({}))
+            append(backend, notes("b"))
+            assert ask(backend, lambda later: (later.version("notes"), len(list(later.experiments())))) == (2, 1)
+            assert (view.version("notes"), list(view.experiments()), view.trial(EXPERIMENT, 1)) == (1, [], None)
+
     # -- expected versions
 
     def test_the_right_expected_version_is_accepted(self, backend: Backend) -> None:

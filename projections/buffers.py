@@ -40,7 +40,12 @@ class Buffer(ABC):
 
     def __init__(self) -> None:
         self.length = 0
-        self._arrays = [np.empty(0, dtype) for dtype in self.dtypes]
+        self.is_blank = True  # nothing was ever written: then no memory is taken for the cells
+        self._arrays = self._blank(0)
+
+    def _blank(self, length: int) -> list[Any]:
+        pairs = zip(self.empty, self.dtypes, strict=True)
+        return [np.broadcast_to(np.asarray(empty, dtype), length) for empty, dtype in pairs]
 
     @abstractmethod
     def encode(self, cells: Any) -> list[Any]:
@@ -88,6 +93,8 @@ class Buffer(ABC):
 
     def put(self, rows: Any, arrays: Sequence[Any]) -> None:
         """Replace the cells of rows by what ``encode`` gave; rows are an array of their numbers, or a slice."""
+        if self.is_blank:
+            self._arrays, self.is_blank = [array.copy() for array in self._arrays], False
         for array, new in zip(self._arrays, arrays, strict=True):
             array[rows] = new
 
@@ -98,6 +105,9 @@ class Buffer(ABC):
         self.length = length
 
     def _grow(self, capacity: int) -> None:
+        if self.is_blank:
+            self._arrays = self._blank(capacity)
+            return
         for number, empty in enumerate(self.empty):
             before = len(self._arrays[number])
             try:
@@ -120,7 +130,7 @@ class Buffer(ABC):
     def restore(cls, arrays: Sequence[Any], extras: list[Any]) -> Self:
         """Make the buffer again of what ``arrays`` and ``extras`` gave; the arrays are its own from then on."""
         made = cls()
-        made._arrays = list(arrays)
+        made._arrays, made.is_blank = list(arrays), False
         made.length = len(arrays[0])
         made._take_extras(extras)
         return made

@@ -27,7 +27,7 @@ import zstandard
 
 from ledger.errors import Corrupted
 from ledger.values import decode_value, encode_value
-from projections.buffers import BUFFERS
+from projections.buffers import BUFFERS, Buffer
 from projections.rows import Rows
 
 #: Raised when checkpoints are laid out in another way: those of before are not read.
@@ -60,7 +60,7 @@ class Damaged(Exception):
 class _Column(msgspec.Struct, array_like=True):
     name: str
     kind: str
-    arrays: list[tuple[str, list[bytes]]]  # of each: dtype, digests
+    arrays: list[tuple[str, list[bytes]]]  # of each: dtype, digests; none at all of a column in which there is nothing
     extras: bytes
 
 
@@ -256,7 +256,7 @@ def _keep_columns(rows: Rows, writer: _Writer) -> list[tuple[str, str, list[tupl
         (
             name,
             buffer.kind,
-            [(array.dtype.str, writer.keep(_pieces(array))) for array in buffer.arrays()],
+            [] if buffer.is_blank else [(array.dtype.str, writer.keep(_pieces(array))) for array in buffer.arrays()],
             writer.keep([_encoded(buffer.extras())]),
         )
         for name, buffer in rows.buffers.items()
@@ -350,7 +350,14 @@ def _read_table(txn: Any, table: _Table, fill: Callable[[Any, bytes], object]) -
             for row, digest in zip(range(0, table.length, _CHUNK_ROWS), digests, strict=True):
                 fill(array[row : row + _CHUNK_ROWS].view(np.uint8), digest)
             arrays.append(array)
-        made.buffers[column.name] = BUFFERS[column.kind].restore(arrays, _read_values(txn, column.extras))
+        extras = _read_values(txn, column.extras)
+        made.buffers[column.name] = BUFFERS[column.kind].restore(arrays, extras) if arrays else _blank(column.kind, table.length)
+    return made
+
+
+def _blank(kind: str, length: int) -> Buffer:
+    made = BUFFERS[kind]()
+    made.resize(length)
     return made
 
 

@@ -105,18 +105,18 @@ class Fold(Generic[P]):
         """Return the projection of the newest checkpoint up to the position; None when there is none beyond ``best``."""
         assert self._store is not None
         name, directory = self._kind.name, self._store.directory
-        spoilt: str | None = name
+        damaged: str | None = name  # whose checkpoints go then; None for all
         try:
             place = self._usable(position, redactions)
             if place <= (0 if best is None else best.position):
                 return None
             projection = self._kind()
-            spoilt = None  # what misleads who reads it would mislead its mending, too: then all of the file goes
+            damaged = None  # what misleads who reads the file would mislead who mends it, too
             projection.load(*self._store.load(name, place))
         except (Damaged, lmdb.Error, OSError, ValueError, TypeError, KeyError) as error:
             # Whatever a damaged file, or the code of another version, has left there.
             self._tell(f"the checkpoint of {name!r} in {directory} cannot be used: {error}. The log is folded instead.")
-            self._discard(spoilt if isinstance(error, Damaged) else None)
+            self._discard(damaged if isinstance(error, Damaged) else None)
             return None
         projection.position, projection.redactions = place, redactions
         return projection

@@ -158,12 +158,14 @@ def _is_of_trials(prefix: str) -> bool:
 
 def _numbers(streams: Sequence[str]) -> Any:
     """Return the numbers of trials as an array; None when their streams are not all those of trials of one experiment."""
+    if not _is_of_trials(streams[0]):
+        return None
     try:
         texts = np.array(streams, np.bytes_)  # ends with zeros where it is shorter than others
     except UnicodeEncodeError:
         return None
     characters = texts.view(np.uint8).reshape(len(streams), -1)
-    if not _is_of_trials(streams[0]) or (characters[:, :PREFIX] != characters[0, :PREFIX]).any():
+    if (characters[:, :PREFIX] != characters[0, :PREFIX]).any():
         return None
     digits = characters[:, PREFIX:]
     if digits[:, -1].all():  # all have as many, as in most batches; a tenth of the time

@@ -12,7 +12,8 @@ from hypothesis import strategies as st
 
 import ledger
 import projections
-from projections.buffers import StatusBuffer
+from ledger.backends.base import config_digest, config_digests
+from projections.buffers import BUFFERS, StatusBuffer
 from projections.columns import MISSING, time_column
 from projections.rows import Rows
 from projections.value_column import gather, value_column
@@ -119,3 +120,19 @@ def _of_rows(value: Any) -> Any:
     rows = Rows({"at": "value"})
     rows.append(at=value)
     return rows.frame()["at"]
+
+
+def test_who_looks_at_a_column_keeps_what_was_seen_when_it_grows() -> None:
+    """Columns grow in place; not under the eyes of somebody."""
+    buffer = BUFFERS["id"]()
+    buffer.extend(list(range(100)))
+    (seen,) = buffer.arrays()
+    buffer.extend(list(range(100, 10_000)))
+    assert seen.tolist() == list(range(100))
+    assert buffer.arrays()[0].tolist() == list(range(10_000))
+
+
+@pytest.mark.parametrize("configs", [[{"a": 1}, {"a": 2**70}], [{"a": 1.0}, {"a": (1,)}], [{"a": None}, {}], [{}], []])
+def test_digests_of_many_configs_are_those_of_each(configs: list[dict[str, Any]]) -> None:
+    """Also where one of them is not of scalars alone, or an int needs more than 64 bits."""
+    assert config_digests(configs) == [config_digest(config) for config in configs]

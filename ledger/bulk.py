@@ -14,6 +14,7 @@ from ledger.errors import InvalidValue
 from ledger.events import Points
 from ledger.records import to_nanoseconds
 from ledger.telemetry import check_name, check_scalar
+from ledger.values import with_article
 
 _VALUES_PER_EVENT = 8192
 _BYTES_PER_EVENT = 128 * 1024
@@ -56,7 +57,9 @@ def _columns(values: Any, steps: Any, at: Any) -> tuple[dict[str, list[Any]], li
         at = frame[at] if isinstance(at, str) else at
         values = {name: column for name, column in frame.items() if name not in named}
     if not isinstance(values, Mapping):
-        raise InvalidValue(f"the points are a {type(values).__qualname__}; give a dict from names to columns, or a data frame.")
+        raise InvalidValue(
+            f"the points are {with_article(type(values).__qualname__)}; give a dict from names to columns, or a data frame."
+        )
     columns = {}
     for name, column in values.items():
         if type(name) is not str or not name:
@@ -81,7 +84,9 @@ def _listed(what: str, column: Any) -> list[Any]:
         return list(column.tolist())
     if isinstance(column, Sequence) and not isinstance(column, str | bytes):
         return list(column)
-    raise InvalidValue(f"{what} is a {type(column).__qualname__}; give a list, an array of one dimension or a Series.")
+    raise InvalidValue(
+        f"{what} is {with_article(type(column).__qualname__)}; give a list, an array of one dimension or a Series."
+    )
 
 
 def _nanoseconds(what: str, column: Any) -> list[int | None]:

@@ -22,7 +22,7 @@ from ledger.registry import Event, EventType, UnknownEvent, check_type, find_typ
 from ledger.state import ExperimentState, TrialState
 from ledger.tree import leaf_hash
 from ledger.upcasters import upcast
-from ledger.values import encode_value, pack, unpack_extension
+from ledger.values import encode_value, pack, unpack_extension, with_article
 
 MAX_RECORD_BYTES = 512 * 1024
 SALT_BYTES = 16
@@ -93,7 +93,7 @@ def encode_event(event: Event) -> Payload:
     except (TypeError, ValueError, OverflowError, msgspec.MsgspecError) as error:
         raise InvalidValue(f"{kind.name} cannot be recorded: {error}. Give each field a value of its declared type.") from error
     if len(data) > MAX_RECORD_BYTES:
-        raise RecordTooLarge(f"a {kind.name} event", len(data), MAX_RECORD_BYTES)
+        raise RecordTooLarge(with_article(f"{kind.name} event"), len(data), MAX_RECORD_BYTES)
     return Payload(kind, data, decoded)
 
 
@@ -141,7 +141,7 @@ def _encode_unknown(event: UnknownEvent) -> Payload:
     check_type(event.type, event.schema)
     data = event.raw or encode_value(event.data, event.type)
     if len(data) > MAX_RECORD_BYTES:
-        raise RecordTooLarge(f"a {event.type} event", len(data), MAX_RECORD_BYTES)
+        raise RecordTooLarge(with_article(f"{event.type} event"), len(data), MAX_RECORD_BYTES)
     kind = EventType(event.type, event.schema, UnknownEvent, {}, None)
     return Payload(kind, data, decode_event(event.type, event.schema, data))  # as readers will see it
 

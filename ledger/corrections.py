@@ -18,6 +18,7 @@ from ledger.records import Record, iso_nanoseconds
 from ledger.redaction import remainder_of
 from ledger.state import TrialState
 from ledger.streams import experiment_stream
+from ledger.values import with_article
 
 # -------------------------------------------------------------------------------------------------------------- amend
 
@@ -51,7 +52,7 @@ def amend_note(stream: str, event: ev.NoteAmended, reason: str | None) -> Comman
     def command(view: View) -> list[Staged]:
         record = view.record(stream, event.version)
         if record is None or not isinstance(record.event, ev.NoteAdded):
-            found = f"is a {record.type}" if record else "does not exist"
+            found = f"is {with_article(record.type)}" if record else "does not exist"
             raise CommandRefused(f"version {event.version} of {stream!r} {found}, not a note. notes() lists them with versions.")
         return [(stream, event)]
 

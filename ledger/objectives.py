@@ -8,7 +8,7 @@ from typing import Any, NamedTuple, cast, get_args
 
 from ledger.errors import InvalidValue
 from ledger.events import Bounds, Direction
-from ledger.values import check_text
+from ledger.values import check_text, with_article
 
 
 class Objective(NamedTuple):
@@ -95,4 +95,4 @@ def _shown(value: Any) -> str:
     try:
         return f"{value!r:.100}"
     except ValueError:  # an int of so many digits that Python refuses to write it
-        return f"a {type(value).__name__} too long to show"
+        return f"{with_article(type(value).__name__)} too long to show"

@@ -118,7 +118,7 @@ def _take(path: Path) -> int | None:
 def partial_file(path: str | os.PathLike[str]) -> Iterator[BinaryIO]:
     """Write a file that takes its name, and the place of what has it, when the block ends well; else nothing is left.
 
-    A device or a pipe is written to as it is.
+    A device or a pipe is written to as it is. Raises OSError that names the directory when no file can be made there.
     """
     import tempfile
 
@@ -127,7 +127,11 @@ def partial_file(path: str | os.PathLike[str]) -> Iterator[BinaryIO]:
             yield file
         return
     directory, name = os.path.split(path)
-    descriptor, temporary = tempfile.mkstemp(prefix=f".{name}.", dir=directory or ".")
+    try:
+        descriptor, temporary = tempfile.mkstemp(prefix=f".{name}.", dir=directory or ".")
+    except OSError as error:  # names a file that nobody has asked for
+        cure = "make this directory first" if isinstance(error, FileNotFoundError) else "write to another directory"
+        raise OSError(error.errno, f"{error.strerror}; {cure}", directory or ".") from None
     try:
         with os.fdopen(descriptor, "wb") as file:
             yield file

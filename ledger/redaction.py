@@ -17,6 +17,7 @@ from ledger.errors import CommandRefused, InvalidValue, UnsupportedFormat
 from ledger.records import Record
 from ledger.registry import Event, UnknownEvent
 from ledger.streams import subject_of
+from ledger.values import with_article
 
 #: The payload of a redacted event of a type that is not the package's own: MessagePack's nil.
 NOTHING = b"\xc0"
@@ -65,11 +66,15 @@ def remainder_of(stream: str, event: Event) -> bytes:
     name = event.type if isinstance(event, UnknownEvent) else type(event).__name__
     if type(event) not in CONTENT:
         if isinstance(event, UnknownEvent) and name in ev.VOCABULARY:
-            raise UnsupportedFormat(f"a {name} of a newer version ({event.problem}) cannot be redacted by this one. Upgrade.")
+            raise UnsupportedFormat(
+                f"{with_article(name)} of a newer version ({event.problem}) cannot be redacted by this one. Upgrade."
+            )
         if isinstance(event, ev.PayloadRedacted):
             raise CommandRefused("a PayloadRedacted says what was redacted and why; it stays.")
         if name in ev.VOCABULARY:
-            raise CommandRefused(f"a {name} holds numbers and names of the ledger's own only; there is nothing to redact.")
+            raise CommandRefused(
+                f"{with_article(name)} holds numbers and names of the ledger's own only; there is nothing to redact."
+            )
         return NOTHING
     changes = dict(CONTENT[type(event)])
     if changes.get("name", "") is None:  # an experiment has a name, and no two live ones have the same

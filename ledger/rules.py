@@ -15,6 +15,7 @@ from ledger.records import iso_nanoseconds
 from ledger.registry import Event, UnknownEvent
 from ledger.status import ENDED, ExperimentState, Status, TrialState
 from ledger.streams import Subject, capture_digest, capture_stream, subject_of
+from ledger.values import with_article
 
 MAX_PRIORITY = 2**31 - 1
 MAX_TIME = 2**63 - 1  # ns since 1970 UTC: the year 2262
@@ -71,7 +72,7 @@ def check_parents(subject: Subject, parents: Sequence[str]) -> None:
     for parent in parents:
         found = subject_of(parent)
         if found is None or (found.trial_id is None) != (subject.trial_id is None):
-            raise InvalidValue(f"{parent!r} is no stream of a {kind}; give the .stream of each parent.")
+            raise InvalidValue(f"{parent!r} is no stream of {with_article(kind)}; give the .stream of each parent.")
         if found == subject:
             raise InvalidValue(f"{parent} cannot be its own parent.")
     if len(set(parents)) != len(parents):

@@ -49,6 +49,7 @@ from ledger.rules import (
 )
 from ledger.status import ENDED, HELD, UNFINISHED, ExperimentState, Status, TrialState
 from ledger.streams import CAPTURES, Subject, subject_of, trial_stream
+from ledger.values import with_article
 
 __all__ = [
     "MAX_TIME", "TRANSITIONS", "TRIAL_ASSIGNMENTS", "ExperimentState", "Status", "TrialState", "allowed_events", "check_stream",
@@ -121,8 +122,8 @@ def _refuse_newer(event: Event) -> None:
     """Raise for an event of the vocabulary in a form this version cannot read: the state after it is not known."""
     if isinstance(event, UnknownEvent) and event.type in ev.VOCABULARY:
         raise UnsupportedFormat(
-            f"a {event.type} was recorded with schema {event.schema}, which this version cannot read ({event.problem}). "
-            "Upgrade: pip install -U experiment-ledger."
+            f"{with_article(event.type)} was recorded with schema {event.schema}, which this version cannot read "
+            f"({event.problem}). Upgrade: pip install -U experiment-ledger."
         )
 
 

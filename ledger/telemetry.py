@@ -20,7 +20,7 @@ from ledger.errors import InvalidValue
 from ledger.events import MetricsLogged, Points, TelemetryLogged
 from ledger.identity import new_uuid7
 from ledger.records import to_nanoseconds
-from ledger.values import check_text
+from ledger.values import check_text, with_article
 
 FLUSH_SECONDS = 1.0
 FLUSH_VALUES = 4096
@@ -199,7 +199,7 @@ def check_scalar(what: str, value: Any) -> Any:
     if kind in _SCALARS:
         return value
     raise InvalidValue(
-        f"{what} is a {kind.__qualname__}; a point is a number, a text, a bool or None. "
+        f"{what} is {with_article(kind.__qualname__)}; a point is a number, a text, a bool or None. "
         "Log one name for each part, or keep the whole as an artifact."
     )
 

@@ -56,6 +56,15 @@ def check_text(text: str, what: str) -> str:
     return text
 
 
+def with_article(noun: str) -> str:
+    """Return a noun with the article that goes before it.
+
+    >>> with_article("object"), with_article("TrialCreated event")
+    ('an object', 'a TrialCreated event')
+    """
+    return f"{'an' if noun[:1].lower() in 'aeio' else 'a'} {noun}"
+
+
 def check_label(text: Any, what: str) -> str:
     """Return a text that goes with records (actor, reason, ids) when it is one and not a document."""
     if type(text) is not str:
@@ -98,7 +107,7 @@ def pack(value: Any, what: str = "value", depth: int = 0) -> Any:
         return extension(value, what, depth)
     if kind.__module__ == "numpy" and getattr(value, "ndim", None) == 0 and hasattr(value, "item"):
         return pack(value.item(), what, depth + 1)
-    raise InvalidValue(f"{what} is a {kind.__qualname__}, which cannot be recorded exactly. {_cure(value)}")
+    raise InvalidValue(f"{what} is {with_article(kind.__qualname__)}, which cannot be recorded exactly. {_cure(value)}")
 
 
 def _pack_dict(value: dict[Any, Any], what: str, depth: int) -> Any:
@@ -239,7 +248,7 @@ def to_json(value: Any) -> Any:
         return {"$dict": [[to_json(key), to_json(item)] for key, item in value.items()]}
     if kind in _TO_JSON:
         return _TO_JSON[kind](value)
-    raise InvalidValue(f"a {kind.__qualname__} has no form in JSON. {_cure(value)}")
+    raise InvalidValue(f"{with_article(kind.__qualname__)} has no form in JSON. {_cure(value)}")
 
 
 _TO_JSON: dict[type, Callable[[Any], dict[str, Any]]] = {

@@ -13,7 +13,7 @@ from ledger.records import Record
 from ledger.state import TrialState, evolve_trial
 from ledger.streams import experiment_stream, subject_of, trial_stream
 from projections.appended import TOMBSTONES, AppendedTable
-from projections.columns import MISSING, object_column
+from projections.columns import MISSING, object_column, own_value
 
 History = Callable[[str], Iterable[Record]]
 
@@ -105,7 +105,7 @@ class AmendmentTable(AppendedTable):
         for stream, positions in wanted.items():
             for position, state, notes in _states(stream, history, positions):
                 for place in positions[position]:
-                    found[place] = _value(state, notes, *details[place])
+                    found[place] = own_value(_value(state, notes, *details[place]))
         return object_column(found)
 
 

@@ -24,7 +24,7 @@ import numpy as np
 import pandas as pd
 
 from ledger.state import Status
-from projections.columns import MISSING, NOT_A_TIME, STATUS_CODES, STATUSES, time_array
+from projections.columns import MISSING, NOT_A_TIME, STATUS_CODES, STATUSES, own_value, time_array
 from projections.texts import TextCells, Texts
 
 _FIRST_CAPACITY = 64
@@ -261,7 +261,8 @@ _NAN = int(np.array(np.nan).view(np.int64))
 class ValueBuffer(Buffer):
     """Recorded values of any type, none of which is lost: a tag says what a cell is, and 8 bytes hold or find it.
 
-    Where there is nothing the 8 bytes are those of NaN, so that a column of floats is as pandas takes it.
+    Where there is nothing the 8 bytes are those of NaN, so that a column of floats is as pandas takes it. Lists and dicts are
+    the buffer's own: it keeps copies, and gives copies.
     """
 
     kind, dtypes, empty = "value", ("uint8", "int64"), (_ABSENT, _NAN)
@@ -302,7 +303,7 @@ class ValueBuffer(Buffer):
             bits[tags == _INT] = objects[tags == _INT].astype(np.int64)
         others = objects[tags == _OTHER]
         bits[tags == _OTHER] = np.arange(len(others)) + len(self._others)
-        self._others += others.tolist()
+        self._others += map(own_value, others)
         return [tags, bits]
 
     def array(self) -> Any:
@@ -336,12 +337,16 @@ class ValueBuffer(Buffer):
             elif tag == _INT:
                 made[chosen] = bits[chosen].tolist()
         for row in np.flatnonzero(tags == _OTHER):  # one by one: numpy would take lists of equal length for a dimension
-            made[row] = self._others[bits[row]]
+            made[row] = own_value(self._others[bits[row]])
         return made
 
     def has_values(self) -> bool:
         """Say whether there is anything in any cell."""
         return bool(self.arrays()[0].any())  # ABSENT is 0
+
+    def is_none(self) -> bool:
+        """Say whether no cell has anything but None."""
+        return not (self.arrays()[0] > _NONE).any()
 
     def clear(self, rows: Any) -> None:
         """Have nothing in the cells of rows."""

@@ -25,8 +25,8 @@ def build(projection: P, log: EventLog, *, as_of: int | None = None, progress: P
     cannot go back: build a new instance), or when a payload has been redacted since it was folded (it may still hold it:
     build a new instance), and what ``apply`` raises, with a note that names the record.
 
-    Costs one pass over the records after ``projection.position``. ``progress`` is called now and then with the position
-    reached and the one to be reached.
+    Costs one pass over the records after ``projection.position``. ``progress`` is called now and then, and at
+    the end of a long fold, with the position reached and the one to be reached.
 
     >>> import ledger, projections
     >>> book = ledger.open("memory:")
@@ -51,13 +51,14 @@ def build(projection: P, log: EventLog, *, as_of: int | None = None, progress: P
             f"Build a new one: build({type(projection).__name__}(), log)."
         )
     projection.redactions = redactions
-    told = projection.position
+    told = began = projection.position
     while projection.position < target:
         # A page at a time: its records are still in the processor's cache, which those of several would not be.
         page, reached = log.page(projection.position, projection.types)
         projection.apply_all(page if reached <= target else [record for record in page if record.position <= target])
         projection.position = min(reached, target)
-        if progress is not None and projection.position >= told + _REPORT_EVERY:
+        is_last = projection.position == target and told > began
+        if progress is not None and (is_last or projection.position >= told + _REPORT_EVERY):
             told = projection.position
             progress(told, target)
     return projection

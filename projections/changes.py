@@ -2,18 +2,32 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from typing import Any
+from collections.abc import Collection, Sequence
+from typing import Any, NamedTuple
 
 import numpy as np
 import pandas as pd
 
 from ledger.errors import InvalidValue
+from projections.columns import TEXT, category, object_column, text_array
 
-_KINDS = pd.CategoricalDtype(["added", "changed", "removed"])
+_KINDS = category(["added", "changed", "removed"])
 
 
-def compare(before: pd.DataFrame, after: pd.DataFrame, keys: Sequence[str]) -> pd.DataFrame:
+class _Cells(NamedTuple):
+    """A column of a table: its cells, and which of them have something in them."""
+
+    array: Any
+    is_there: Any
+
+    def are_there(self, rows: Any) -> Any:
+        """Say for which rows, of which -1 is none, there is something."""
+        if not len(self.array):
+            return np.zeros(len(rows), np.bool_)
+        return self.is_there[rows] & (rows >= 0)
+
+
+def compare(before: pd.DataFrame, after: pd.DataFrame, keys: Sequence[str], *, recorded: Collection[str] = ()) -> pd.DataFrame:
     """Return the values that differ between two tables whose rows are known by the columns ``keys``.
 
     Columns: the keys, ``change`` (category: added or removed of a row that one table does not have, else changed), ``column``
@@ -22,7 +36,7 @@ def compare(before: pd.DataFrame, after: pd.DataFrame, keys: Sequence[str]) -> p
 
     Values are compared, not dtypes: 1 is 1.0, NaN is NaN, and what is missing is missing, be it None, NaN, NaT or NA; but
     True is not 1, and a list is not a tuple. An added row has a line for each value in it, and none for what is missing; one
-    with nothing but its key has no line.
+    with nothing but its key has no line. In the columns ``recorded`` nothing is missing: there NaN and None are values.
 
     Costs time in proportion to the cells; an object in Python only for values that differ, and for those of ``object``
     columns.
@@ -42,7 +56,7 @@ def compare(before: pd.DataFrame, after: pd.DataFrame, keys: Sequence[str]) -> p
     own, other, key_rows = _aligned(before, after, keys)
     order = pd.Series(range(len(after.columns)), after.columns)
     names = [*after.columns[len(keys) :], *(name for name in before.columns[len(keys) :] if name not in order)]
-    found = [_differing(_column(before, name), _column(after, name), own, other) for name in names]
+    found = [_differing(_cells(before, name, recorded), _cells(after, name, recorded), own, other) for name in names]
     rows = np.concatenate([np.zeros(0, np.int64), *found])
     columns = np.repeat(np.arange(len(names)), [len(each) for each in found])
     order_of_lines = np.lexsort((columns, rows))
@@ -51,9 +65,9 @@ def compare(before: pd.DataFrame, after: pd.DataFrame, keys: Sequence[str]) -> p
         {
             **{name: key_rows[name].array[rows] for name in keys},
             "change": pd.Categorical.from_codes(np.where(own[rows] < 0, 0, np.where(other[rows] < 0, 2, 1)), dtype=_KINDS),
-            "column": pd.array(np.array(names, object)[columns], dtype="str") if names else pd.array([], dtype="str"),
-            "before": _values(before, names, own, rows, columns),
-            "after": _values(after, names, other, rows, columns),
+            "column": text_array(np.array(names, object)[columns]),
+            "before": _values(before, names, recorded, own[rows], columns),
+            "after": _values(after, names, recorded, other[rows], columns),
         }
     )
 
@@ -66,13 +80,11 @@ def _aligned(before: pd.DataFrame, after: pd.DataFrame, keys: Sequence[str]) -> 
     """Return, for each key of either table in order, its row in each of them (-1 for none), and the keys."""
     marked = []
     for frame in (before, after):
-        part = frame[list(keys)].reset_index(drop=True)
+        texts = {name: TEXT for name in keys if isinstance(frame[name].dtype, pd.CategoricalDtype)}
+        part = frame[list(keys)].astype(texts).reset_index(drop=True)
         part["\0"] = part.groupby(list(keys), dropna=False, observed=True).cumcount() if part.duplicated().any() else 0
         marked.append(part)
     both = pd.concat([part for part in marked if len(part)] or marked[:1], ignore_index=True)
-    for name in keys:
-        if str(both[name].dtype) == "category":
-            both[name] = both[name].astype("str")
     distinct = both.drop_duplicates()
     distinct = distinct.sort_values([*keys, "\0"], na_position="first") if len(keys) > 1 or len(distinct) else distinct
     numbers = pd.Series(np.arange(len(distinct)), distinct.index)
@@ -83,28 +95,26 @@ def _aligned(before: pd.DataFrame, after: pd.DataFrame, keys: Sequence[str]) -> 
     return own, other, distinct.reset_index(drop=True)
 
 
-def _column(frame: pd.DataFrame, name: str) -> Any:
+def _cells(frame: pd.DataFrame, name: str, recorded: Collection[str]) -> _Cells:
     if name not in frame.columns:
-        return None
+        return _Cells(np.zeros(0, object), np.zeros(0, np.bool_))
     column = frame[name]
-    return column.to_numpy() if isinstance(column.dtype, np.dtype) and column.dtype.kind != "M" else column.array
+    if name in recorded:
+        exact = object_column([None if cell is pd.NA else cell for cell in column.tolist()])
+        return _Cells(exact.to_numpy(), np.ones(len(exact), np.bool_))
+    array: Any = column.to_numpy() if isinstance(column.dtype, np.dtype) and column.dtype.kind != "M" else column.array
+    return _Cells(array, ~np.asarray(pd.isna(array)))
 
 
-def _differing(before: Any, after: Any, own: Any, other: Any) -> Any:
+def _differing(before: _Cells, after: _Cells, own: Any, other: Any) -> Any:
     """Return the numbers of keys for which a column's value is not the same."""
-    has_before, has_after = (_is_there(array, rows) for array, rows in ((before, own), (after, other)))
+    has_before, has_after = before.are_there(own), after.are_there(other)
     differs = has_before != has_after
     both = np.flatnonzero(has_before & has_after)
     if len(both):
-        one, two = before[own[both]], after[other[both]]
+        one, two = before.array[own[both]], after.array[other[both]]
         differs[both] = _unequal(one, two)
     return np.flatnonzero(differs)
-
-
-def _is_there(array: Any, rows: Any) -> Any:
-    if array is None or not len(array):
-        return np.zeros(len(rows), np.bool_)
-    return ~np.asarray(pd.isna(array))[rows] & (rows >= 0)
 
 
 def _unequal(one: Any, two: Any) -> Any:
@@ -142,16 +152,14 @@ def _same(one: Any, two: Any) -> bool:
     return bool(one == two) or (one != one and two != two)
 
 
-def _values(frame: pd.DataFrame, names: Sequence[str], places: Any, rows: Any, columns: Any) -> pd.Series[Any]:
-    """Return for each line the value that a table has, as objects; None for none."""
-    made = np.empty(len(rows), object)
-    for number, name in enumerate(names):
-        lines = np.flatnonzero((columns == number) & (places[rows] >= 0))
-        array = _column(frame, name)
-        if array is None or not len(lines):
-            continue
-        taken = array[places[rows[lines]]]
+def _values(frame: pd.DataFrame, names: Sequence[str], recorded: Collection[str], places: Any, columns: Any) -> pd.Series[Any]:
+    """Return for each line, the place of a row and the number of a name, the value in the table, as objects; None for none."""
+    made = np.empty(len(places), object)
+    for number in np.unique(columns):
+        cells = _cells(frame, names[number], recorded)
+        lines = np.flatnonzero(columns == number)
+        lines = lines[cells.are_there(places[lines])]
+        taken = cells.array[places[lines]]
         for line, cell in zip(lines, taken.tolist(), strict=True):  # one by one: numpy would take lists for a dimension
             made[line] = cell
-        made[lines[np.asarray(pd.isna(taken))]] = None
     return pd.Series(made, dtype=object)  # pandas would take texts for a column of texts

@@ -25,13 +25,14 @@ import msgspec
 import numpy as np
 import zstandard
 
+from ledger.backends.length import find_cut
 from ledger.errors import Corrupted
 from ledger.values import decode_value, encode_value
 from projections.buffers import BUFFERS, Buffer
 from projections.rows import Rows
 
 #: Raised when checkpoints are laid out in another way: those of before are not read.
-LAYOUT = 2
+LAYOUT = 3
 _CHUNK_ROWS = 32_768
 _DIGEST_BYTES = 16
 _WORKERS = 2  # threads that pack, unpack and prove pieces: they do not hold the interpreter meanwhile
@@ -48,6 +49,7 @@ class Key(NamedTuple):
     layout: int
     ledger_id: str
     schema_version: int
+    kind: str  # the class and its columns: another one may have the name and the version
     redactions: int  # how many payloads had been dropped: what was kept before may hold one
     append_id: bytes  # of the record at the position, and its ordinal: another one was not there then
     ordinal: int
@@ -193,6 +195,8 @@ class CheckpointStore:
                 readahead=True, meminit=False, mode=0o666,
             )  # fmt: skip
             try:
+                if cut := find_cut(env, self.directory / "data.mdb"):
+                    raise Damaged(cut)
                 yield env
             finally:
                 env.close()

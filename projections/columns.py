@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import functools
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from typing import Any, Final, TypeAlias
 
 import numpy as np
@@ -27,8 +27,15 @@ MISSING: Final = _Missing()
 _INT64_MIN, _INT64_MAX = -(2**63), 2**63 - 1
 NOT_A_TIME = _INT64_MIN  # numpy's own mark
 STATUS_CODES = {status: code for code, status in enumerate(Status)}
-STATUSES = pd.CategoricalDtype([status.value for status in Status])
 TEXT = pd.StringDtype("python", na_value=pd.NA)  # whether pyarrow is installed or not
+
+
+def category(texts: Iterable[str]) -> pd.CategoricalDtype:
+    """Return the dtype of columns in which these texts occur again and again."""
+    return pd.CategoricalDtype(pd.Index(list(texts), dtype=TEXT))
+
+
+STATUSES = category(status.value for status in Status)
 
 
 def integer_column(values: Sequence[Any]) -> Column:
@@ -77,6 +84,22 @@ def object_column(values: Sequence[Any]) -> Column:
     for row, value in enumerate(values):  # one by one: numpy would take lists of equal length for a second dimension
         array[row] = value
     return pd.Series(array, dtype=object)
+
+
+def own_value(value: Any) -> Any:
+    """Return a recorded value in which nothing that can be changed is somebody else's.
+
+    >>> config = {"layers": [1, 2]}
+    >>> own_value((config,))[0]["layers"].append(3)
+    >>> config
+    {'layers': [1, 2]}
+    """
+    kind = type(value)
+    if kind is dict:
+        return {key: own_value(item) for key, item in value.items()}
+    if kind is list or kind is tuple:
+        return kind(map(own_value, value))
+    return value
 
 
 def as_it_is(array: Any) -> Any:

@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from ledger.backends.base import config_digests
+from ledger.backends.base import config_digest, config_digests
 from projections.columns import MISSING, as_it_is, text_array
 from projections.rows import Rows
 from projections.trial_rows import TrialRows
@@ -43,6 +43,15 @@ class ConfigIds:
             self.rows.extend({"first_half": halves[:, 0], "second_half": halves[:, 1]})
         return numbers
 
+    def find(self, config: Mapping[str, Any]) -> int | None:
+        """Return the number of a config; None when it has none.
+
+        >>> ids = ConfigIds()
+        >>> ids.numbers([{"lr": 1}]), ids.find({"lr": 1}), ids.find({"lr": 2})
+        ([1], 1, None)
+        """
+        return self._known().get(config_digest(config))
+
     def digests(self) -> bytes:
         """Return the digests in order of their numbers, one behind the other."""
         return self._digests_of(slice(None))
@@ -64,17 +73,19 @@ class ConfigIds:
         return self._ids
 
 
-def config_table(trials: TrialRows, config_ids: ConfigIds, originals: Mapping[int, Mapping[str, Any]]) -> pd.DataFrame:
-    """Return the configs that trials were created with, ordered by config_id; no rows for an experiment without trials.
+def config_table(
+    trials: TrialRows, config_ids: ConfigIds, originals: Mapping[int, Mapping[str, Any]], *, deleted: bool = False
+) -> pd.DataFrame:
+    """Return the configs that were tried, ordered by config_id; no rows for an experiment without trials.
 
-    A config is what ``new_trial`` was given. Parameters that a trial adds while it runs are its own: they are in its row
-    of the trial table, and do not make another config here.
+    A trial's config is what ``new_trial`` was given; when parameters were added while it ran (``configure``), it is from its
+    end on the one with them. What amendments make of it is in the trial table only.
 
     Columns: ``config_id`` (int64, as in the trial table), ``digest`` (string, 32 hex digits), ``trials`` (Int64, those
-    of the experiment that were created with it, without the deleted ones), ``first_trial_id`` (int64, the first of them to
-    be created), then ``config.<parameter>`` by name.
+    of the experiment whose config it is; with ``deleted`` the deleted ones as well), ``first_trial_id`` (int64, the first of
+    them to be created), then ``config.<parameter>`` by name.
     """
-    live = np.flatnonzero(is_live(trials))
+    live = shown_places(trials, deleted=deleted)
     ids = trials.rows["config_id"].arrays()[0][live]
     if (ids[1:] > ids[:-1]).all():  # each config has one trial, as most random ones
         rows, counts = live, np.ones(len(ids), np.int64)
@@ -99,8 +110,13 @@ def is_live(trials: TrialRows) -> Any:
     return deleted_at == np.iinfo(np.int64).min
 
 
+def shown_places(trials: TrialRows, *, deleted: bool) -> Any:
+    """Return the numbers of the rows whose trials are shown, as an array."""
+    return np.arange(trials.rows.length) if deleted else np.flatnonzero(is_live(trials))
+
+
 def config_columns(trials: TrialRows, rows: Any, ids: Any, originals: Mapping[int, Mapping[str, Any]]) -> dict[str, Any]:
-    """Return the columns of the configs with those numbers, which the trials of those rows were created with."""
+    """Return the columns of the configs with those numbers, which those rows have."""
     changed = [index for index, each in enumerate(ids.tolist()) if each in originals] if originals else []
     columns: dict[str, Any] = {}
     is_every = len(rows) == trials.rows.length and not changed and bool((rows[1:] > rows[:-1]).all())

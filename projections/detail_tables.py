@@ -5,6 +5,7 @@ from __future__ import annotations
 import datetime as dt
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterable, Sequence
+from functools import partial
 from typing import Any, TypeVar
 from uuid import UUID
 
@@ -16,9 +17,11 @@ from projections.amendment_table import AmendmentTable
 from projections.artifact_table import ArtifactTable
 from projections.changes import compare
 from projections.environment_table import EnvironmentTable
+from projections.experiments import Experiments
 from projections.metric_series import MetricSeries
 from projections.metric_table import Alignment, Form, MetricTable, TelemetryTable
 from projections.projection import Projection
+from projections.result_table import result_table
 from projections.status_history_table import StatusHistoryTable
 from projections.timetravel import AsOf
 
@@ -32,14 +35,18 @@ KEYS: dict[str, tuple[str, ...]] = {
     "configs": ("config_id",),
     "groups": ("group_id",),
     "results": ("trial_id", "name"),
-    "metrics": ("trial_id", "name", "position"),
-    "telemetry": ("trial_id", "name", "position"),
+    "metrics": ("trial_id", "name", "position", "step"),
+    "telemetry": ("trial_id", "name", "position", "time"),
     "status_history": ("trial_id", "position"),
     "artifacts": ("position",),
     "environments": ("trial_id",),
     "environment_changes": ("position", "kind"),
     "amendments": ("position",),
 }
+
+
+#: Those of which each row is a value that was recorded, be it NaN or None.
+_OF_VALUES = ("results", "metrics", "telemetry")
 
 
 class DetailTables(ABC):
@@ -120,7 +127,7 @@ class DetailTables(ABC):
     def results(
         self, experiment: str | UUID, *, form: Form = "long", as_of: AsOf = None, amended: bool = True, deleted: bool = False
     ) -> pd.DataFrame:
-        """Return the results of trials in long form: ``trial_id``, ``name``, ``value``, ordered by trial_id and name.
+        """Return the results of trials in long form, NaN and None among them; ``result_table`` documents the columns.
 
         ``form="mlos_bench"``: ``trial_id``, ``metric``, ``value``. ``amended=False``: as first recorded.
 
@@ -132,18 +139,11 @@ class DetailTables(ABC):
         """
         if form not in ("long", "mlos_bench"):
             raise InvalidValue(f"form is {form!r}; results are shown as 'long' or 'mlos_bench'. Side by side: tables.trials.")
-        wide = self.trials(experiment, as_of=as_of, now=0, amended=amended, deleted=deleted)
-        columns = [name for name in wide.columns if name.startswith("result.")]
-        named = {column: column.removeprefix("result.") for column in columns}
-        parts = [
-            pd.DataFrame({"trial_id": wide["trial_id"], "name": named[column], "value": wide[column].astype(object)})
-            for column in columns
-        ]
-        long = pd.concat(parts, ignore_index=True) if parts else pd.DataFrame({"trial_id": [], "name": [], "value": []})
-        long = long[long["value"].notna()].astype({"trial_id": "int64", "name": "string"})
-        long = long.sort_values(["trial_id", "name"], kind="stable", ignore_index=True)
-        long["value"] = long["value"].infer_objects()
+        long = self._results(experiment, as_of=as_of, amended=amended, deleted=deleted)
         return long.rename(columns={"name": "metric"}) if form == "mlos_bench" else long
+
+    def _results(self, experiment: str | UUID, *, as_of: AsOf, **options: bool) -> pd.DataFrame:
+        return self.read(Experiments, experiment, as_of, lambda experiments, id_: result_table(experiments.of(id_), **options))
 
     def status_history(
         self, experiment: str | UUID, *, trials: Iterable[int] | int | None = None, as_of: AsOf = None, amended: bool = True,
@@ -198,9 +198,11 @@ class DetailTables(ABC):
         ``table`` is the name of a table (``trials``, ``metrics``, ``status_history`` ...), ``experiment`` whose it is, as
         named at ``until``; ``after`` and ``until`` are positions or times. The other options are the table's own. Columns:
         those by which the rows are known, ``change`` (added, changed or removed), ``column``, ``before``, ``after``; see
-        ``projections.changes.compare``.
+        ``projections.changes.compare``. Of results, metrics and telemetry NaN and None are values like others; in the table of
+        trials they are shown, and compared, like what is missing.
 
-        Raises InvalidValue for a table that there is not, and when ``until`` is before ``after``.
+        Raises InvalidValue for a table that there is not, for a form other than the long one, and when ``until`` is before
+        ``after``.
 
         >>> import ledger, projections
         >>> book = ledger.open("memory:")
@@ -216,7 +218,9 @@ class DetailTables(ABC):
         first, last = self.position(after), self.position(until)
         if last < first:
             raise InvalidValue(f"until ({until!r}) is position {last}, before after ({after!r}), which is {first}. Swap them.")
-        show: Callable[..., pd.DataFrame] = getattr(self, table)
+        if table in _OF_VALUES and options.pop("form", "long") != "long":
+            raise InvalidValue(f"changes of {table} are told in long form, a row for each value. Leave form out.")
+        show: Callable[..., pd.DataFrame] = partial(self._results, exact=True) if table == "results" else getattr(self, table)
         if table == "experiments":
             return compare(show(as_of=first, **options), show(as_of=last, **options), keys or KEYS[table])
         if experiment is None:
@@ -227,4 +231,4 @@ class DetailTables(ABC):
             older = show(identifier, as_of=first, **options)
         except UnknownExperiment:  # it was not there yet
             older = newer.iloc[:0]
-        return compare(older, newer, keys or KEYS[table])
+        return compare(older, newer, keys or KEYS[table], recorded=("value",) if table in _OF_VALUES else ())

@@ -132,9 +132,11 @@ def csv_cells(series: pd.Series[Any]) -> Cell:
 
 
 def _plain(value: Any) -> Any:
-    """Return a value of a typed column: times in ISO 8601, UTC; None for what is missing."""
+    """Return a value of a typed column: times in ISO 8601, UTC, and durations; None for what is missing."""
     if value is None or value is pd.NA or value is pd.NaT or value != value:
         return None
     if isinstance(value, pd.Timestamp):
         return iso_nanoseconds(value.as_unit("ns").value)
+    if isinstance(value, pd.Timedelta):
+        return value.isoformat()
     return value.item() if hasattr(value, "item") else value  # a scalar of numpy

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 from uuid import UUID
 
@@ -13,13 +13,15 @@ from ledger import events as ev
 from ledger.codec import decode_experiment_state, decode_trial_state, encode_state
 from ledger.records import Record
 from ledger.state import ExperimentState, evolve_experiment
-from ledger.streams import subject_of
+from ledger.streams import subject_of, trial_stream
+from projections.columns import own_value
 from projections.config_table import ConfigIds, config_table
 from projections.experiment_table import experiment_table
 from projections.group_table import group_table
 from projections.projection import Projection
 from projections.rows import Rows
 from projections.trial_batch import TrialBatch, trial_batches
+from projections.trial_configs import Settled
 from projections.trial_rows import TrialRows, row_of
 from projections.trial_table import trial_table
 
@@ -41,7 +43,7 @@ class Experiments(Projection):
     """
 
     name = "experiments"
-    schema_version = 6
+    schema_version = 7
 
     def __init__(self) -> None:
         self.states: dict[UUID, ExperimentState] = {}  # in order of creation
@@ -58,27 +60,30 @@ class Experiments(Projection):
         batches, others = trial_batches(records)
         try:
             self._evolve(others)
-            for batch, config_ids in zip(batches, self._number_configs(batches), strict=True):
-                self._trials_of(batch.records[0]).apply(batch, config_ids, self.originals)
+            trials = [self._trials_of(batch.records[0]) for batch in batches]
+            settled = [each.settled(batch) for each, batch in zip(trials, batches, strict=True)]
+            for each, batch, found, numbers in zip(trials, batches, settled, self._number(batches, settled), strict=True):
+                created = len(numbers) - len(found)
+                each.apply(batch, numbers[:created], list(zip(found, numbers[created:], strict=True)), self.originals)
         except Exception as error:
             error.add_note(f"Folding {self.name!r}, from position {records[0].position} to {records[-1].position}.")
             raise
 
-    def _number_configs(self, batches: Sequence[TrialBatch]) -> list[list[int]]:
-        """Return the numbers of the configs of each batch's new trials; they are numbered in the order of the log."""
+    def _number(self, batches: Sequence[TrialBatch], settled: Sequence[Sequence[Settled]]) -> list[list[int]]:
+        """Return the numbers of the configs of each batch's new trials, then of those ``settled``, by the order of the log."""
         created = [batch.kinds.get(ev.TrialCreated) for batch in batches]
-        if len(created) == 1:
+        if len(created) == 1 and not settled[0]:
             return [self.config_ids.numbers(created[0].given("config") if created[0] is not None else [])]
-        new = [
-            (batches[index].records[place].position, index, event.config)
-            for index, found in enumerate(created)
-            if found is not None
-            for place, event in zip(found.which.tolist(), found.events, strict=True)
-        ]
-        new.sort()  # positions differ
-        numbers: list[list[int]] = [[] for _ in batches]
-        for (_, index, _), number in zip(new, self.config_ids.numbers([config for _, _, config in new]), strict=True):
-            numbers[index].append(number)
+        found = []
+        for batch, new, ended in zip(batches, created, settled, strict=True):
+            places = [] if new is None else list(zip(new.which.tolist(), new.given("config"), strict=True))
+            places += [(each.record, each.config) for each in ended]
+            found.append([(batch.records[index].position, config) for index, config in places])
+        inside = sorted((position, which, index) for which, each in enumerate(found) for index, (position, _) in enumerate(each))
+        in_order = self.config_ids.numbers([found[which][index][1] for _, which, index in inside])
+        numbers = [[0] * len(each) for each in found]
+        for (_, which, index), number in zip(inside, in_order, strict=True):
+            numbers[which][index] = number
         return numbers
 
     def _evolve(self, records: Sequence[Record]) -> None:
@@ -112,20 +117,20 @@ class Experiments(Projection):
         """Return the trials of one experiment; see ``trial_table``. ``now`` is the time at which leases are looked at."""
         return trial_table(self, self.of(experiment_id), now, amended=amended, deleted=deleted)
 
-    def configs(self, experiment_id: UUID) -> pd.DataFrame:
-        """Return the configs that trials of the experiment were created with; see ``config_table``."""
-        return config_table(self.of(experiment_id), self.config_ids, self.originals)
+    def configs(self, experiment_id: UUID, *, deleted: bool = False) -> pd.DataFrame:
+        """Return the configs that were tried in the experiment; see ``config_table``."""
+        return config_table(self.of(experiment_id), self.config_ids, self.originals, deleted=deleted)
 
-    def groups(self, experiment_id: UUID) -> pd.DataFrame:
-        """Return the groups of trials that were created with the same config; see ``group_table``."""
-        return group_table(self.of(experiment_id), self.originals)
+    def groups(self, experiment_id: UUID, *, deleted: bool = False) -> pd.DataFrame:
+        """Return the groups of trials of the same config; see ``group_table``."""
+        return group_table(self.of(experiment_id), self.originals, deleted=deleted)
 
     def of(self, experiment_id: UUID) -> TrialRows:
         """Return the trials of one experiment."""
         return self.trial_rows.get(experiment_id) or TrialRows(experiment_id)
 
     def config(self, config_id: int) -> dict[str, Any] | None:
-        """Return the config of that number as trials of any experiment were created with it; None when there is none.
+        """Return the config of that number; None when there is none.
 
         >>> import ledger, projections
         >>> book = ledger.open("memory:")
@@ -135,13 +140,23 @@ class Experiments(Projection):
         ({'lr': 0.1}, None)
         """
         if config_id in self.originals:
-            return dict(self.originals[config_id])
+            found: dict[str, Any] = own_value(self.originals[config_id])
+            return found
         for identifier in self.trial_rows:
             trials = self.of(identifier)
             places = np.flatnonzero(trials.rows["config_id"].arrays()[0] == config_id)
             if len(places):
                 return row_of(trials.configs, places[:1])
         return None
+
+    def streams_of_config(self, config: int | Mapping[str, Any]) -> list[str]:
+        """Return the streams of the trials of a config, given by its number or its values."""
+        number = config if isinstance(config, int) else self.config_ids.find(config)
+        return [
+            trial_stream(identifier, trial_id)
+            for identifier, trials in self.trial_rows.items()
+            for trial_id in trials.rows["trial_id"].arrays()[0][trials.rows["config_id"].arrays()[0] == number].tolist()
+        ]
 
     # --------------------------------------------------------------------------------------------- checkpoints
 

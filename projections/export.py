@@ -26,7 +26,8 @@ everything else, several kinds   string, JSON of each,     JSON, tagged where JS
                                  tagged                    cannot say it                  quotation marks of JSON
 ================================ ========================= ============================== ==================================
 
-A time of a table's own among other values (in a table of changes) is its text in ISO 8601. Tagged means as
+In CSV and JSON times and durations are texts in ISO 8601; so is a time of a table's own among other values (in a table of
+changes). Tagged means as
 ``ledger.values.to_json`` does, so that ``from_json`` gives the value again: ``{"$float": "nan"}``. In Parquet and Arrow each
 field's metadata names which of these it was (``ledger.encoding``).
 """
@@ -45,14 +46,15 @@ import pandas as pd
 
 from ledger.errors import InvalidValue
 from ledger.partial import partial_file
-from projections.columns import text_column
+from projections.columns import TEXT, text_column
 from projections.encoding import Encoding, csv_cells, decode_column, encode_column, encoding_of, json_cells
 
 if TYPE_CHECKING:
     import pyarrow as pa
 
 _ROWS = 16_384
-_ENCODING, _DTYPE, _CATEGORIES = b"ledger.encoding", b"ledger.dtype", b"ledger.categories"
+_ENCODING, _DTYPE = b"ledger.encoding", b"ledger.dtype"
+_CATEGORIES, _CATEGORIES_DTYPE = b"ledger.categories", b"ledger.categories.dtype"
 _json = msgspec.json.Encoder()
 
 
@@ -115,13 +117,28 @@ def write_to(frame: pd.DataFrame, file: BinaryIO, file_format: FileFormat | str)
     """
     form = _format_named(file_format)
     frame = flat(frame)
-    if form is FileFormat.CSV:
-        _write_csv(frame, file)
-    elif form in (FileFormat.JSON, FileFormat.JSONL):
-        for piece in json_pieces(frame, is_array=form is FileFormat.JSON):
-            file.write(piece)
-    else:
-        _write_arrow(to_arrow(frame), file, form)
+    try:
+        if form in (FileFormat.PARQUET, FileFormat.ARROW):
+            _write_arrow(to_arrow(frame), file, form)
+        else:
+            is_array = form is FileFormat.JSON
+            file.writelines(csv_pieces(frame) if form is FileFormat.CSV else json_pieces(frame, is_array=is_array))
+    except InvalidValue as error:
+        names = [name for name in frame.columns if not _can_be_written(frame[name])]
+        if not names:
+            raise
+        raise InvalidValue(
+            f"not every value of the column {names[0]!r} can be written: {str(error).partition('. ')[0]}. "
+            f"Leave out what is no value: frame.drop(columns={names!r})."
+        ) from error
+
+
+def _can_be_written(series: pd.Series[Any]) -> bool:
+    try:
+        encode_column(series, encoding_of(series))
+    except InvalidValue:
+        return False
+    return True
 
 
 def read_table(path: str | os.PathLike[str], *, file_format: FileFormat | str | None = None) -> pd.DataFrame:
@@ -158,7 +175,7 @@ def flat(frame: pd.DataFrame) -> pd.DataFrame:
     ['trial_id', 'loss.min']
     """
     if any(name is not None for name in frame.index.names):
-        frame = frame.reset_index()
+        frame = frame.reset_index(allow_duplicates=True)  # a metric may be called as the index is
     names = [".".join(map(str, label)) if isinstance(label, tuple) else str(label) for label in frame.columns]
     names = [name.rstrip(".") if isinstance(label, tuple) else name for name, label in zip(names, frame.columns, strict=True)]
     twice = sorted({name for name in names if names.count(name) > 1}) if len(set(names)) < len(names) else []
@@ -196,6 +213,7 @@ def to_arrow(frame: pd.DataFrame) -> pa.Table:
         metadata = {_DTYPE: str(series.dtype).encode(), _ENCODING: encoding.value.encode()}
         if isinstance(series.dtype, pd.CategoricalDtype):
             metadata[_CATEGORIES] = _json.encode([str(each) for each in series.cat.categories])
+            metadata[_CATEGORIES_DTYPE] = str(series.cat.categories.dtype).encode()
         array = pa.array(encode_column(series, encoding), type=_arrow_type(encoding), from_pandas=True)
         arrays.append(array)
         fields.append(pa.field(name, array.type, metadata=metadata))
@@ -229,7 +247,9 @@ def _typed(column: Any, metadata: dict[bytes, bytes]) -> pd.Series[Any]:
     dtype = metadata.get(_DTYPE, b"").decode()
     if dtype == "category":
         known = msgspec.json.decode(metadata.get(_CATEGORIES, b"[]"))
-        return pd.Series(pd.Categorical(column.to_pylist(), categories=known))
+        kind = metadata.get(_CATEGORIES_DTYPE, b"string").decode()
+        categories = pd.Index(known, dtype=cast("Any", TEXT if kind == "string" else kind))
+        return pd.Series(pd.Categorical(column.to_pylist(), categories=categories))
     if dtype == "string":
         return text_column(column.to_pylist())
     if dtype.startswith(("Int", "UInt", "boolean", "Float", "str")):
@@ -256,11 +276,6 @@ def _write_arrow(table: pa.Table, file: BinaryIO, form: FileFormat) -> None:
 _QUOTED = re.compile(
     r"|.*[,\"\r\n].*|\s.*|.*\s|[-+]?(?:\d+\.?\d*|\.\d+)(?:[eE][-+]?\d+)?|[-+]?(?i:inf|infinity|nan|true|false)", re.DOTALL
 )
-
-
-def _write_csv(frame: pd.DataFrame, file: BinaryIO) -> None:
-    for piece in csv_pieces(frame):
-        file.write(piece)
 
 
 def csv_pieces(frame: pd.DataFrame) -> Iterator[bytes]:

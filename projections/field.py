@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import copy
 import datetime as dt
 import operator
 from collections.abc import Callable, Iterable, Sequence
@@ -14,7 +13,7 @@ import pandas as pd
 
 from ledger.errors import NotComparable
 from ledger.records import to_nanoseconds
-from projections.columns import MISSING, Column
+from projections.columns import MISSING, Column, own_value
 
 Places: TypeAlias = npt.NDArray[np.intp]
 Mask: TypeAlias = npt.NDArray[np.bool_]
@@ -108,7 +107,7 @@ class Field:
             return MISSING
         if self.kind == "time":
             return pd.Timestamp(int(self.data[row]), tz="UTC")
-        return _own(self.data[row]) if self.kind == "object" else self.data[row].item()
+        return own_value(self.data[row]) if self.kind == "object" else self.data[row].item()
 
     def values(self, rows: Places) -> list[Any]:
         """Return the values of some rows, MISSING where there is none."""
@@ -117,7 +116,7 @@ class Field:
             return [pd.Timestamp(at, tz="UTC") if there else MISSING for at, there in zip(data.tolist(), present, strict=True)]
         values: list[Any] = data.tolist()
         if self.kind == "object":
-            return [_own(value) for value in values]
+            return list(map(own_value, values))
         if not present.all():
             for row in np.flatnonzero(~present).tolist():
                 values[row] = MISSING
@@ -191,8 +190,3 @@ def _nanoseconds(value: Any) -> int | None:
     except (TypeError, ValueError):
         return None
     return to_nanoseconds(time if time.tzinfo is not None else time.replace(tzinfo=dt.UTC))
-
-
-def _own(value: Any) -> Any:
-    """Return a value that its owner may change."""
-    return copy.deepcopy(value) if isinstance(value, list | dict) else value

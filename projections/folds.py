@@ -10,6 +10,7 @@ from typing import Generic, TypeVar
 
 import lmdb
 
+from ledger.backends.directory import is_read_only
 from ledger.backends.lmdb import LmdbBackend
 from ledger.caller import warn_caller
 from ledger.errors import CheckpointDiscarded, InvalidValue
@@ -61,7 +62,9 @@ class Fold(Generic[P]):
         step = max(_LEAST_RECORDS, (position - projection.position) // _STEPS + 1)
         while True:
             began = time.monotonic()
-            build(projection, self._log, as_of=min(position, projection.position + step), progress=self._told(position))
+            end = projection.position + step
+            end = position if position - end < _LEAST_RECORDS else end  # what is left is no step of its own
+            build(projection, self._log, as_of=end, progress=self._told(position))
             self._unsaved_seconds += time.monotonic() - began
             if save and self._is_worth_saving(projection) and self._save_seconds <= _SAVING_SHARE * self._unsaved_seconds:
                 self._save(projection)
@@ -105,17 +108,18 @@ class Fold(Generic[P]):
         """Return the projection of the newest checkpoint up to the position; None when there is none beyond ``best``."""
         assert self._store is not None
         name, directory = self._kind.name, self._store.directory
+        projection = self._kind()
         damaged: str | None = name  # whose checkpoints go then; None for all
         try:
             place = self._usable(position, redactions)
             if place <= (0 if best is None else best.position):
                 return None
-            projection = self._kind()
             damaged = None  # what misleads who reads the file would mislead who mends it, too
             projection.load(*self._store.load(name, place))
         except (Damaged, lmdb.Error, OSError, ValueError, TypeError, KeyError) as error:
             # Whatever a damaged file, or the code of another version, has left there.
-            self._tell(f"the checkpoint of {name!r} in {directory} cannot be used: {error}. The log is folded instead.")
+            said = str(error).rstrip(".")
+            self._tell(f"the checkpoint of {name!r} in {directory} cannot be used: {said}. The log is folded instead.")
             self._discard(damaged if isinstance(error, Damaged) else None)
             return None
         projection.position, projection.redactions = place, redactions
@@ -137,6 +141,11 @@ class Fold(Generic[P]):
             raise Damaged("it is of another ledger")
         if (key.layout, key.schema_version) != (expected.layout, expected.schema_version):
             raise Damaged("it was saved by another version")
+        if key.kind != expected.kind:
+            raise Damaged(
+                "it was saved by another class of that name, or before the class had other columns (a name is for one class; "
+                "raise its schema_version when it makes another table)"
+            )
         if key.redactions == redactions:
             raise Damaged(f"it is of another copy of the ledger, with another record at position {place}")
         self._discard(None)  # it may hold what was redacted since; that is as it should be, and nobody need be told
@@ -145,7 +154,8 @@ class Fold(Generic[P]):
     def _key(self, position: int, redactions: int) -> Key:
         (record,) = self._log.backend.read_positions([position])
         ledger_id = self._log.backend.ledger_id.hex
-        return Key(LAYOUT, ledger_id, self._kind.schema_version, redactions, record.append_id, record.ordinal)
+        kind = f"{self._kind.__qualname__} {dict(self._kind.columns)}"
+        return Key(LAYOUT, ledger_id, self._kind.schema_version, kind, redactions, record.append_id, record.ordinal)
 
     def _discard(self, name: str | None) -> None:
         assert self._store is not None
@@ -180,5 +190,7 @@ def open_store(log: EventLog, cache_dir: str | os.PathLike[str] | None) -> Check
     if not isinstance(log.backend, LmdbBackend):
         return None
     directory = log.backend.path / "projections"
-    may_write = os.access(directory if directory.exists() else directory.parent, os.W_OK)
-    return CheckpointStore(directory, readonly=not may_write) if may_write or directory.exists() else None
+    if os.access(directory if directory.exists() else directory.parent, os.W_OK):
+        return CheckpointStore(directory)
+    # Without the right to lock, what is there can be read only where nobody else can save.
+    return CheckpointStore(directory, readonly=True) if directory.exists() and is_read_only(log.backend.path) else None

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import difflib
 from collections.abc import Callable, Iterable, Iterator, KeysView, Mapping, Sequence
 from typing import Any, TypeAlias, overload
 
@@ -10,6 +9,7 @@ import numpy as np
 import pandas as pd
 
 from ledger.errors import InvalidValue, UnknownKey
+from ledger.nearest import find_nearest
 from projections import maps as mapping
 from projections.columns import MISSING
 from projections.field import Places
@@ -114,8 +114,8 @@ class Frame(Sequence[Row]):
 
     def _unknown(self, key: str) -> UnknownKey:
         keys = self.keys()
-        nearest = [each for each in keys if each.endswith(f".{key}")] or difflib.get_close_matches(key, keys, n=1, cutoff=0.5)
-        hint = f"Did you mean {nearest[0]!r}?" if nearest else "keys() lists them."
+        nearest = next((each for each in keys if each.endswith(f".{key}")), None) or find_nearest(key, keys)
+        hint = "keys() lists them." if nearest is None else f"Did you mean {nearest!r}?"
         return UnknownKey(f"no row has the column {key!r}. {hint}", key)
 
     def toPandas(self, lazy: bool = True) -> pd.DataFrame:  # noqa: N802 - MLXP's name

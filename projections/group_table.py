@@ -1,4 +1,4 @@
-"""The table of trial groups: the trials that were created with the same config."""
+"""The table of trial groups: the trials of the same config."""
 
 from __future__ import annotations
 
@@ -9,21 +9,22 @@ import numpy as np
 import pandas as pd
 
 from projections.columns import STATUS_CODES
-from projections.config_table import config_columns, is_live
+from projections.config_table import config_columns, shown_places
 from projections.experiment_table import STATUS_COUNTS
 from projections.trial_rows import TrialRows
 
 
-def group_table(trials: TrialRows, originals: Mapping[int, Mapping[str, Any]]) -> pd.DataFrame:
+def group_table(trials: TrialRows, originals: Mapping[int, Mapping[str, Any]], *, deleted: bool = False) -> pd.DataFrame:
     """Return the trial groups of an experiment, ordered by group_id; no rows for one without trials.
 
-    Trials that were created with the same config are a group, whose number is the lowest of theirs.
+    Trials of the same config (see ``config_table``) are a group, whose number is the lowest of theirs;
+    with ``deleted`` the deleted ones are among them.
 
-    Columns: ``group_id`` and ``config_id`` (int64, as in the trial table), ``trials`` (Int64, without the deleted ones),
+    Columns: ``group_id`` and ``config_id`` (int64, as in the trial table), ``trials`` (Int64),
     then how many of them are ``pending``, ``running``, ``succeeded``, ``failed``, ``stopped`` and ``unknown`` (as in the
     table of experiments), ``first_started_at`` and ``last_ended_at`` (datetime64[ns, UTC]), then ``config.<parameter>`` by name.
     """
-    live = np.flatnonzero(is_live(trials))
+    live = shown_places(trials, deleted=deleted)
     rows = trials.rows.take(live)
     ids, first, inverse = np.unique(rows["config_id"].arrays()[0], return_index=True, return_inverse=True)
     statuses = rows["status"].arrays()[0]

@@ -12,6 +12,7 @@ import pandas as pd
 from ledger import events as ev
 from ledger.errors import InvalidValue
 from projections.appended import TOMBSTONES
+from projections.columns import TEXT, category
 from projections.metric_series import MetricSeries, as_numpy
 from projections.point_table import Columns, PointTable, ranked
 
@@ -120,7 +121,7 @@ class MetricTable(PointTable):
         frame = {
             "trial_id": trial_ids[order],
             "ts": times.array()[order],
-            "metric": pd.Series(_categories(columns)).astype("string").array[order],
+            "metric": pd.Series(_categories(columns)).astype(TEXT).array[order],
             "value": self.values(columns).take(order).array(),
         }
         return pd.DataFrame(frame, pd.RangeIndex(len(order)), copy=False)
@@ -173,7 +174,7 @@ class TelemetryTable(MetricTable):
 
 
 def _categories(columns: Columns) -> Any:
-    return pd.Categorical.from_codes(columns.of_points(columns.names), categories=pd.Index(columns.known, dtype="str"))
+    return pd.Categorical.from_codes(columns.of_points(columns.names), dtype=category(columns.known))
 
 
 def _numbered(keys: Any, count: int) -> tuple[Any, Any]:

@@ -16,7 +16,7 @@ from ledger.errors import InvalidValue
 from ledger.parts import Points
 from ledger.records import Record
 from projections.appended import AppendedTable
-from projections.buffers import Buffer, ValueBuffer
+from projections.buffers import Buffer, IntegerBuffer, ValueBuffer
 from projections.rows import Rows
 
 _MOST_WAITING = 65_536
@@ -166,8 +166,14 @@ class PointTable(AppendedTable):
         return buffer
 
     def steps(self, columns: Columns) -> Buffer:
-        """Return the steps of the points."""
-        return self._moments["step"].take(columns.moments)
+        """Return the steps of the points; they are whole numbers where no point has one."""
+        steps = self._moments["step"].take(columns.moments)
+        assert isinstance(steps, ValueBuffer)  # by its kind
+        if not steps.is_none():
+            return steps
+        nothing = IntegerBuffer()
+        nothing.resize(steps.length)
+        return nothing
 
     def times(self, columns: Columns) -> Buffer:
         """Return the times of the points."""

@@ -132,10 +132,16 @@ class _Predicate:
 
     def _match(self, key: str, field: Field, pattern: str, rows: Places) -> Mask:
         expression = compiled(pattern)
+        also = (
+            {status.value: word for word, statuses in MLXP_STATUSES.items() for status in statuses} if key == STATUS_KEY else {}
+        )
 
         def matches(value: Any) -> bool:
             if not isinstance(value, str):
                 return False
+            return found_in(value) or (value in also and found_in(also[value]))
+
+        def found_in(value: str) -> bool:
             start = time.monotonic()
             try:
                 return expression.search(value, timeout=max(self._seconds, 1e-9)) is not None

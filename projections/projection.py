@@ -30,8 +30,9 @@ class Projection(ABC):
     ``Tables.table`` shows it now and as of any position or time, keeps checkpoints of it, and folds only what is new.
 
     What a projection knows is in two places, which checkpoints keep: ``rows``, with the columns that the class names in
-    ``columns`` (name to kind, see ``projections.buffers``), for what grows with the log; and ``memory``, a dict of values
-    that can be recorded, for the rest.
+    ``columns`` (name to kind: ``id`` for ints, ``integer`` for ints or None, ``time`` for ns since 1970 UTC, ``flag``, ``text``,
+    ``status``, and ``value`` for floats and whatever else can be recorded; see ``projections.buffers``), for what grows with
+    the log; and ``memory``, a dict of values that can be recorded, for the rest.
 
     **Guarantees** of the builder: ``apply`` gets each record once, in order of position, from the first on; it gets no
     record after the position asked for; ``position`` is the place in the log that the instance stands for.
@@ -40,7 +41,8 @@ class Projection(ABC):
     nothing but the records it was given (no clock, no file, no random number), and keeps what it is given unchanged;
     ``table`` changes nothing. What the vocabulary's own events mean is said by ``ledger.state`` (``evolve_trial``,
     ``evolve_experiment``): ask it rather than saying it again. ``schema_version`` is raised whenever the code would make
-    another table of the same records, so that nothing saved by the older code is mistaken for it.
+    another table of the same records, so that nothing saved by the older code is mistaken for it. ``name`` is its own: that
+    of no table of the package, and of no other class that is shown of the same ledger.
 
     ``types`` are the names of the event types wanted, None for all; the log may skip whole blocks without them.
 

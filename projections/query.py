@@ -77,6 +77,13 @@ def _syntax_error(error: UnexpectedInput, text: str, dialect: Dialect) -> QueryS
     return QuerySyntaxError(text, place, problem, _cure(text, place, dialect))
 
 
+_SIGN = r"(==|!=|<=|>=|<|>)"
+#: A number before the sign, and something else than a number behind it; a value, and another sign.
+_REVERSED = re.compile(rf"(^|[(&|~\s])[+-]?\d[\d.]*\s*{_SIGN}\s*[^\W\d]")
+_CHAINED = re.compile(rf"{_SIGN}\s*('[^']*'|\"[^\"]*\"|[\w.+-]+)\s*{_SIGN}")
+_STRING = re.compile(r"""'(?:[^'\\]|\\.)*'|"(?:[^"\\]|\\.)*\"""", re.DOTALL)
+
+
 def _cure(text: str, place: int, dialect: Dialect) -> str:
     before, rest = text[:place].rstrip(), text[place:]
     if dialect == "mlxp":
@@ -86,6 +93,10 @@ def _cure(text: str, place: int, dialect: Dialect) -> str:
             pass
         else:
             return "The dialect 'extended' reads it."
+    if rest[:1] in ("'", '"') and not _STRING.match(rest):
+        return f"The quote {rest[0]} there is not closed."
+    if any(match.start() <= place <= match.end() for pattern in (_REVERSED, _CHAINED) for match in pattern.finditer(text)):
+        return "The key comes first, and comparisons are not chained: KEY > 0 and KEY < 2."
     if re.match(r"=[^=~]", rest):
         return "Compare with ==."
     if re.match(r"\w", rest) and re.search(r"(==|!=|<|>|=~|[\[,(])$", before):

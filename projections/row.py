@@ -2,17 +2,31 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from ledger.errors import InvalidValue
+from ledger.nearest import find_nearest
 from projections.columns import MISSING
 from projections.trial_source import METRIC, TrialSource
 
 if TYPE_CHECKING:
     import pandas as pd
+
+
+class _MissingKey(KeyError):
+    """A row has no such key; what it has instead is looked for when the message is asked for."""
+
+    def __init__(self, key: str, row: Iterable[str] = ()) -> None:
+        super().__init__(key)
+        self._row = row
+
+    def __str__(self) -> str:
+        key = self.args[0]
+        nearest = find_nearest(key, self._row) if isinstance(key, str) else None
+        return f"the row has no {key!r}. " + ("list(row) has its keys." if nearest is None else f"Did you mean {nearest!r}?")
 
 
 class Row(Mapping[str, Any]):
@@ -39,7 +53,7 @@ class Row(Mapping[str, Any]):
     def __getitem__(self, key: str) -> Any:
         value = self.find(key)
         if value is MISSING:
-            raise KeyError(key)
+            raise _MissingKey(key, self)
         return value
 
     def find(self, key: str) -> Any:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import difflib
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
@@ -50,7 +51,9 @@ class Rows:
         return self.length - 1
 
     def extend(self, cells: Mapping[str, Sequence[Any]]) -> None:
-        """Add rows: for each column that has cells in them as many as for the others."""
+        """Add rows: for each column that has cells in them as many as for the others; those of other columns are empty."""
+        if not cells.keys() <= self.buffers.keys():
+            raise self._unknown(cells)
         counts = set(map(len, cells.values()))
         if len(counts) != 1:
             raise InvalidValue(
@@ -58,10 +61,23 @@ class Rows:
             )
         self.length += counts.pop()
         for name, buffer in self.buffers.items():
-            if name in cells:
-                buffer.extend(cells[name])
-            else:
+            if name not in cells:
                 buffer.resize(self.length)
+                continue
+            try:
+                buffer.extend(cells[name])
+            except (TypeError, ValueError, KeyError, OverflowError) as error:
+                is_time = buffer.kind == "time"
+                cure = "Give ns since 1970 UTC, as record.recorded_at." if is_time else "projections.buffers says what it holds."
+                raise InvalidValue(
+                    f"the column {name!r} is of kind {buffer.kind!r}, and a cell is not: {error}. {cure}"
+                ) from error
+
+    def _unknown(self, cells: Iterable[str]) -> InvalidValue:
+        name = next(each for each in cells if each not in self.buffers)
+        nearest = difflib.get_close_matches(name, self.buffers, n=1)
+        hint = f"Did you mean {nearest[0]!r}?" if nearest else f"There are: {', '.join(self.buffers)}."
+        return InvalidValue(f"there is no column {name!r}. {hint}")
 
     def resize(self, length: int) -> None:
         """Have so many rows; the cells of new ones are empty."""

@@ -18,10 +18,12 @@ from decimal import Decimal
 from typing import TYPE_CHECKING, Any, NoReturn
 from uuid import UUID
 
+import numpy as np
 import pandas as pd
 
+import ledger
 from ledger.errors import InvalidValue
-from projections.columns import MISSING, integer_column, text_column, time_column
+from projections.columns import MISSING, NOT_A_TIME, integer_column, text_column, time_column
 from projections.export import to_arrow
 from projections.tables import Tables
 from projections.timetravel import AsOf
@@ -35,23 +37,31 @@ _CLOSED = {
     "autoload_known_extensions": False,
 }  # fmt: skip
 
+_DAY = 86_400_000_000_000  # nanoseconds
+
 _KNOWN = frozenset({str, int, float, bool, bytes, UUID, type(None)})
 
-#: The tables of one experiment each, by name: methods of Tables that take the experiment and ``as_of``.
-_BY_EXPERIMENT = (
-    "trials", "configs", "groups", "results", "metrics", "telemetry", "status_history", "artifacts", "environments",
-    "environment_changes", "amendments",
-)  # fmt: skip
+#: The tables of one experiment each: methods of Tables that take the experiment, ``as_of``, and which of the options.
+_BY_EXPERIMENT: dict[str, tuple[str, ...]] = {
+    "trials": ("amended", "deleted"), "configs": ("deleted",), "groups": ("deleted",), "results": ("amended", "deleted"),
+    "metrics": ("deleted",), "telemetry": ("deleted",), "status_history": ("amended", "deleted"), "artifacts": ("deleted",),
+    "environments": ("deleted",), "environment_changes": (), "amendments": ("deleted",),
+}  # fmt: skip
 
 #: The names of the tables that a query can use.
 TABLES = ("experiments", *_BY_EXPERIMENT)
 
 
-def query(tables: Tables, sql: str, *, as_of: AsOf = None, experiment: str | UUID | None = None) -> pd.DataFrame:
+def query(
+    tables: Tables, sql: str, *, as_of: AsOf = None, experiment: str | UUID | None = None, amended: bool = True,
+    deleted: bool = False,
+) -> pd.DataFrame:  # fmt: skip
     """Return what a query of the tables selects, as they are or were as of a position or time.
 
-    ``experiment``: only its rows are in the tables. Numbers come back as ``Int64`` and ``float64`` (decimals too: cast one to
-    a text for all of its digits), times in UTC, dates and times of day as ISO 8601 texts.
+    ``experiment``: only its rows are in the tables. ``amended=False``: values are as first recorded. ``deleted``: what was
+    deleted is in all tables as well. Numbers come back as ``Int64`` and ``float64`` (decimals too: cast one to
+    a text for all of its digits), times in UTC, intervals as ``timedelta64[ns]``, dates and times of day as ISO 8601 texts; so
+    are intervals where one of them has months or more than 292 years.
 
     Needs the extra ``query``. Raises InvalidValue for what is no query of the tables, with DuckDB's words and the cure.
 
@@ -75,7 +85,7 @@ def query(tables: Tables, sql: str, *, as_of: AsOf = None, experiment: str | UUI
                 raise InvalidValue(f"there are {len(statements)} statements in the query; give one: 'select * from trials'.")
             connection.execute("set TimeZone = 'UTC'")
             for name in _named(sql):
-                connection.register(name, _arrow_table(tables, name, position, only))
+                connection.register(name, _arrow_table(tables, name, position, only, amended=amended, deleted=deleted))
             connection.execute("set lock_configuration = true")
             relation = connection.sql(sql)
         except duckdb.Error as error:
@@ -119,15 +129,24 @@ def _refuse(error: Exception, sql: str) -> NoReturn:
 # ------------------------------------------------------------------------------------------------------ tables to SQL
 
 
-def _arrow_table(tables: Tables, name: str, position: int, only: UUID | None) -> pa.Table:
-    experiments = tables.experiments(as_of=position, deleted=only is not None)
+def _arrow_table(tables: Tables, name: str, position: int, only: UUID | None, **options: bool) -> pa.Table:
+    experiments = tables.experiments(as_of=position, deleted=options["deleted"] or only is not None)
     if only is not None:
         experiments = experiments[experiments["experiment_id"] == str(only)].reset_index(drop=True)
     if name == "experiments":
         return _in_microseconds(to_arrow(experiments))
     table: Callable[..., pd.DataFrame] = getattr(tables, name)
-    frames = [table(UUID(str(identifier)), as_of=position) for identifier in experiments["experiment_id"]]
-    return _in_microseconds(to_arrow(joined(list(experiments["name"]), frames)))
+    own = {option: options[option] for option in _BY_EXPERIMENT[name]}
+    frames = [table(UUID(str(identifier)), as_of=position, **own) for identifier in experiments["experiment_id"]]
+    whole = joined(list(experiments["name"]), frames) if frames else joined([""], [_without_rows(name)])
+    return _in_microseconds(to_arrow(whole))
+
+
+def _without_rows(name: str) -> pd.DataFrame:
+    """Return a table in which nothing was recorded."""
+    with ledger.open("memory:") as book:
+        table: Callable[..., pd.DataFrame] = getattr(Tables(book), name)
+        return table(book.experiment("none").id)
 
 
 def _in_microseconds(table: pa.Table) -> pa.Table:
@@ -145,19 +164,19 @@ def joined(names: Sequence[str], frames: Sequence[pd.DataFrame]) -> pd.DataFrame
     """Return the tables of several experiments as one, with the column ``experiment`` first.
 
     A column that is not of the same type everywhere, or not there everywhere, gets the type that its values have together.
+    Tables without rows have no say in it, unless none has any.
 
     >>> frames = [pd.DataFrame({"config.x": [1]}), pd.DataFrame({"config.x": ["y"], "config.z": [True]})]
     >>> joined(["a", "b"], frames)["config.x"].tolist()
     [1, 'y']
     """
     frames = [frame.reset_index() if frame.index.name is not None else frame for frame in frames]
-    labels = text_column([name for name, frame in zip(names, frames, strict=True) for _ in range(len(frame))])
-    columns = {"experiment": labels}
+    columns = {"experiment": text_column([name for name, frame in zip(names, frames, strict=True) for _ in range(len(frame))])}
+    frames = [frame for frame in frames if len(frame)] or frames[:1]
     for name in _in_order(str(column) for frame in frames for column in frame.columns):
         parts = [frame.get(name) for frame in frames]
-        kinds = {part.dtype for part, frame in zip(parts, frames, strict=True) if part is not None and len(frame)}
-        if all(part is not None or not len(frame) for part, frame in zip(parts, frames, strict=True)) and len(kinds) == 1:
-            whole = [part for part in parts if part is not None and len(part)]
+        whole = [part for part in parts if part is not None]
+        if len(whole) == len(parts) and len({part.dtype for part in whole}) == 1:
             columns[name] = pd.concat(whole, ignore_index=True)
         else:
             values = [value for part, frame in zip(parts, frames, strict=True) for value in _values(part, len(frame))]
@@ -209,11 +228,30 @@ def _column(column: Any) -> pd.Series[Any]:
     values = column.to_pylist()
     if pa.types.is_signed_integer(column.type):
         return integer_column(values)
+    if pa.types.is_interval(column.type):
+        return _interval_column(values)
     return value_column([MISSING if value is None else _value(value) for value in values])
+
+
+def _interval_column(values: Sequence[Any]) -> pd.Series[Any]:
+    try:
+        cells = [NOT_A_TIME if value is None else _nanoseconds(value) for value in values]
+        return pd.Series(np.array(cells, np.int64).view("m8[ns]"))
+    except OverflowError:
+        return text_column([None if value is None else _value(value) for value in values])
+
+
+def _nanoseconds(interval: Any) -> int:
+    if interval.months:
+        raise OverflowError("months have no fixed length")
+    return int(interval.days) * _DAY + int(interval.nanoseconds)
 
 
 def _value(value: Any) -> Any:
     """Return a value in the terms of a table's."""
+    if type(value).__name__ == "MonthDayNano":  # as pyarrow has an interval
+        seconds = Decimal(value.nanoseconds).scaleb(-9)
+        return f"P{value.months}M{value.days}DT{seconds.normalize():f}S"
     if isinstance(value, Decimal):
         return int(value) if value.as_tuple().exponent == 0 else float(value)
     if isinstance(value, dt.datetime):

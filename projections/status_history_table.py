@@ -28,9 +28,10 @@ class StatusHistoryTable(AppendedTable):
 
     Columns: ``trial_id`` (int64), ``from`` and ``to`` (category over all of ``ledger.Status``; ``from`` is missing in a
     trial's first row), ``time`` (datetime64[ns, UTC]: when the caller said it happened, else when it was recorded), ``actor``
-    and ``reason`` (string: who recorded it, and why), ``attempt`` (Int64: the last one granted by then, 0 for none),
-    ``worker`` (string: whom that attempt was granted to; missing when it was forced), ``event`` (category: the event type),
-    ``position`` (int64: of the record). Ordered by trial_id, then by position.
+    and ``reason`` (string: who recorded it, and why; of a failure without a reason, the first line of its error), ``attempt``
+    (Int64: the last one granted by then, 0 for none), ``worker`` (string: whom that attempt was granted to; missing when it
+    was forced), ``event`` (category: the event type), ``position`` (int64: of the record). Ordered by trial_id, then by
+    position.
 
     A lease that has run out changes nothing until somebody records TrialLost. A trial that is deleted while a worker holds
     it is CANCELED by that; a restored one stays as it was, and neither has a row for it otherwise. A forced status always
@@ -49,7 +50,7 @@ class StatusHistoryTable(AppendedTable):
     """
 
     name = "status_history"
-    schema_version = 1
+    schema_version = 2
     types = frozenset(kind.__name__ for kind in _AFTER) | {"StatusForced", "TrialAmended"} | TOMBSTONES
     columns: ClassVar[Mapping[str, str]] = {
         "owner": "id", "from": "status", "to": "status", "recorded_from": "status", "recorded_to": "status", "time": "time",
@@ -90,7 +91,7 @@ class StatusHistoryTable(AppendedTable):
             self._workers[owner] = event.worker
         self._now[owner], self._recorded[owner] = after, recorded_after
         self.waiting.add(
-            owner, before, after, recorded, recorded_after, record.happened_at, record.actor, record.reason, attempt,
+            owner, before, after, recorded, recorded_after, record.happened_at, record.actor, _reason(record), attempt,
             self._workers[owner], record.type, record.position,
         )  # fmt: skip
 
@@ -141,3 +142,11 @@ class StatusHistoryTable(AppendedTable):
         for owner, now, recorded, attempt, worker in zip(np.flatnonzero(known).tolist(), *cells, strict=True):
             self._now[owner], self._recorded[owner] = now, recorded
             self._attempts[owner], self._workers[owner] = attempt, worker
+
+
+def _reason(record: Record) -> str | None:
+    """Return why, as far as somebody said: at least what the error was."""
+    event = record.event
+    if record.reason or not isinstance(event, ev.TrialFailed) or event.error is None:
+        return record.reason
+    return event.error.text.strip().partition("\n")[0] or None

@@ -6,7 +6,7 @@ import datetime as dt
 import difflib
 import os
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from typing import Any, Self, TypeVar
 from uuid import UUID
 
@@ -70,6 +70,7 @@ class Tables(DetailTables):
         progress: Progress | None = None,
     ) -> None:  # fmt: skip
         self._folds: dict[type[Projection], Fold[Any]] = {}
+        self.cache_dir = cache_dir
         self._is_owner = not isinstance(book, ledger.Ledger)
         self.book = book if isinstance(book, ledger.Ledger) else ledger.open(book, create=False, readonly=True)
         try:
@@ -124,8 +125,10 @@ class Tables(DetailTables):
                 time = self._now() if as_of is None else time_of(self.book.log, as_of, position)
             return self._at(Experiments, position).trials(identifier, now=time, amended=amended, deleted=deleted)
 
-    def configs(self, experiment: str | UUID, *, as_of: AsOf = None) -> pd.DataFrame:
-        """Return one row for each config that trials of the experiment were created with; see ``config_table``.
+    def configs(self, experiment: str | UUID, *, as_of: AsOf = None, deleted: bool = False) -> pd.DataFrame:
+        """Return one row for each config that was tried in the experiment; see ``config_table``.
+
+        ``deleted``: trials that were deleted as well.
 
         >>> import ledger
         >>> book = ledger.open("memory:")
@@ -133,12 +136,12 @@ class Tables(DetailTables):
         >>> Tables(book).configs("demo")[["config_id", "trials", "config.lr"]].values.tolist()
         [[1, 2, 0.1]]
         """
-        with self._mutex:
-            position = self.position(as_of)
-            return self._at(Experiments, position).configs(self._find(experiment, position))
+        return self.read(Experiments, experiment, as_of, lambda experiments, id_: experiments.configs(id_, deleted=deleted))
 
-    def groups(self, experiment: str | UUID, *, as_of: AsOf = None) -> pd.DataFrame:
-        """Return one row for each group of trials that were created with the same config; see ``group_table``.
+    def groups(self, experiment: str | UUID, *, as_of: AsOf = None, deleted: bool = False) -> pd.DataFrame:
+        """Return one row for each group of trials of the same config; see ``group_table``.
+
+        ``deleted``: trials that were deleted as well.
 
         >>> import ledger
         >>> book = ledger.open("memory:")
@@ -146,9 +149,21 @@ class Tables(DetailTables):
         >>> Tables(book).groups("demo")[["group_id", "trials", "config.lr"]].values.tolist()
         [[1, 2, 0.1], [2, 1, 0.2]]
         """
+        return self.read(Experiments, experiment, as_of, lambda experiments, id_: experiments.groups(id_, deleted=deleted))
+
+    def trials_of_config(self, config: int | Mapping[str, Any], *, as_of: AsOf = None) -> list[str]:
+        """Return the streams of the trials of one config, given by its config_id or its values, in all experiments.
+
+        They are those whose config it is now (see ``config_table``), the deleted ones among them.
+
+        >>> import ledger
+        >>> book = ledger.open("memory:")
+        >>> trial = book.experiment("demo").new_trial({"lr": 0.1})
+        >>> Tables(book).trials_of_config(1) == Tables(book).trials_of_config({"lr": 0.1}) == [trial.stream]
+        True
+        """
         with self._mutex:
-            position = self.position(as_of)
-            return self._at(Experiments, position).groups(self._find(experiment, position))
+            return self._at(Experiments, self.position(as_of)).streams_of_config(config)
 
     def table(self, projection: type[Projection], *args: Any, as_of: AsOf = None, **kwargs: Any) -> pd.DataFrame:
         """Return the table of any projection, your own as well; other arguments go to its ``table``.
@@ -157,6 +172,7 @@ class Tables(DetailTables):
         """
         if not (isinstance(projection, type) and issubclass(projection, Projection)):
             raise InvalidValue(f"{projection!r} is no projection; give a class derived from Projection (not an instance).")
+        _check_name(projection)
         with self._mutex:
             return self._at(projection, self.position(as_of)).table(*args, **kwargs)
 
@@ -248,3 +264,18 @@ class Tables(DetailTables):
 
     def __exit__(self, *exc: object) -> None:
         self.close()
+
+
+def _check_name(projection: type[Projection]) -> None:
+    """Refuse a name of the package's own: the one would discard the other's checkpoints."""
+    name = getattr(projection, "name", None)
+    own = next((each for each in Projection.__subclasses__() if each.__dict__.get("name") == name and _is_own(each)), None)
+    if own is not None and not _is_own(projection):
+        raise InvalidValue(
+            f"the projection {projection.__qualname__} has the name {name!r}, which projections.{own.__name__} has; "
+            "checkpoints go by names. Give it another."
+        )
+
+
+def _is_own(projection: type[Projection]) -> bool:
+    return projection.__module__.partition(".")[0] == __name__.partition(".")[0]

@@ -35,7 +35,7 @@ class TrialAnnotations(Projection):
     """
 
     name = "trial_annotations"
-    schema_version = 1
+    schema_version = 2
     types = frozenset({"AttributesSet", "TagsChanged"})
 
     def __init__(self) -> None:
@@ -82,14 +82,30 @@ class TrialAnnotations(Projection):
 def spread(cells: dict[str, dict[int, Any]], row: int, key: str, value: Any) -> list[str]:
     """Put a value under its key, a nested dict under dotted keys as MLXP does, and return them; an empty dict is under none.
 
+    Where a name with dots has taken the key, that of the value ends in quotes.
+
     >>> cells = {}
     >>> spread(cells, 1, "config.model", {"units": 2, "act": {"name": "relu"}}), cells["config.model.units"]
     (['config.model.units', 'config.model.act.name'], {1: 2})
+    >>> spread(cells, 1, "config.model", {"act.name": "elu"}), cells['config.model.act."name"']
+    (['config.model.act."name"'], {1: 'elu'})
     """
     if type(value) is dict:
         return [leaf for name, part in value.items() for leaf in spread(cells, row, f"{key}.{name}", part)]
     column = cells.get(key)
     if column is None:
         column = cells[key] = {}
+    if row in column:
+        return spread(cells, row, quoted(key), value)
     column[row] = value
     return [key]
+
+
+def quoted(key: str) -> str:
+    """Return the key with its end in quotes: for one of two values whose keys are the same.
+
+    >>> quoted("config.a.b")
+    'config.a."b"'
+    """
+    start, _, end = key.rpartition(".")
+    return f'{start}."{end}"'

@@ -158,27 +158,27 @@ def _is_of_trials(prefix: str) -> bool:
 
 def _numbers(streams: Sequence[str]) -> Any:
     """Return the numbers of trials as an array; None when their streams are not all those of trials of one experiment."""
-    if not _is_of_trials(streams[0]):
+    first, count = streams[0], len(streams)
+    text = "".join(streams)
+    if not (_is_of_trials(first) and text.isascii()):
         return None
-    try:
-        texts = np.array(streams, np.bytes_)  # ends with zeros where it is shorter than others
-    except UnicodeEncodeError:
-        return None
-    characters = texts.view(np.uint8).reshape(len(streams), -1)
-    if (characters[:, :PREFIX] != characters[0, :PREFIX]).any():
-        return None
-    digits = characters[:, PREFIX:]
-    if digits[:, -1].all():  # all have as many, as in most batches; a tenth of the time
-        return (digits - ord("0")) @ 10 ** np.arange(digits.shape[1] - 1, -1, -1)
-    return np.array([stream[PREFIX:] for stream in streams], np.int64)
+    if len(text) == len(first) * count:  # all are as long, as in most batches: a third of the time
+        characters = np.frombuffer(text.encode(), np.uint8).reshape(count, -1)
+        # Lengths may make up for each other: then one begins elsewhere than its row, which has not the prefix.
+        if (characters[:, :PREFIX] == characters[0, :PREFIX]).all():
+            return (characters[:, PREFIX:] - ord("0")) @ 10 ** np.arange(len(first) - PREFIX - 1, -1, -1)
+    prefix = first[:PREFIX]
+    if all(stream.startswith(prefix) for stream in streams):
+        return np.array([stream[PREFIX:] for stream in streams], np.int64)
+    return None
 
 
 def _times(records: Sequence[Record]) -> Any:
     """Return when the records' events happened, as an array."""
     times = [record.recorded_at for record in records if record.context is None]
-    if len(times) < len(records):
-        times = [record.happened_at for record in records]
-    return TimeBuffer().encode(times)[0]
+    if len(times) == len(records):
+        return np.array(times, np.int64)
+    return TimeBuffer().encode([record.happened_at for record in records])[0]
 
 
 def merge_values(values: Rows, rows: Any, mappings: Sequence[Mapping[str, Any]]) -> None:

@@ -16,7 +16,7 @@ from projections.columns import MISSING, Column
 from projections.experiments import Experiments
 from projections.field import Field
 from projections.tables import Tables
-from projections.trial_annotations import TrialAnnotations, spread
+from projections.trial_annotations import TrialAnnotations, quoted, spread
 
 Maker: TypeAlias = Callable[[], Field]
 
@@ -55,8 +55,14 @@ class TrialPart:
                     spread(nested, trial, name, value)
             else:
                 self.makers[name] = partial(self._of_column, name, column)
-        for key, values in nested.items():
+        for key, values in list(nested.items()):
+            taken = self._exact(key) if key in self.makers else {}  # by a name with dots
+            hidden = {trial: value for trial, value in values.items() if trial in taken}
+            for trial, value in hidden.items():
+                spread(nested, trial, quoted(key), value)
             self.makers[key] = self._with_cells(key, values, is_first=False)
+        for key in nested.keys() - self.makers.keys():
+            self.makers[key] = partial(self._of_cells, nested[key])
 
     def _of_column(self, name: str, column: Column) -> Field:
         """Return the field of a parameter or a result; a column shows None and NaN, which are values, like missing ones."""

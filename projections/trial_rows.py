@@ -19,6 +19,7 @@ from projections.columns import MISSING
 from projections.projection import STATE_EVENTS
 from projections.rows import Rows
 from projections.trial_batch import STATE_COLUMNS, TrialBatch, merge_values, value_column
+from projections.trial_configs import Settled, ended_trials, settle
 
 _MAY_BE_EMPTY = ("assigned_to", "label", "group")  # texts, of which none is an empty one
 _cells_of = attrgetter(*STATE_COLUMNS)
@@ -42,7 +43,7 @@ class TrialRows:
 
     def __init__(self, experiment_id: UUID) -> None:
         self.experiment_id = experiment_id
-        self.rows = Rows({"trial_id": "id", "config_id": "id", **STATE_COLUMNS})
+        self.rows = Rows({"trial_id": "id", "config_id": "id", "is_configured": "flag", **STATE_COLUMNS})
         self.configs, self.results = Rows({}), Rows({})
         self.recorded: dict[int, TrialState] = {}  # of amended trials: as they would be had they not been
         self.updated_at = 0
@@ -51,20 +52,45 @@ class TrialRows:
 
     # -------------------------------------------------------------------------------------------------- fold
 
-    def apply(self, batch: TrialBatch, config_ids: Sequence[int], originals: dict[int, dict[str, Any]]) -> None:
+    def settled(self, batch: TrialBatch) -> list[Settled]:
+        """Return the configs of the trials that end in a batch and were given parameters while they ran, in order."""
+        configured, is_configured = batch.kinds.get(ev.TrialConfigured), self.rows["is_configured"]
+        if configured is None and is_configured.is_blank:  # as in most experiments
+            return []
+        ended = ended_trials(batch)
+        created = _trials_of(batch, ev.TrialCreated) & ended
+        known = np.array([trial_id for trial_id in ended - created if self._place(trial_id) is not None], np.int64)
+        given_now = _trials_of(batch, ev.TrialConfigured) & ended
+        before = known[is_configured.arrays()[0][self.places(known)] | np.isin(known, list(given_now))]
+        configs = dict(zip(before.tolist(), rows_of(self.configs, self.places(before)), strict=True))
+        configs |= {trial_id: self.recorded[trial_id].config for trial_id in configs.keys() & self.recorded.keys()}
+        return settle(batch, configs.keys() | (created & given_now), configs, self.recorded.keys())
+
+    def apply(
+        self, batch: TrialBatch, config_ids: Sequence[int], settled: Sequence[tuple[Settled, int]],
+        originals: dict[int, dict[str, Any]],
+    ) -> None:  # fmt: skip
         """Take in what happened to trials, in order; ``config_ids`` has the number of each new one's config.
 
-        A config that the first trial created with it does not have any more is put into ``originals``.
+        ``settled`` has what the method of that name gave, each with its number. A config that the first trial with it does
+        not have any more is put into ``originals``.
         """
         places = self._prepare(batch, config_ids, originals)
         by_state = self._by_state(batch)
         if not by_state.any():
             batch.write(self.rows, self.configs, self.results, places)
-            return
-        evolved = self._evolve(batch.select(by_state).records)
-        if not by_state.all():
-            batch.select(~by_state).write(self.rows, self.configs, self.results, places[~by_state])
-        write_states(self.rows, self.configs, self.results, self.places(np.fromiter(evolved, np.int64)), list(evolved.values()))
+        else:
+            evolved = self._evolve(batch.select(by_state).records)
+            if not by_state.all():
+                batch.select(~by_state).write(self.rows, self.configs, self.results, places[~by_state])
+            changed = self.places(np.fromiter(evolved, np.int64))
+            write_states(self.rows, self.configs, self.results, changed, list(evolved.values()))
+        configured = batch.kinds.get(ev.TrialConfigured)
+        if configured is not None:
+            self.rows["is_configured"].put(places[configured.which], [True])
+        if settled:
+            self.rows["config_id"].put(places[[each.record for each, _ in settled]], [[number for _, number in settled]])
+            originals.update({number: each.config for each, number in settled if not each.is_kept and number not in originals})
 
     def _prepare(self, batch: TrialBatch, config_ids: Sequence[int], originals: dict[int, dict[str, Any]]) -> Any:
         """Add rows for the new trials of a batch, keep configs that it changes, and return the row of each of its records."""
@@ -123,13 +149,12 @@ class TrialRows:
 
     def find(self, trial_id: int) -> TrialState | None:
         """Return a trial's state, as far as it is in the columns; None when there is no such trial."""
+        place = self._place(trial_id)
+        return None if place is None else self._read(trial_id, np.array([place]))
+
+    def _place(self, trial_id: int) -> int | None:
         place = trial_id - self._first
-        if not 0 <= place < self._dense:
-            found = self._places.get(trial_id)
-            if found is None:
-                return None
-            place = found
-        return self._read(trial_id, np.array([place]))
+        return place if 0 <= place < self._dense else self._places.get(trial_id)
 
     def state(self, trial_id: int) -> TrialState:
         """Return a trial's state, as ``find`` does; raises UnknownTrial."""
@@ -142,7 +167,7 @@ class TrialRows:
         return UnknownTrial(f"there is no {trial_stream(self.experiment_id, trial_id)}; its first event is TrialCreated.")
 
     def config_id(self, trial_id: int) -> int:
-        """Return the number of the config that the trial was created with; raises UnknownTrial."""
+        """Return the number of the trial's config; raises UnknownTrial."""
         return int(self.rows["config_id"].arrays()[0][self.places(np.array([trial_id]))][0])
 
     @property
@@ -198,6 +223,12 @@ class TrialRows:
         self._places = {trial_id: place for place, trial_id in enumerate(ids[self._dense :].tolist(), start=self._dense)}
 
 
+def _trials_of(batch: TrialBatch, kind: type[Event]) -> set[int]:
+    """Return the trials of a batch to which events of a type happen."""
+    found = batch.kinds.get(kind)
+    return set() if found is None else set(batch.trial_ids[found.which].tolist())
+
+
 def _configs_of(batch: TrialBatch) -> dict[int, dict[str, Any]]:
     """Return the configs of a batch's new trials."""
     created = batch.kinds.get(ev.TrialCreated)
@@ -224,5 +255,14 @@ def _replace_values(values: Rows, places: Any, given: Sequence[Mapping[str, Any]
 
 def row_of(values: Rows, place: Any) -> dict[str, Any]:
     """Return the values of one row by name, given as an array of its number, without what is missing."""
-    found = {name: buffer.values(place)[0] for name, buffer in values.buffers.items()}
-    return {name: value for name, value in found.items() if value is not MISSING}
+    return rows_of(values, place)[0]
+
+
+def rows_of(values: Rows, places: Any) -> list[dict[str, Any]]:
+    """Return the values of rows by name, without what is missing."""
+    found: list[dict[str, Any]] = [{} for _ in places]
+    for name, buffer in values.buffers.items():
+        for row, value in zip(found, buffer.values(places), strict=True):
+            if value is not MISSING:
+                row[name] = value
+    return found

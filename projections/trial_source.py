@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import difflib
 from collections.abc import Callable, Iterable, Iterator
 from functools import cached_property
 from typing import Any, Final, TypeVar
@@ -12,6 +11,7 @@ import numpy as np
 
 from ledger.artifacts.artifact import Artifact
 from ledger.errors import InvalidQuery, UnknownKey
+from ledger.nearest import find_nearest
 from projections.columns import MISSING
 from projections.field import Field, Mask, Places
 from projections.metric import Metric
@@ -223,12 +223,19 @@ class TrialSource:
 
     def unknown(self, key: str) -> UnknownKey:
         """Return the error for a key that nothing has, which names the nearest one."""
+        stem, _, how = key.rpartition(".")
         known = [*self.field_keys, *self.metric_names, *self.artifact_keys]
         below = [each for each in known if each.startswith(f"{key}.")]
         ending = [each for each in known if each.endswith(f".{key}")]
-        nearest = below[:3] or ending[:1] or difflib.get_close_matches(key, known, n=1, cutoff=0.5)
-        if below:
-            hint = f"There is {', '.join(map(repr, nearest))}" + (" and more." if len(below) > 3 else ".")
+        nearest = next(iter(ending), None) or self._metric_key(stem) or find_nearest(key, known)
+        if how in REDUCTIONS and (metric := find_nearest(stem, self.metric_names)) is not None:
+            hint = f"Did you mean {f'{metric}.{how}'!r}?"
+        elif below:
+            hint = f"There is {', '.join(map(repr, below[:3]))}" + (" and more." if len(below) > 3 else ".")
+        elif nearest is None:
+            hint = "reader.fields lists the keys."
+        elif nearest in self.metric_names:
+            hint = f"Did you mean one of {', '.join(f'{nearest}.{each}' for each in REDUCTIONS)}?"
         else:
-            hint = f"Did you mean {nearest[0]!r}?" if nearest else "reader.fields lists the keys."
+            hint = f"Did you mean {nearest!r}?"
         return UnknownKey(f"no trial has the key {key!r}. {hint}", key)

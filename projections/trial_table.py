@@ -29,9 +29,9 @@ def trial_table(
     - ``trial_id`` (int64);
     - ``started_at``, ``ended_at`` (datetime64[ns, UTC], NaT when it has not happened): the time that the caller said it
       happened, else the time of recording;
-    - ``config_id`` (int64): the number of the config it was created with, dense over the whole ledger from 1 in order of
-      first appearance. Parameters added while it ran do not change it;
-    - ``group_id`` (int64): the lowest trial_id in the table that was created with the same config;
+    - ``config_id`` (int64): the number of its config, dense over the whole ledger from 1 in order of first appearance: of
+      the one it was created with; when parameters were added while it ran, from its end on of the one with them;
+    - ``group_id`` (int64): the lowest trial_id in the table that has the same config_id;
     - ``status`` (category over all of ``ledger.Status``);
     - ``worker`` (string): who holds it, or held it when it ended;
     - ``created_at`` (datetime64[ns, UTC]);
@@ -50,16 +50,7 @@ def trial_table(
 
     ``projections.value_column`` says how values become dtypes. ``now`` (ns since 1970 UTC) is when leases are looked at.
     """
-    rows, configs, results = trials.rows, trials.configs, trials.results
-    if not amended and trials.recorded:
-        every = slice(None)
-        rows, configs, results = rows.take(every), configs.take(every), results.take(every)
-        places = trials.places(np.fromiter(trials.recorded, np.int64))
-        write_states(rows, configs, results, places, list(trials.recorded.values()))
-        rows["is_amended"].write(places, [True] * len(places))
-    chosen = _chosen(rows, deleted, is_sorted=trials.is_dense)
-    if chosen is not None:
-        rows, configs, results = rows.take(chosen), configs.take(chosen), results.take(chosen)
+    rows, configs, results = shown_rows(trials, amended=amended, deleted=deleted)
     deadline = rows["deadline"].arrays()[0]
     columns = {
         **{name: rows[name].array() for name in ("trial_id", "started_at", "ended_at", "config_id")},
@@ -74,6 +65,21 @@ def trial_table(
         **_value_columns("result.", results),
     }
     return pd.DataFrame(columns, pd.RangeIndex(rows.length), copy=False)
+
+
+def shown_rows(trials: TrialRows, *, amended: bool, deleted: bool) -> tuple[Rows, Rows, Rows]:
+    """Return the rows of the trials to be shown, in order of trial_id, those of their configs, and those of their results."""
+    rows, configs, results = trials.rows, trials.configs, trials.results
+    if not amended and trials.recorded:
+        every = slice(None)
+        rows, configs, results = rows.take(every), configs.take(every), results.take(every)
+        places = trials.places(np.fromiter(trials.recorded, np.int64))
+        write_states(rows, configs, results, places, list(trials.recorded.values()))
+        rows["is_amended"].write(places, [True] * len(places))
+    chosen = _chosen(rows, deleted, is_sorted=trials.is_dense)
+    if chosen is not None:
+        rows, configs, results = rows.take(chosen), configs.take(chosen), results.take(chosen)
+    return rows, configs, results
 
 
 def _chosen(rows: Rows, deleted: bool, *, is_sorted: bool) -> Any:

@@ -17,6 +17,7 @@ from ledger.artifacts.savers import read_object
 from ledger.errors import InvalidValue, LoadError, UnknownArtifact
 from ledger.partial import beside, partial_directory
 from ledger.records import Record, from_nanoseconds
+from ledger.values import with_article
 
 
 class Artifact:
@@ -128,7 +129,7 @@ class Artifact:
                 raise UnknownArtifact(f"there is no file {path!r} in {self._what}. .entries() lists them.")
             return self._blobs.open(entry.digest, entry.size, f"{path!r} of {self._what}")
         if path is not None:
-            raise InvalidValue(f"{self._what} is a {self.kind}, which has no {path!r} in it; call .open().")
+            raise InvalidValue(f"{self._what} is {with_article(self.kind)}, which has no {path!r} in it; call .open().")
         return self._blobs.open(self.digest, self.size, self._what)
 
     def read_bytes(self, path: str | None = None) -> bytes:
@@ -147,8 +148,8 @@ class Artifact:
         """
         if not self.saver:
             raise LoadError(
-                f"{self._what} is a {self.kind} that no saver was named for. Use .open(), .read_bytes() or .save_to(path); or "
-                "log it with saver=."
+                f"{self._what} is {with_article(self.kind)} that no saver was named for. Use .open(), .read_bytes() or "
+                ".save_to(path); or log it with saver=."
             )
         return read_object(
             self.saver, self._event.module, lambda: self._blobs.open_proved(self.digest, self.size, self._what), self._what,

@@ -12,7 +12,7 @@ from typing import Any, BinaryIO
 
 from ledger.artifacts.formats import OCTETS, SAVERS, Load, Save, Saver, saver_of_package
 from ledger.errors import InvalidValue, LedgerError, LoadError, PickleRefused
-from ledger.values import check_label
+from ledger.values import check_label, with_article
 
 _MAX_NAME = 120
 _by_name: dict[str, Saver] = {}
@@ -104,8 +104,8 @@ def write_object(saver: Saver, value: Any, file: BinaryIO, what: str) -> None:
         # A saver is anybody's code, and may raise anything; so may an object that is asked to pickle itself.
         kind = f"{type(value).__module__}.{type(value).__qualname__}"
         raise InvalidValue(
-            f"{what} is a {kind}, which the saver {saver.name!r} cannot write: {type(error).__name__}: {error}. Nothing was "
-            "recorded. Save a part of it, or register a saver for its type."
+            f"{what} is {with_article(kind)}, which the saver {saver.name!r} cannot write: {type(error).__name__}: {error}. "
+            "Nothing was recorded. Save a part of it, or register a saver for its type."
         ) from error
 
 
@@ -129,6 +129,15 @@ def read_object(name: str, module: str, file: Callable[[], BinaryIO], what: str,
             return saver.load(opened)
         except (LedgerError, OSError):
             raise
+        except ModuleNotFoundError as error:
+            needed = str(error.name).partition(".")[0]
+            cure = (
+                "which MLXP pickles with: pip install 'experiment-ledger[mlxp]'" if needed == "dill" else "which it was made with"
+            )
+            raise LoadError(
+                f"{what} cannot be loaded, for the module {error.name!r} is not found. Install {needed}, {cure}; .read_bytes() "
+                "returns the bytes."
+            ) from error
         except Exception as error:
             # A loader is anybody's code, and may raise anything.
             raise LoadError(
@@ -138,11 +147,16 @@ def read_object(name: str, module: str, file: Callable[[], BinaryIO], what: str,
 
 
 def _imported(name: str, module: str, what: str) -> Saver:
-    if module in ("", "__main__"):
-        where = "in a script that was run" if module else "by a version of this package that has it"
+    cure = f"Register how to load it in this process first: ledger.register_saver({name!r}, save=..., load=...)"
+    if not module:
         raise LoadError(
-            f"{what} was written by the saver {name!r}, registered {where}. Register it in this process first "
-            "(ledger.register_saver), or upgrade; .read_bytes() returns the bytes."
+            f"{what} is of the type {name!r} of the tool that it was imported from, or of a newer version of this package. "
+            f"{cure}; .read_bytes() returns the bytes."
+        )
+    if module == "__main__":
+        raise LoadError(
+            f"{what} was written by the saver {name!r}, registered in a script that was run. {cure}; .read_bytes() returns the "
+            "bytes."
         )
     try:
         importlib.import_module(module)

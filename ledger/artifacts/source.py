@@ -12,7 +12,7 @@ from ledger.artifacts.blobs import Saving
 from ledger.artifacts.content import Content, Progress, kind_of, save_directory, save_file, save_object
 from ledger.artifacts.savers import saver_for, saver_named
 from ledger.errors import InvalidValue
-from ledger.values import check_label, check_text
+from ledger.values import check_label, check_text, with_article
 
 _MAX_NAME = 1024
 
@@ -60,7 +60,9 @@ def _checked_name(name: str | None, value: Any, path: Path | None) -> str:
     if name is None:
         if path is None:
             hint = f" If it is a path, give pathlib.Path({value!r:.100})." if isinstance(value, str) and "\n" not in value else ""
-            raise InvalidValue(f"an artifact made of a {type(value).__name__} needs a name: log_artifact(value, name=...).{hint}")
+            raise InvalidValue(
+                f"an artifact made of {with_article(type(value).__name__)} needs a name: log_artifact(value, name=...).{hint}"
+            )
         name = path.resolve().name
     if type(name) is not str or not name.strip() or len(name) > _MAX_NAME:
         raise InvalidValue(f"the artifact's name is {name!r:.100}; give a text of 1 to {_MAX_NAME:,} characters.")

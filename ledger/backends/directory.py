@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import enum
 import errno
 import os
 import re
+import shlex
 from typing import TYPE_CHECKING
 
 from ledger.errors import LedgerNotFound, NetworkFileSystem, NotALedger, OpenError, ReadOnlyLedger
@@ -100,18 +102,50 @@ def is_read_only(path: Path) -> bool:
     return False
 
 
+class Access(enum.Enum):
+    """How a process may use a ledger's directory."""
+
+    WRITE = enum.auto()
+    READ = enum.auto()  # with LMDB's locks, for somebody else may write
+    READ_UNLOCKED = enum.auto()  # where nobody can write, nor lock
+
+
+def find_access(path: Path, *, readonly: bool) -> Access:
+    """Return how the directory can be used; ``readonly``: that it can be read is enough. Raises ReadOnlyLedger."""
+    if not readonly or not path.exists():
+        require_writable(path)
+        return Access.WRITE
+    if is_read_only(path):
+        return Access.READ_UNLOCKED
+    if _unwritable(path) is None:
+        return Access.WRITE
+    for name, mode, letters in (("lock.mdb", os.R_OK | os.W_OK, "rw"), ("open.lock", os.R_OK, "r"), ("data.mdb", os.R_OK, "r")):
+        if not os.access(path / name, mode):
+            raise ReadOnlyLedger(
+                f"no right to {'write to' if letters == 'rw' else 'read'} {path / name}, which readers need: LMDB notes in its "
+                "lock file who reads. Its owner can give that and no more "
+                f"(`chmod a+{letters} {shlex.quote(str(path / name))}`); or copy the ledger to a directory of your own."
+            )
+    return Access.READ
+
+
 def require_writable(path: Path) -> None:
-    """Raise ReadOnlyLedger unless this process may write in the directory (readers must, too: LMDB's lock file)."""
+    """Raise ReadOnlyLedger unless this process may write in the directory."""
     place = path if path.exists() else path.parent
     if is_read_only(place):
         raise ReadOnlyLedger(f"{place} is on a read-only mount. Open the ledger with readonly=True to read it.")
+    if file := _unwritable(path):
+        raise ReadOnlyLedger(
+            f"no right to write to {file}. Get the right (chmod), open the ledger with readonly=True to read it, or copy it to a "
+            "directory of your own."
+        )
+
+
+def _unwritable(path: Path) -> Path | None:
+    """Return what of a ledger's directory this process may not write to."""
+    place = path if path.exists() else path.parent
     files = [place, *(path / name for name in ("data.mdb", "lock.mdb", "head", "open.lock") if (path / name).exists())]
-    for file in files:
-        if not os.access(file, os.W_OK | (os.X_OK if file.is_dir() else 0)):
-            raise ReadOnlyLedger(
-                f"no right to write to {file}; readers need it too, for LMDB's lock file. Get the right (chmod), "
-                "or copy the ledger to a directory of your own."
-            )
+    return next((file for file in files if not os.access(file, os.W_OK | (os.X_OK if file.is_dir() else 0))), None)
 
 
 def refuse_network(path: Path) -> None:

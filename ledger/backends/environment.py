@@ -22,9 +22,10 @@ from typing import TYPE_CHECKING, Any, NamedTuple, TypeVar, cast
 import lmdb
 
 from ledger.backends.activity import Activity, Visit
-from ledger.backends.directory import describe_directory, is_read_only, put_empty_log, require_writable
+from ledger.backends.directory import Access, describe_directory, find_access, put_empty_log
 from ledger.backends.exclusive import LOCK_NAME, share_directory
 from ledger.backends.gate import Gate
+from ledger.backends.length import find_cut
 from ledger.backends.mailbox import Mailbox
 from ledger.errors import (
     CommitFailed,
@@ -70,8 +71,9 @@ class Environment:
     _open: dict[tuple[int, int], Environment] = {}
     _registry = threading.RLock()
 
-    def __init__(self, path: Path, options: Options, readonly: bool) -> None:
-        self.path, self.options, self.readonly = path, options, readonly
+    def __init__(self, path: Path, options: Options, access: Access) -> None:
+        self.path, self.options, self._access = path, options, access
+        self.readonly = readonly = access is not Access.WRITE
         self.count = 1
         self.forked = self.closed = False
         self.poison: str | None = None
@@ -83,6 +85,8 @@ class Environment:
             if not readonly and not (path / "data.mdb").exists():
                 put_empty_log(path)
             self._lmdb = self._open_lmdb()
+            if cut := find_cut(self._lmdb, path / "data.mdb"):
+                raise Corrupted(f"{cut}.")
             self.head_fd = os.open(path / "head", os.O_RDONLY if readonly else os.O_RDWR | os.O_CREAT, 0o666)
             self._gate = Gate(path / "head", self.head_fd, path / LOCK_NAME)
             self.mailbox = Mailbox(None if readonly else path / LOCK_NAME)
@@ -121,13 +125,11 @@ class Environment:
                 environment._close_files()
         # A read-only handle shares the environment with others of this process, so the environment is made read-only
         # only where it has to be.
-        readonly = readonly and path.exists() and is_read_only(path)
-        if not readonly:
-            require_writable(path)
+        access = find_access(path, readonly=readonly)
         is_new = not (path / "data.mdb").exists()
         if found is None:
             path.mkdir(exist_ok=True)
-        environment = cls(path, options, readonly)
+        environment = cls(path, options, access)
         if is_new:
             sync_directory(path)
             sync_directory(path.parent)
@@ -140,7 +142,9 @@ class Environment:
 
     def _share(self, options: Options, readonly: bool) -> None:
         if self.readonly and not readonly:
-            raise OptionsConflict(f"{self.path} is on a read-only mount and open in this process; it cannot be opened to write.")
+            raise OptionsConflict(
+                f"{self.path} can only be read here, and is open in this process; it cannot be opened to write."
+            )
         if not readonly and options != self.options:
             pairs = zip(Options._fields, self.options, options, strict=True)
             name, ours, asked = next((n, a, b) for n, a, b in pairs if a != b)
@@ -152,7 +156,7 @@ class Environment:
 
     def _open_lmdb(self) -> lmdb.Environment:
         size = self.options.map_bytes
-        lock = not self.readonly  # without locks only where nobody can write
+        lock = self._access is not Access.READ_UNLOCKED
         for attempt in range(60):
             try:
                 environment = lmdb.open(

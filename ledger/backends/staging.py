@@ -19,6 +19,7 @@ from ledger.redaction import check_redaction
 from ledger.registry import Event
 from ledger.state import MAX_TIME, ExperimentState, TrialState, check_stream, evolve_experiment, evolve_trial
 from ledger.streams import Subject
+from ledger.values import with_article
 
 _NAMING = ev.ExperimentCreated | ev.ExperimentRenamed | ev.ExperimentDeleted | ev.ExperimentRestored
 MAX_STREAM_BYTES = 400  # an LMDB key ends at 511
@@ -150,7 +151,9 @@ def _difference(submission: Submission, records: Sequence[Record]) -> str:
             continue  # what it was compared with is gone
         then, now = encode_event(record.event), encode_event(event)
         if (then.type.name, then.data) != (now.type.name, now.data):
-            return f"event {number} was a {then.type.name} with other content then, is a {now.type.name} now"
+            return (
+                f"event {number} was {with_article(then.type.name)} with other content then, is {with_article(now.type.name)} now"
+            )
     stored = records[0].context
     reasons = (stored.reason if stored else None, submission.context.reason if submission.context else None)
     return "" if reasons[0] == reasons[1] else f"its reason was {reasons[0]!r} then, is {reasons[1]!r} now"

@@ -12,7 +12,7 @@ import typer
 import typer.core
 
 from ledger.cli.output import printable
-from ledger.errors import CommandRefused, Corrupted, InvalidValue, LedgerError, OpenError
+from ledger.errors import CommandRefused, Corrupted, InvalidQuery, InvalidValue, LedgerError, OpenError
 
 F = TypeVar("F", bound=Callable[..., Any])
 
@@ -21,10 +21,11 @@ OK, NO, USAGE, NOT_OPENED, REFUSED, CORRUPTED, NOT_WRITTEN, INTERRUPTED = 0, 1, 
 _EXIT_CODES = """\b
 Exit codes:
   0    done (also when the reader of the output stops reading)
-  1    the ledger's answer is no: nothing to claim, verify found damage, doctor a problem, a trial of a worker FAILED
+  1    the ledger's answer is no: nothing to claim, verify found damage, doctor a problem, a trial of a worker FAILED;
+       or an import skipped all there was
   2    wrong usage, or a value that cannot be
   3    the ledger could not be opened
-  4    refused: no such experiment or trial, or its state forbids it
+  4    refused: no such experiment or trial, or its state forbids it; another study has the name
   5    stored bytes fail their check; nothing of them was shown
   6    could not write: disk full, write lock held by another process, output not writable
   130  interrupted (Ctrl-C; a worker also by SIGTERM)
@@ -58,6 +59,8 @@ class LedgerGroup(typer.core.TyperGroup):
             result = super().invoke(ctx)
             sys.stdout.flush()  # here, where a reader that is gone can still be answered quietly
             return result
+        except InvalidQuery as error:  # with the query below it, and a mark where it is wrong
+            raise fail(str(error), exit_code(error), keeps_lines=True) from error
         except LedgerError as error:
             raise fail(str(error), exit_code(error)) from error
         except BrokenPipeError:
@@ -75,13 +78,16 @@ def exit_code(error: LedgerError) -> int:
     >>> exit_code(CommandRefused("no")), exit_code(OpenError("no")), exit_code(LedgerError("no"))
     (4, 3, 6)
     """
-    codes = ((OpenError, NOT_OPENED), (CommandRefused, REFUSED), (InvalidValue, USAGE), (Corrupted, CORRUPTED))
+    codes = (
+        (OpenError, NOT_OPENED), (CommandRefused, REFUSED), (InvalidValue, USAGE), (InvalidQuery, USAGE), (Corrupted, CORRUPTED)
+    )  # fmt: skip
     return next((code for kind, code in codes if isinstance(error, kind)), NOT_WRITTEN)
 
 
-def fail(message: str, code: int) -> typer.Exit:
-    """Print the error as one line and return the exit to raise."""
-    print(f"error: {printable(message)}", file=sys.stderr)
+def fail(message: str, code: int, *, keeps_lines: bool = False) -> typer.Exit:
+    """Print the error, as one line unless it keeps its own, and return the exit to raise."""
+    lines = message.split("\n") if keeps_lines else [message]
+    print("error: " + "\n".join(map(printable, lines)), file=sys.stderr)
     return typer.Exit(code)
 
 

@@ -18,6 +18,7 @@ from ledger.cli.opening import FormatOption as ObjectFormatOption
 from ledger.cli.opening import Names, PathArgument, TrialArgument, find_experiment, open_book, progress_bar
 from ledger.cli.output import Format, ObjectFormat, print_json_line, print_rows, printable, write_bytes
 from ledger.errors import InvalidValue
+from ledger.integrations.optuna.artifact_index import removals
 from ledger.maintenance.garbage import GRACE_SECONDS, GarbageReport
 from ledger.records import iso_nanoseconds
 from ledger.session import Ledger
@@ -56,7 +57,7 @@ def artifacts(
     version: Annotated[
         int | None, typer.Option(min=1, help="Of that name, the one logged with this version.", show_default=False)
     ] = None,
-    everything: Annotated[bool, typer.Option("--all", help="Those that were replaced or deleted as well.")] = False,
+    everything: Annotated[bool, typer.Option("--all", help="Those that were replaced, removed or deleted as well.")] = False,
     form: Annotated[Format, typer.Option("--format", help="For people, or for programs.")] = Format.TABLE,
 ) -> None:  # fmt: skip
     """List artifacts, or get one out.
@@ -94,13 +95,15 @@ def _rows(book: Ledger, experiment: str | None, trial: int | None, *, everything
 def _artifacts(book: Ledger, experiment: Any, stream: str | None, *, everything: bool) -> Iterator[Artifact]:
     """Yield those that count, of what is live, in order of their streams' first one; or all, in order of the log."""
     records = book.log.read(experiment=experiment, stream=stream, types=[ev.ArtifactLogged])
-    made = (Artifact.of_record(book.log.backend.blobs, r) for r in records if getattr(r.event, "digest", ""))
+    made = ((r.position, Artifact.of_record(book.log.backend.blobs, r)) for r in records if getattr(r.event, "digest", ""))
     if everything:
-        yield from made
+        yield from (artifact for _, artifact in made)
         return
+    removed = removals(book.log)
     by_stream: dict[str, list[Artifact]] = {}
-    for artifact in made:
-        by_stream.setdefault(artifact.stream, []).append(artifact)
+    for position, artifact in made:
+        if position > removed.get(artifact.name, 0):
+            by_stream.setdefault(artifact.stream, []).append(artifact)
     for name, several in by_stream.items():
         if _is_live(book, name):
             yield from latest(several).values()

@@ -10,6 +10,8 @@ import typer
 from ledger.cli.app import command
 from ledger.cli.frames import (
     AsOfOption,
+    AsRecordedOption,
+    CacheDirOption,
     ColumnsOption,
     DeletedOption,
     DescendingOption,
@@ -19,6 +21,7 @@ from ledger.cli.frames import (
     Shape,
     SortOption,
     WhereOption,
+    check_trial,
     experiment_id,
     only_trials,
     open_tables,
@@ -50,14 +53,16 @@ def metrics(
     deleted: DeletedOption = False,
     form: FormatOption = None,
     output: OutputOption = None,
+    cache_dir: CacheDirOption = None,
 ) -> None:
     """Show the metrics of trials, a row for each point.
 
     Of one trial, or of all of an experiment. With --telemetry what was logged about the runs themselves.
     """
-    with open_tables(path) as tables:
+    with open_tables(path, cache_dir) as tables:
         position = position_of(tables, as_of)
         found = experiment_id(tables, experiment, position)
+        check_trial(tables, found, trial)
         wanted = trials_where(tables, found, where, position)
         show = tables.telemetry if telemetry else tables.metrics
         frame = show(
@@ -82,18 +87,20 @@ def status_history(
     sort: SortOption = None,
     descending: DescendingOption = False,
     limit: LimitOption = None,
-    as_recorded: Annotated[bool, typer.Option("--as-recorded", help="The first values, without amendments.")] = False,
+    as_recorded: AsRecordedOption = False,
     deleted: DeletedOption = False,
     form: FormatOption = None,
     output: OutputOption = None,
+    cache_dir: CacheDirOption = None,
 ) -> None:
     """Show every change of a trial's status.
 
     From what to what, when, by whom and why; of one trial, or of all of an experiment.
     """
-    with open_tables(path) as tables:
+    with open_tables(path, cache_dir) as tables:
         position = position_of(tables, as_of)
         found = experiment_id(tables, experiment, position)
+        check_trial(tables, found, trial)
         wanted = trials_where(tables, found, where, position)
         frame = tables.status_history(found, trials=trial, as_of=position, amended=not as_recorded, deleted=deleted)
     Shape(columns, sort, descending, limit, form, output).show(only_trials(frame, wanted))
@@ -134,15 +141,21 @@ def changes(
     limit: LimitOption = None,
     form: FormatOption = None,
     output: OutputOption = None,
+    cache_dir: CacheDirOption = None,
 ) -> None:
     """Show what changed between two places.
 
     What is different in a table, row by row, value by value, from --after to --as-of: by default from the beginning to now.
     An added row has a line for each value in it. --where looks at trials as they are at the end.
     """
-    with open_tables(path) as tables:
+    with open_tables(path, cache_dir) as tables:
         last = position_of(tables, as_of)
         first = position_of(tables, after, "--after")
+        if tables.position(first) > tables.position(last):
+            raise typer.BadParameter(
+                f"--after {after} is position {tables.position(first)}, behind --as-of {as_of}, which is "
+                f"{tables.position(last)}. Swap them."
+            )
         found = experiment_id(tables, experiment, last)
         if where is not None and table.value not in _ABOUT_TRIALS:
             raise typer.BadParameter(f"the table {table} is not of trials. Leave it out.", param_hint="'--where'")

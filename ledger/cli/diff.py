@@ -20,7 +20,17 @@ from ledger.cli.opening import (
     recorded_experiment,
     recorded_trial,
 )
-from ledger.cli.output import ObjectFormat, console, print_json_line, print_table, printable, record_json, shown, shown_time
+from ledger.cli.output import (
+    ObjectFormat,
+    console,
+    print_json_line,
+    print_table,
+    printable,
+    record_json,
+    shown,
+    shown_time,
+    yes_or_no,
+)
 from ledger.cli.sentences import Sentences
 from ledger.cli.summary import subject_text
 from ledger.difference import Change, Comparison, Description, compare, describe, has_differences, unified_diff
@@ -250,6 +260,8 @@ def _cell(section: str, name: str, value: Any, names: Names) -> str:
         return _ABSENT
     if section == "times" and name.endswith("_at"):
         return shown_time(value)
+    if (section, name) == ("status", "is_amended"):
+        return yes_or_no(value)
     if section == "metrics":
         at = f" at step {shown(value['step'])}" if value["step"] is not None else ""
         return f"{shown(value['value'])}{at}, {value['points']} point{'' if value['points'] == 1 else 's'}"

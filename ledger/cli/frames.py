@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import datetime as dt
-import difflib
 import enum
 import fnmatch
 import os
@@ -16,16 +15,19 @@ from uuid import UUID
 
 import typer
 
-from ledger.cli.opening import find_experiment, open_book, progress_bar
-from ledger.cli.output import Format, print_rows, printable, write_bytes
+from ledger.cli.opening import find_experiment, open_book, progress_bar, recorded_trial
+from ledger.cli.output import Format, print_rows, printable, write_bytes, yes_or_no
 from ledger.cli.times import HELP as TIME_HELP
 from ledger.cli.times import parse_time
+from ledger.nearest import find_nearest
 from ledger.values import check_text
 
 if TYPE_CHECKING:
     import pandas as pd
 
     from projections import Tables
+
+_FLAGS = "is_", "lease_expired"  # what the names of a table's own columns of yes and no begin with
 
 
 class TableFormat(enum.StrEnum):
@@ -65,6 +67,7 @@ SortOption = Annotated[str | None, typer.Option(metavar="COLUMN", help="Sort by 
 DescendingOption = Annotated[bool, typer.Option("--descending", help="The largest first; without --sort, the last row.")]
 LimitOption = Annotated[int | None, typer.Option(min=0, help="At most so many rows.", show_default=False)]
 DeletedOption = Annotated[bool, typer.Option("--deleted", help="Those that were deleted as well.")]
+AsRecordedOption = Annotated[bool, typer.Option("--as-recorded", help="The first values, without amendments.")]
 FormatOption = Annotated[
     TableFormat | None,
     typer.Option(
@@ -77,6 +80,13 @@ OutputOption = Annotated[
         "--output", "-o", metavar="FILE", help="Write to this file, which appears when it is whole.", show_default=False
     ),
 ]
+CacheDirOption = Annotated[
+    str | None,
+    typer.Option(
+        metavar="DIRECTORY", help="Keep what was read here, for the next time: for a ledger that one may only read.",
+        show_default=False,
+    ),
+]  # fmt: skip
 
 
 @dataclass(frozen=True)
@@ -124,12 +134,14 @@ class Shape:
 
 
 @contextmanager
-def open_tables(path: str) -> Iterator[Tables]:
+def open_tables(path: str, cache_dir: str | None) -> Iterator[Tables]:
     """Open the ledger at the path, and yield its tables, which show how far they are while they read."""
+    if cache_dir is not None:
+        check_text(cache_dir, "--cache-dir")
     with open_book(path) as book:
         from projections import Tables
 
-        with progress_bar("reading") as progress, Tables(book, progress=progress) as tables:
+        with progress_bar("reading") as progress, Tables(book, cache_dir=cache_dir, progress=progress) as tables:
             yield tables
 
 
@@ -152,13 +164,21 @@ def experiment_id(tables: Tables, name: str, position: int | None) -> UUID:
     return tables.find_experiment(check_text(name, "the experiment's name"), position)
 
 
+def check_trial(tables: Tables, experiment: UUID, trial: int | None) -> None:
+    """Raise UnknownTrial for a trial that the experiment has never had."""
+    with tables.book.log.backend.view() as view:
+        state = view.experiment(experiment)
+    if trial is not None and state is not None:
+        recorded_trial(tables.book, state, trial)
+
+
 def trials_where(tables: Tables, experiment: UUID, where: str | None, position: int | None) -> list[int] | None:
     """Return the numbers of the trials that a query selects, in its order; None without a query."""
     if where is None:
         return None
     from projections import Reader
 
-    with Reader(tables.book, experiment=experiment, as_of=position) as reader:
+    with Reader(tables.book, tables.cache_dir, experiment=experiment, as_of=position) as reader:
         found: list[int] = list(reader.filter(check_text(where, "--where"))["info.trial_id"])
     return found
 
@@ -190,8 +210,12 @@ def _chosen(names: list[str], wanted: Sequence[str]) -> list[str]:
 
 def unknown_column(column: str, names: list[str], option: str) -> typer.BadParameter:
     """Return the error for a column that a table has not, which names the nearest one."""
-    nearest = difflib.get_close_matches(column, names, n=1, cutoff=0.4)
-    hint = f" Did you mean {nearest[0]!r}?" if nearest else f" There are: {', '.join(names)}."
+    whole = next((name for name in names if column.startswith(f"{name}.")), None)
+    nearest = find_nearest(column, names)
+    if whole is not None:
+        hint = f" It may be a part of {whole!r}: --where knows those, a table has the whole as its column."
+    else:
+        hint = f" There are: {', '.join(names)}." if nearest is None else f" Did you mean {nearest!r}?"
     return typer.BadParameter(f"there is no column {column!r}.{hint}", param_hint=repr(option))
 
 
@@ -217,13 +241,16 @@ def print_frame(frame: pd.DataFrame, form: Format) -> None:
             write_bytes(piece)
         return
     columns = [str(column) for column in frame.columns]
-    own = [not column.startswith(("config.", "result.")) for column in columns]
     rows = frame.astype(object).itertuples(index=False, name=None)
-    print_rows(columns, ([_own(v) if mine else v for v, mine in zip(row, own, strict=True)] for row in rows), form)
+    print_rows(columns, ([_cell(*pair) for pair in zip(columns, row, strict=True)] for row in rows), form)
 
 
-def _own(value: Any) -> Any:
-    """Return a value of the table's own columns: a tuple there is merely a list that cannot change."""
+def _cell(column: str, value: Any) -> Any:
+    """Return a value as it is shown: in the table's own columns a tuple is merely a list that cannot change, a flag a word."""
+    if column.startswith(("config.", "result.")):
+        return value
+    if isinstance(value, bool) and column.startswith(_FLAGS):
+        return yes_or_no(value)
     return list(value) if isinstance(value, tuple) else value
 
 

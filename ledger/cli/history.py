@@ -10,8 +10,6 @@ from typing import Annotated, Any
 import msgspec
 import typer
 
-from ledger import events as ev
-from ledger.backends.base import config_digest
 from ledger.cli import times
 from ledger.cli.app import command
 from ledger.cli.completion import complete_experiments, complete_trials
@@ -56,7 +54,7 @@ ConfigOption = Annotated[
     str | None,
     typer.Option(
         metavar="ID|JSON",
-        help="Only trials created with this config: its config_id in the tables, or a JSON object.",
+        help="Only trials of this config: its config_id in the tables, or a JSON object.",
         show_default=False,
     ),
 ]
@@ -108,7 +106,7 @@ def history(
     note_unknown_types(types or [])
     with open_book(path) as book:
         subject = None if experiment is None else _find(book, experiment, trial)
-        streams = None if config is None else _streams_of_config(book.log, config, subject)
+        streams = None if config is None else _streams_of_config(book, config, subject)
         first, last = window.positions(book.log)
         hidden = set() if renewals or _RENEWAL in (types or []) else {_RENEWAL}
 
@@ -205,13 +203,14 @@ def _position_at(log: EventLog, time: int, head: int) -> int:
     return low
 
 
-def _streams_of_config(log: EventLog, text: str, subject: Subject | None) -> list[str]:
-    """Return the streams of the trials created with the config that an id or a JSON object names."""
-    digest = _digest_of_number(log, int(text)) if text.isascii() and text.isdigit() else config_digest(_config_from(text))
-    positions = [] if digest is None else log.backend.config_positions(digest)
-    streams = [record.stream for record in log.backend.read_positions(list(positions))]
+def _streams_of_config(book: Ledger, text: str, subject: Subject | None) -> list[str]:
+    """Return the streams of the trials of the config that an id or a JSON object names."""
+    from projections.tables import Tables  # with pandas: only where a config has to be looked up
+
+    with Tables(book) as tables:
+        streams = tables.trials_of_config(int(text) if text.isascii() and text.isdigit() else _config_from(text))
     if not streams:
-        raise UnknownTrial(f"no trial was created with the config {text}. The tables of trials and configs show ids and values.")
+        raise UnknownTrial(f"no trial has the config {text}. The tables of trials and configs show ids and values.")
     return [stream for stream in streams if subject is None or _is_within(stream, subject)]
 
 
@@ -229,14 +228,3 @@ def _config_from(text: str) -> dict[str, Any]:
     if type(value) is not dict:
         raise typer.BadParameter(f"{text!r} is no JSON object of parameters.", param_hint="'--config'")
     return value
-
-
-def _digest_of_number(log: EventLog, number: int) -> bytes | None:
-    """Return the digest of the config of that id: configs are numbered in order of their first appearance."""
-    from projections.config_table import ConfigIds  # with pandas: only where a number has to be looked up
-
-    ids = ConfigIds()
-    for record in log.read(types=["TrialCreated"]):
-        if isinstance(record.event, ev.TrialCreated) and ids.numbers([record.event.config]) == [number]:
-            return config_digest(record.event.config)
-    return None

@@ -47,7 +47,7 @@ Progress = Callable[[int, int], None]
 
 
 def open_book(path: str, *, create: bool = False, actor: str | None = None) -> Ledger:
-    """Open the ledger at the path; on a read-only mount, to read only. ``actor`` is who writes, if not this process.
+    """Open the ledger at the path; where it can only be read, to read only. ``actor`` is who writes, if not this process.
 
     Raises an OpenError, InvalidValue for what is no path of a directory.
     """
@@ -61,6 +61,8 @@ def open_book(path: str, *, create: bool = False, actor: str | None = None) -> L
             raise
         try:
             return ledger.open(path, readonly=True, actor=actor)
+        except ReadOnlyLedger:
+            raise  # it says what readers need
         except OpenError:
             raise refused from None
 

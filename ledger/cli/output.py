@@ -27,6 +27,7 @@ if TYPE_CHECKING:
 
 _encode = msgspec.json.Encoder().encode
 _CELL_WIDTH = 48
+_MOST_BITS = 10_000  # of an int whose decimal digits Python writes
 _GAP = 2
 _NO_TERMINAL_WIDTH = 100_000  # what is piped is never cut
 
@@ -163,24 +164,43 @@ def shown(value: Any) -> str:
     """Return a value as people read it in a table.
 
     >>> shown(5.23456789), shown(None), shown([1, "a"]), shown(True)
-    ('5.235', '', '[1,"a"]', 'yes')
-    >>> shown(("fast", "baseline"))
-    'fast, baseline'
+    ('5.235', '', '[1,"a"]', 'true')
+    >>> shown(("fast", "baseline")), shown(dt.timedelta(minutes=90))
+    ('fast, baseline', '1:30:00')
+    >>> shown(float("-inf")), shown(2**70)
+    ('-inf', '1180591620717411303424')
     """
     if isinstance(value, dt.datetime) and type(value).__name__ == "Timestamp":
         return f"{value:%Y-%m-%d %H:%M:%S}"
+    if isinstance(value, dt.timedelta):
+        return str(dt.timedelta(0, value.total_seconds()))  # as Python says it, also of pandas' own
     if isinstance(value, list | tuple) and value and all(type(item) is str for item in value):
         return printable(", ".join(value))
-    value = json_cell(value)
+    if not _is_plain_number(value):
+        value = json_cell(value)
     if value is None or value == []:
         return ""
     if isinstance(value, bool):
-        return "yes" if value else "no"
+        return "true" if value else "false"
     if isinstance(value, float):
         return f"{value:.4g}" if abs(value) < 1e4 else f"{value:,.0f}" if abs(value) < 1e15 else repr(value)
     if isinstance(value, str):
         return printable(value)
     return printable(_encode(value).decode()) if isinstance(value, dict | list) else str(value)
+
+
+def _is_plain_number(value: Any) -> bool:
+    """Say whether a value is a number that people read as it is: also one for which JSON has no word."""
+    return (type(value) is float and value == value) or (type(value) is int and value.bit_length() < _MOST_BITS)
+
+
+def yes_or_no(is_so: bool) -> str:
+    """Return a flag of the ledger's own as a word, where ``shown`` gives the bool that somebody recorded.
+
+    >>> yes_or_no(True), yes_or_no(False)
+    ('yes', 'no')
+    """
+    return "yes" if is_so else "no"
 
 
 def shown_time(nanoseconds: int | None) -> str:

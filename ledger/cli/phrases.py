@@ -61,7 +61,7 @@ def value_text(value: Any) -> str:
     """Return one value as the word of a sentence, cut when it is long.
 
     >>> value_text(None), value_text(""), value_text(True), value_text("a b")
-    ('None', "''", 'yes', 'a b')
+    ('None', "''", 'true', 'a b')
     """
     return cut(shown(value), _LONGEST_VALUE) or repr(value)
 

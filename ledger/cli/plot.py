@@ -8,7 +8,7 @@ from typing import Annotated
 import typer
 
 from ledger.cli.app import command
-from ledger.cli.frames import AsOfOption, WhereOption, experiment_id, open_tables, position_of, trials_where
+from ledger.cli.frames import AsOfOption, CacheDirOption, WhereOption, experiment_id, open_tables, position_of, trials_where
 from ledger.cli.opening import ExperimentArgument, PathArgument
 from ledger.cli.output import printable
 from ledger.values import check_text
@@ -61,6 +61,7 @@ def plot(
     ] = None,
     where: WhereOption = None,
     as_of: AsOfOption = None,
+    cache_dir: CacheDirOption = None,
     log: Annotated[bool, typer.Option("--log", help="history, curves: a logarithmic axis.")] = False,
     form: Annotated[
         PictureOption | None, typer.Option("--format", help="Told by the file's name if left out.", show_default=False)
@@ -74,7 +75,7 @@ def plot(
     for name in _UNUSED[kind]:
         if given[name]:
             raise typer.BadParameter(f"{name} is not for --kind {kind}. Leave it out.", param_hint=repr(name))
-    with open_tables(path) as tables:
+    with open_tables(path, cache_dir) as tables:
         from projections import plot as pictures
 
         position = position_of(tables, as_of)

@@ -11,7 +11,10 @@ from ledger.cli.app import command
 from ledger.cli.completion import complete_experiments
 from ledger.cli.frames import (
     AsOfOption,
+    AsRecordedOption,
+    CacheDirOption,
     ColumnsOption,
+    DeletedOption,
     DescendingOption,
     FormatOption,
     LimitOption,
@@ -47,8 +50,11 @@ def query(
     sort: SortOption = None,
     descending: DescendingOption = False,
     limit: LimitOption = None,
+    as_recorded: AsRecordedOption = False,
+    deleted: DeletedOption = False,
     form: FormatOption = None,
     output: OutputOption = None,
+    cache_dir: CacheDirOption = None,
 ) -> None:  # fmt: skip
     """Answer a query in SQL (that of DuckDB) over the tables.
 
@@ -57,10 +63,10 @@ def query(
     A query sees nothing but these tables, and changes nothing. Needs the extra `query`.
     """
     text = check_text(sys.stdin.read() if sql == "-" else sql, "the query")
-    with open_tables(path) as tables:
+    with open_tables(path, cache_dir) as tables:
         from projections.sql import query as answer
 
         position = position_of(tables, as_of)
         only = None if experiment is None else experiment_id(tables, experiment, position)
-        frame = answer(tables, text, as_of=position, experiment=only)
+        frame = answer(tables, text, as_of=position, experiment=only, amended=not as_recorded, deleted=deleted)
     Shape(columns, sort, descending, limit, form, output).show(frame)

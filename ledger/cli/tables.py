@@ -9,6 +9,8 @@ import typer
 from ledger.cli.app import command
 from ledger.cli.frames import (
     AsOfOption,
+    AsRecordedOption,
+    CacheDirOption,
     ColumnsOption,
     DeletedOption,
     DescendingOption,
@@ -46,9 +48,10 @@ def experiments(
     deleted: DeletedOption = False,
     form: FormatOption = None,
     output: OutputOption = None,
+    cache_dir: CacheDirOption = None,
 ) -> None:
     """List the experiments."""
-    with open_tables(path) as tables:
+    with open_tables(path, cache_dir) as tables:
         frame = tables.experiments(as_of=position_of(tables, as_of), deleted=deleted)
     Shape(columns, sort, descending, limit, form, output).show(frame)
 
@@ -73,16 +76,17 @@ def trials(
     sort: SortOption = None,
     descending: DescendingOption = False,
     limit: LimitOption = None,
-    as_recorded: Annotated[bool, typer.Option("--as-recorded", help="The first values, without amendments.")] = False,
+    as_recorded: AsRecordedOption = False,
     deleted: DeletedOption = False,
     form: FormatOption = None,
     output: OutputOption = None,
+    cache_dir: CacheDirOption = None,
 ) -> None:
     """List the trials of an experiment.
 
     One row a trial: status, times, config and results.
     """
-    with open_tables(path) as tables:
+    with open_tables(path, cache_dir) as tables:
         position = position_of(tables, as_of)
         found = experiment_id(tables, experiment, position)
         frame = tables.trials(found, as_of=position, amended=not as_recorded, deleted=deleted)
@@ -108,15 +112,17 @@ def configs(
     sort: SortOption = None,
     descending: DescendingOption = False,
     limit: LimitOption = None,
+    deleted: DeletedOption = False,
     form: FormatOption = None,
     output: OutputOption = None,
+    cache_dir: CacheDirOption = None,
 ) -> None:
     """List the configs of an experiment.
 
-    One row for each config that trials were created with, with its digest and their number. --where: those of the trials
+    One row for each config that was tried, with its digest and their number. --where: those of the trials
     for which it holds.
     """
-    frame = _by_config("configs", path, experiment, as_of, where)
+    frame = _by_config("configs", path, experiment, as_of, where, cache_dir, deleted=deleted)
     Shape(columns, sort, descending, limit, form, output).show(frame, _config_first)
 
 
@@ -133,26 +139,29 @@ def groups(
     sort: SortOption = None,
     descending: DescendingOption = False,
     limit: LimitOption = None,
+    deleted: DeletedOption = False,
     form: FormatOption = None,
     output: OutputOption = None,
+    cache_dir: CacheDirOption = None,
 ) -> None:
     """List groups of trials with the same config.
 
-    Those that were created with it, run again perhaps. A group is numbered by its first trial. --where: the groups of the trials
+    Those whose config it is, run again perhaps. A group is numbered by its first trial. --where: the groups of the trials
     for which it holds.
     """
-    frame = _by_config("groups", path, experiment, as_of, where)
+    frame = _by_config("groups", path, experiment, as_of, where, cache_dir, deleted=deleted)
     Shape(columns, sort, descending, limit, form, output).show(frame, _config_first)
 
 
 def _by_config(
-    table: Literal["configs", "groups"], path: str, experiment: str, as_of: str | None, where: str | None
+    table: Literal["configs", "groups"], path: str, experiment: str, as_of: str | None, where: str | None,
+    cache_dir: str | None, *, deleted: bool,
 ) -> pd.DataFrame:  # fmt: skip
     """Return a table of configs, of the trials alone for which the query holds."""
-    with open_tables(path) as tables:
+    with open_tables(path, cache_dir) as tables:
         position = position_of(tables, as_of)
         found = experiment_id(tables, experiment, position)
-        frame = (tables.configs if table == "configs" else tables.groups)(found, as_of=position)
+        frame = (tables.configs if table == "configs" else tables.groups)(found, as_of=position, deleted=deleted)
         wanted = trials_where(tables, found, where, position)
         if wanted is None:
             return frame

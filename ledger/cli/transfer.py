@@ -182,9 +182,12 @@ def import_(
     With --from mlxp each run in SOURCE becomes a trial, of the run's number, of an experiment in PATH, which is made when
     there is none; with --from optuna-journal or optuna-rdb each study becomes an experiment, and its trials keep their numbers.
     Importing again adds what is new. What is broken is named on standard error and skipped.
+    A study whose name another one has in PATH is refused: give it another, with --study and --experiment.
 
     With --from mlos SOURCE is a SQLite file of mlos_bench, or the URL of a database as SQLAlchemy knows it, and is only read.
     Its experiments keep names, trials their numbers, and configs theirs if PATH has no others. Importing again adds what is new.
+
+    The exit code is 1 when everything was skipped, and 4 when a study was refused; the others are imported all the same.
     """
     _check_path(path)
     check_text(source, "the file's name")

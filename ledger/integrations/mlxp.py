@@ -12,7 +12,7 @@ What becomes of a run ``<log_id>/``:
   have the time at which the run began;
 - ``artifacts/<type>/<path>`` are artifacts of the same name, their bytes as they are. ``load`` of a pickle needs
   ``allow_pickle=True``; of another type a saver that is registered under its name. Nothing in them is run, neither here nor by
-  ``load``, unless it is asked for;
+  ``load``, unless it is asked for; the bytecode of types that a user registered (``.keys``) is no artifact, as in MLXP;
 - ``log.stdout`` and ``log.stderr`` are what ``ledger logs`` shows.
 
 Its times have no zone: they are read as those of this machine, unless a zone is named.

@@ -1,6 +1,6 @@
 """One run of MLXP as its directory tells of it: config, info, metrics, artifacts, output.
 
-Nothing in it is ever run: pickles stay bytes, and so does the marshalled code of custom types.
+Nothing in it is ever run: pickles stay bytes, and the marshalled code of custom types is left where it is.
 """
 
 from __future__ import annotations
@@ -15,11 +15,11 @@ from typing import Any, NamedTuple
 
 from ledger.errors import InvalidValue
 from ledger.records import to_nanoseconds
+from ledger.values import with_article
 
 #: What MLXP and its schedulers leave in the run's own directory, and the names that ``ledger logs`` looks for.
 _OUTPUT = {"log.stdout": "stdout.txt", "log.stderr": "stderr.txt", "script.sh": "script.sh"}
 _OWN_METADATA = ("config", "info")
-_CUSTOM_TYPES = "artifacts/.keys/custom_types.yaml"
 _LEFTOVER = "_tmp"  # MLXP writes an artifact under this name, and then moves it
 
 
@@ -154,7 +154,7 @@ def _mapping(path: Path) -> dict[str, Any]:
     except FileNotFoundError:
         raise BrokenRun(f"{_place(path)} is missing.") from None
     if not isinstance(value, dict):
-        what = "is empty" if value is None else f"holds a {type(value).__name__}"
+        what = "is empty" if value is None else f"holds {with_article(type(value).__name__)}"
         raise BrokenRun(f"{_place(path)} {what}; it should hold keys and values. MLXP may have been killed while writing it.")
     return value
 
@@ -276,9 +276,6 @@ def _artifacts(directory: Path, problems: list[str]) -> Iterator[ArtifactFile]:
             continue
         if not any(path.is_relative_to(other) for other in known):
             yield _artifact_file(root, kind, path)
-    if (directory / _CUSTOM_TYPES).exists():
-        path = directory / _CUSTOM_TYPES
-        yield ArtifactFile("custom_types.yaml", "", path, _seen(path))
 
 
 def _registered(root: Path, problems: list[str]) -> Iterator[tuple[str, Path]]:

@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import Any
 
 from ledger.artifacts.blobs import SAVING
-from ledger.backends.directory import PARTIALS, describe_directory, file_system, is_read_only, refuse_network, require_writable
+from ledger.backends.directory import PARTIALS, describe_directory, file_system, find_access, refuse_network, require_writable
 from ledger.backends.exclusive import LOCK_NAME
 from ledger.backends.gate import describe_process, held_seconds, lock_holders
 from ledger.errors import Corrupted, LedgerBusy, LedgerError, NetworkFileSystem, NotALedger, OpenError, ReadOnlyLedger
@@ -161,10 +161,14 @@ def _limits(path: Path) -> Iterator[Finding]:
 def _permissions(path: Path) -> Iterator[Finding]:
     try:
         require_writable(path)
-    except ReadOnlyLedger as error:
-        is_mount = is_read_only(path)
-        message, _, cure = str(error).partition(". ")
-        yield Finding("permissions", NOTE if is_mount else PROBLEM, f"{message}.", cure)
+    except ReadOnlyLedger as refused:
+        level, said = NOTE, str(refused)
+        try:
+            find_access(path, readonly=True)
+        except ReadOnlyLedger as unreadable:
+            level, said = PROBLEM, str(unreadable)
+        message, _, cure = said.partition(". ")
+        yield Finding("permissions", level, f"{message}.", cure)
         return
     owners = {(path / name).stat().st_uid for name in ("data.mdb", "head", LOCK_NAME) if (path / name).exists()}
     owner = path.stat().st_uid

@@ -22,6 +22,7 @@ import msgspec
 
 from ledger.audit import verify
 from ledger.backends.environment import Environment, Options
+from ledger.backends.length import find_cut
 from ledger.errors import Corrupted, DiskFull, InvalidValue, LedgerError, NotALedger, OpenError, ReadOnlyLedger
 from ledger.format import HEAD_KEY, IDENTITY_KEY, Checks, Head, read_identity
 from ledger.maintenance.child import ChildDied, call_in_child
@@ -143,8 +144,11 @@ def _reading(source: Path, *, is_alone: bool) -> Iterator[Any]:
         return
     try:  # the caller has the directory's lock, so that a handle could not be had; and nobody writes
         size = (source / "data.mdb").stat().st_size
-        with lmdb.open(str(source), readonly=True, lock=False, create=False, map_size=size) as env, env.begin() as txn:
-            yield txn
+        with lmdb.open(str(source), readonly=True, lock=False, create=False, map_size=size) as env:
+            if cut := find_cut(env, source / "data.mdb"):
+                raise Corrupted(f"{cut}.")
+            with env.begin() as txn:
+                yield txn
     except (lmdb.InvalidError, lmdb.VersionMismatchError) as error:
         raise NotALedger(f"{source / 'data.mdb'} is not a ledger's file ({error}). Give the path of a ledger.") from error
     except lmdb.Error as error:

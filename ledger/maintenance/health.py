@@ -14,10 +14,11 @@ import lmdb
 from ledger.artifacts.blobs import BlobStore
 from ledger.artifacts.references import TYPE, ReferenceCheck
 from ledger.backends.blocks import blocks_from, type_names
-from ledger.backends.directory import is_read_only
+from ledger.backends.directory import Access, find_access
 from ledger.backends.doorbell import position_on_disk
 from ledger.backends.environment import MAP_BYTES, MAX_READERS
 from ledger.backends.exclusive import share_directory
+from ledger.backends.length import find_cut
 from ledger.backends.view import LmdbView
 from ledger.errors import Corrupted, LedgerError, NotALedger
 from ledger.format import BLOCKS, FORMAT, IDENTITY_KEY, KINDS, META, Checks, block_position, read_identity, stream_key
@@ -38,11 +39,12 @@ def look_here(place: str) -> dict[str, Any]:
     Raises an OpenError for what is no ledger or is held exclusively, Corrupted for damage.
     """
     path = Path(place)
-    readonly = is_read_only(path)
-    fd = share_directory(path, readonly=readonly, timeout=_LOCK_SECONDS)
+    access = find_access(path, readonly=True)
+    fd = share_directory(path, readonly=access is not Access.WRITE, timeout=_LOCK_SECONDS)
+    unlocked = access is Access.READ_UNLOCKED
     try:
-        with _open(path, readonly) as env:
-            return _look(env, path, readonly)
+        with _open(path, unlocked) as env:
+            return _look(env, path, unlocked)
     except lmdb.Error as error:
         raise Corrupted(f"LMDB cannot read {path}: {error}.") from error
     finally:
@@ -50,11 +52,11 @@ def look_here(place: str) -> dict[str, Any]:
             os.close(fd)
 
 
-def _open(path: Path, readonly: bool) -> Any:
+def _open(path: Path, unlocked: bool) -> Any:
     size = MAP_BYTES  # what a handle asks for, halved as a handle does until it is given
     while True:
         try:
-            return lmdb.open(str(path), readonly=True, create=False, lock=not readonly, map_size=size, max_readers=MAX_READERS)
+            return lmdb.open(str(path), readonly=True, create=False, lock=not unlocked, map_size=size, max_readers=MAX_READERS)
         except (lmdb.InvalidError, lmdb.VersionMismatchError) as error:
             raise NotALedger(f"{path / 'data.mdb'} is not a ledger's file ({error}).") from error
         except (lmdb.Error, MemoryError) as error:
@@ -63,15 +65,15 @@ def _open(path: Path, readonly: bool) -> Any:
             size //= 2
 
 
-def _look(env: Any, path: Path, readonly: bool) -> dict[str, Any]:
+def _look(env: Any, path: Path, unlocked: bool) -> dict[str, Any]:
     info = env.info()
     page = env.stat()["psize"]
     pages = info["last_pgno"] + 1
     file_bytes = (path / "data.mdb").stat().st_size
-    if file_bytes < pages * page:
-        raise Corrupted(f"data.mdb has {file_bytes:,} bytes, and should have {pages * page:,}: it was cut short.")
+    if cut := find_cut(env, path / "data.mdb"):
+        raise Corrupted(f"{cut}.")
     seen = _readers(env)
-    cleared = 0 if readonly else env.reader_check()
+    cleared = 0 if unlocked else env.reader_check()
     seen_at = time.monotonic()
     facts = _look_inside(env, path) | {"structure": _structure(env, path)}
     time.sleep(max(0.0, _SECOND_LOOK_SECONDS - (time.monotonic() - seen_at)))

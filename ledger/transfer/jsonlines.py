@@ -41,7 +41,7 @@ from ledger.registry import UnknownEvent, find_type
 from ledger.streams import subject_of
 from ledger.transfer.captures import CapturesOf
 from ledger.transfer.plain import plain
-from ledger.values import decode_value, from_json, to_json
+from ledger.values import decode_value, from_json, to_json, with_article
 
 #: The keys of a record in JSON, in this order.
 RECORD_KEYS = (
@@ -146,7 +146,7 @@ def _payload_of(event: Any, type_name: str, schema: int) -> bytes:
     """
     kind = find_type(type_name)
     if type_name not in ev.VOCABULARY or kind is None or kind.schema != schema:
-        raise InvalidValue(f"a {type_name} of schema {schema} is read from `payload`, which is not there.")
+        raise InvalidValue(f"{with_article(type_name)} of schema {schema} is read from `payload`, which is not there.")
     return encode_event(msgspec.convert(left_out(from_json(event), kind.cls), cast("Any", kind.cls))).data
 
 

@@ -174,7 +174,7 @@ def test_configs(invoke, story, positions):
     for unknown in (9, "0", '{"lr": 1}'):
         result = invoke("history", story, "--config", unknown)
         assert (result.exit_code, result.stdout) == (4, "")
-        assert "no trial was created with the config" in result.stderr
+        assert "no trial has the config" in result.stderr
 
 
 def test_limit_is_the_newest(positions, monkeypatch):

@@ -37,6 +37,14 @@ def test_a_broken_run_is_told_of_on_standard_error(invoke: Callable[..., Any], t
     assert [each["run"] for each in facts["problems"]] == ["4"]
 
 
+def test_an_import_that_skipped_every_run_ends_with_1(invoke: Callable[..., Any], tmp_path: Path, ledger_path: Path) -> None:
+    """For a script that does not read what is told."""
+    shutil.copytree(RUNS / "3", tmp_path / "logs/3")
+    (tmp_path / "logs/3/metadata/info.yaml").write_text("")
+    done = invoke("import", tmp_path / "logs", ledger_path, "--from", "mlxp")
+    assert (done.exit_code, "1 run in" in done.stdout, ": 1 skipped, in" in done.stdout) == (1, True, True)
+
+
 @pytest.mark.parametrize(
     ("options", "message"),
     [

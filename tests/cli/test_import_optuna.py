@@ -12,7 +12,9 @@ from typing import Any
 
 import pytest
 
-pytest.importorskip("optuna")
+optuna = pytest.importorskip("optuna")
+from optuna.storages import JournalStorage  # noqa: E402 - when it is there
+from optuna.storages.journal import JournalFileBackend  # noqa: E402
 
 DATA = Path(__file__).parent.parent / "integrations" / "optuna" / "data"
 JOURNAL, DATABASE = DATA / "optuna-4.0.0.log", DATA / "optuna-4.0.0.db"
@@ -57,6 +59,53 @@ def test_broken_entries_are_told_of_on_standard_error(invoke: Callable[..., Any]
     assert (len(facts["problems"]), facts["added"], facts["rejected"]) == (2, 18, 2)
 
 
+def _journal(path: Path, seed: int, count: int) -> Path:
+    storage = JournalStorage(JournalFileBackend(str(path)))
+    study = optuna.create_study(storage=storage, study_name="my tuning", sampler=optuna.samplers.RandomSampler(seed=seed))
+    study.optimize(lambda trial: trial.suggest_float("x", 0, 1), n_trials=count)
+    return path
+
+
+def test_another_study_of_the_same_name_is_refused(invoke: Callable[..., Any], tmp_path: Path, ledger_path: Path) -> None:
+    """The exit code is 4, the cure can be pasted, and its trials are counted; there is nothing of it in the ledger."""
+    first, other = (_journal(tmp_path / f"{seed}.log", seed, 5 * seed) for seed in (1, 2))
+    assert invoke("import", first, ledger_path, "--from", "optuna-journal").exit_code == 0
+    done = invoke("import", other, ledger_path, "--from", "optuna-journal")
+    assert done.exit_code == 4
+    assert "refused: study my tuning: another study of that name is there: trial 0 is another one." in done.stderr
+    assert "--study 'my tuning' --experiment 'my tuning-2'" in done.stderr
+    assert "1 study with 10 trials in" in done.stdout
+    assert ": 10 skipped, in" in done.stdout
+    facts = json.loads(invoke("import", other, ledger_path, "--from", "optuna-journal", "--format", "json").stdout)
+    assert ([each["study"] for each in facts["refused"]], facts["left_out"], facts["added"]) == (["my tuning"], 10, 0)
+    assert len(json.loads(invoke("trials", ledger_path, "my tuning", "--format", "json").output)) == 5
+    cured = invoke(
+        "import", other, ledger_path, "--from", "optuna-journal", "--study", "my tuning", "--experiment", "my tuning-2"
+    )
+    assert cured.exit_code == 0
+
+
+def test_an_import_that_skipped_everything_ends_with_1(invoke: Callable[..., Any], tmp_path: Path, ledger_path: Path) -> None:
+    """It says of how many trials."""
+    journal = _journal(tmp_path / "journal.log", 1, 2)
+    assert invoke("import", journal, ledger_path, "--from", "optuna-journal").exit_code == 0
+    for number in (0, 1):
+        invoke("amend", ledger_path, "my tuning", number, "--result", "value=7", "--reason", "read again")
+    done = invoke("import", journal, ledger_path, "--from", "optuna-journal")
+    assert done.exit_code == 1
+    assert "skipped: study my tuning: 2 trials were changed in the ledger since they were imported" in done.stderr
+    assert ": 2 skipped, in" in done.stdout
+
+
+def test_a_source_without_studies_is_refused(invoke: Callable[..., Any], tmp_path: Path, ledger_path: Path) -> None:
+    """No ledger is made of it."""
+    (tmp_path / "empty.log").touch()
+    done = invoke("import", tmp_path / "empty.log", ledger_path, "--from", "optuna-journal")
+    assert done.exit_code == 2
+    assert f"there are no studies in {tmp_path / 'empty.log'}" in done.stderr
+    assert not ledger_path.exists()
+
+
 @pytest.mark.parametrize(
     ("options", "message"),
     [
@@ -67,7 +116,7 @@ def test_broken_entries_are_told_of_on_standard_error(invoke: Callable[..., Any]
         (("--from", "mlxp", "--study", "x"), "--study is not for --from mlxp"),
         (("--from", "optuna-rdb"), "is no SQLite file that can be read"),
         (("--from", "optuna-journal", "--study", "nothing"), "there is no study 'nothing'"),
-        (("--from", "optuna-journal", "--experiment", "all"), "there are 3 studies in"),
+        (("--from", "optuna-journal", "--experiment", "all"), "--study tuning --experiment all"),
     ],
 )
 def test_what_does_not_fit_is_refused(invoke: Callable[..., Any], ledger_path: Path, options: Any, message: str) -> None:

@@ -115,3 +115,23 @@ def test_captures_and_artifacts_are_named(invoke, sample, tmp_path):
     assert [(each["name"], each["kind"], each["size"]) for each in state["artifacts"]] == [("model", "object", 2048)]
     state = json.loads(invoke("show", sample, "sqlite-tuning", "--format", "json").stdout)
     assert [each["name"] for each in state["artifacts"]] == ["plots"]
+
+
+def test_a_recorded_bool_is_told_from_a_text(invoke, tmp_path):
+    """In every view for people as JSON writes it; the ledger's own flags are words."""
+    path = tmp_path / "runs.ledger"
+    with ledger.open(path) as book:
+        trial = book.experiment("demo", objectives={"loss": "min"}).new_trial({"on": True, "text": "yes"})
+        trial.set_attributes({"checked": False})
+        trial.complete({"loss": 1.0, "ok": True})
+        trial.amend(results={"ok": False}, reason="looked again")
+    lines = shown(invoke, path, "demo", 1)
+    assert (lines["config.on"], lines["config.text"], lines["attribute.checked"]) == ("true", "yes", "false")
+    assert lines["result.ok"] == "false (amended; first true)"
+    told = invoke("history", path, "demo", 1).stdout
+    assert all(said in told for said in ("with on=true, text=yes", "set checked=false", "result ok from true to false"))
+    assert "on=true text=yes" in invoke("tail", path).stdout
+    columns = "config.on,result.ok,is_amended,lease_expired"
+    row = invoke("trials", path, "demo", "--columns", columns).stdout.splitlines()[-1]
+    assert row.split() == ["true", "false", "yes", "no"]
+    assert re.search(r"is_amended +no +yes\n", invoke("diff", path, "demo", 1, "--from", 2).stdout)

@@ -6,6 +6,8 @@ import csv
 import datetime as dt
 import io
 import json
+import math
+import shutil
 import sys
 from collections.abc import Callable
 from pathlib import Path
@@ -14,6 +16,8 @@ from typing import Any
 import pytest
 
 import ledger
+from projections import folds
+from projections.checkpoints import CheckpointStore
 from projections.export import read_table
 
 NAMES = ("trials", "configs", "groups", "metrics", "status-history", "changes")
@@ -32,6 +36,14 @@ def master(tmp_path_factory: pytest.TempPathFactory) -> Path:
             if number < 3:
                 trial.complete({"loss": lr * 2})
         exp.trial(2).amend(results={"loss": 0.25}, reason="read again")
+    return path
+
+
+@pytest.fixture
+def unread(master: Path, tmp_path: Path) -> Path:
+    """The same ledger, not read yet: on a slow machine an earlier test may have kept tables beside the shared one."""
+    path = tmp_path / "unread" / "runs.ledger"
+    shutil.copytree(master, path, ignore=shutil.ignore_patterns("projections"))
     return path
 
 
@@ -107,6 +119,10 @@ def test_columns_are_chosen_by_name_and_by_pattern(show: Any, invoke: Any, maste
     assert list(show("trials", "--columns", "config.a,b", "--columns", "config.*")[0]) == ["config.a,b", "config.lr"]
     refused = invoke("trials", master, "demo", "--columns", "config.lrr")
     assert (refused.exit_code, "Did you mean 'config.lr'" in refused.stderr) == (2, True)
+    refused = invoke("trials", master, "demo", "--columns", "nope")
+    assert (refused.exit_code, "There are: " in refused.stderr) == (2, True)
+    refused = invoke("trials", master, "demo", "--sort", "config.lr.x")
+    assert (refused.exit_code, "part of 'config.lr': --where knows those" in refused.stderr) == (2, True)
     refused = invoke("metrics", master, "demo", "--sort", "stp")
     assert (refused.exit_code, "Did you mean 'step'" in refused.stderr) == (2, True)
 
@@ -115,6 +131,58 @@ def test_rows_are_sorted_and_cut(show: Any) -> None:
     """The same way for every table."""
     assert [row["value"] for row in show("metrics", "--name", "train.loss", "--sort", "value", "--limit", "2")] == [0.1, 0.2]
     assert [row["config.lr"] for row in show("configs", "--sort", "config.lr", "--descending", "--limit", "1")] == [0.3]
+
+
+def test_a_query_that_cannot_be_read_is_shown_with_the_place(invoke: Any, master: Path) -> None:
+    """On lines of its own, so that the mark is below what it marks."""
+    refused = invoke("trials", master, "demo", "--where", "status = 'FAILED'\nand\tx")
+    assert refused.exit_code == 2
+    assert refused.stderr.splitlines()[1:] == ["  status = 'FAILED'", "         ^", "  and x"]
+
+
+def test_what_where_reads_is_kept_there_as_well(
+    invoke: Any, unread: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The tables that a query looks at are those of the command."""
+    monkeypatch.setattr(folds, "_LEAST_RECORDS", 1)
+    cache = tmp_path / "cache"
+    done = invoke("trials", unread, "demo", "--where", "train.loss.last < 9", "--cache-dir", cache)
+    assert done.exit_code == 0, done.output
+    (kept,) = cache.iterdir()
+    assert CheckpointStore(kept).positions("metrics")
+    assert not (unread / "projections").exists()
+
+
+@pytest.mark.parametrize("command", [*NAMES, "experiments", "query", "plot"])
+def test_what_was_read_is_kept_where_it_is_said(
+    invoke: Any, unread: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, command: str
+) -> None:
+    """By every command that reads tables: in a directory of the ledger's own there, and nothing beside the log."""
+    monkeypatch.setattr(folds, "_LEAST_RECORDS", 1)
+    before = sorted(unread.iterdir())
+    more = {"experiments": [], "query": ["select * from trials"], "plot": ["demo", "-o", str(tmp_path / "a.html")]}
+    done = invoke(command, unread, *more.get(command, ["demo"]), "--cache-dir", tmp_path / "cache")
+    assert (done.exit_code, done.stderr) == (0, ""), done.output
+    with ledger.open(unread) as book:
+        assert (tmp_path / "cache" / book.log.backend.ledger_id.hex / "data.mdb").exists()
+    assert sorted(unread.iterdir()) == before
+
+
+def test_what_was_deleted_is_shown_when_asked_for(invoke: Any, tmp_path: Path) -> None:
+    """In the tables, and in those that a query names; a query is also answered with the values as recorded."""
+    path = tmp_path / "runs.ledger"
+    with ledger.open(path) as book:
+        kept, gone = book.experiment("demo").new_trials([{"lr": 0.1}, {"lr": 0.2}])
+        kept.complete({"loss": 0.5})
+        kept.amend(results={"loss": 0.25}, reason="read again")
+        gone.delete("a mistake")
+    count = ("query", path, "select count(*) as n from trials", "--format", "jsonl")
+    assert [rows(invoke(*count, *option)) for option in ([], ["--deleted"])] == [[{"n": 1}], [{"n": 2}]]
+    for name in ("trials", "configs", "groups"):
+        found = [rows(invoke(name, path, "demo", "--format", "jsonl", *option)) for option in ([], ["--deleted"])]
+        assert list(map(len, found)) == [1, 2]
+    loss = ("query", path, 'select "result.loss" as loss from trials', "--format", "jsonl")
+    assert [rows(invoke(*loss, *option)) for option in ([], ["--as-recorded"])] == [[{"loss": 0.25}], [{"loss": 0.5}]]
 
 
 def test_metrics_of_one_trial_pivoted_and_telemetry(show: Any) -> None:
@@ -142,14 +210,46 @@ def test_a_table_is_written_to_a_file(invoke: Any, master: Path, tmp_path: Path,
 
 
 def test_what_cannot_be_written_is_refused(invoke: Any, master: Path, tmp_path: Path) -> None:
-    """A name without a format, a table for people, a directory that is not there."""
+    """A name without a format, a table for people, a directory that is not there, or is none."""
+    (tmp_path / "file").touch()
     for options, code, said in [
         (("-o", tmp_path / "table"), 2, "does not tell a format"),
         (("-o", tmp_path / "table", "--format", "table"), 2, "for people"),
-        (("-o", tmp_path / "no" / "table.csv"), 6, "No such file"),
+        (("-o", tmp_path / "no" / "table.csv"), 6, f"make this directory first: {str(tmp_path / 'no')!r}\n"),
+        (("-o", tmp_path / "file" / "table.csv"), 6, f"write to another directory: {str(tmp_path / 'file')!r}\n"),
     ]:
         done = invoke("trials", master, "demo", *options)
         assert (done.exit_code, said in done.stderr) == (code, True), done.output
+
+
+@pytest.mark.parametrize("name", ["metrics", "status-history"])
+def test_a_trial_that_never_was_is_told(invoke: Any, master: Path, name: str) -> None:
+    """By the number of the last one, and as of any position; one that was not there yet has no rows."""
+    for options in ((), ("--as-of", "3")):
+        done = invoke(name, master, "demo", "77", *options)
+        assert (done.exit_code, done.stdout) == (4, "")
+        assert "there is no trial 77 in experiment 'demo'; its last one is 3." in done.stderr
+    assert rows(invoke(name, master, "demo", "3", "--as-of", "1", "--format", "jsonl")) == []
+
+
+def test_changes_backwards_are_refused_by_the_names_of_the_options(invoke: Any, master: Path) -> None:
+    """With the positions that they mean."""
+    done = invoke("changes", master, "demo", "--after", "10", "--as-of", "5")
+    assert (done.exit_code, done.stdout) == (2, "")
+    said = " ".join(done.stderr.replace("│", " ").split())
+    assert "--after 10 is position 10, behind --as-of 5, which is 5. Swap them." in said
+
+
+def test_people_read_numbers_that_json_cannot_say(invoke: Any, tmp_path: Path) -> None:
+    """Infinity and ints beyond 64 bits, which are tagged for programs alone."""
+    path = tmp_path / "runs.ledger"
+    with ledger.open(path) as book:
+        book.experiment("demo").new_trial({"seed": 2**70, "least": math.inf}).complete()
+    columns = ("--columns", "config.*")
+    assert invoke("trials", path, "demo", *columns).stdout.splitlines()[-1].split() == ["inf", str(2**70)]
+    assert rows(invoke("trials", path, "demo", *columns, "--format", "jsonl")) == [
+        {"config.least": {"$float": "inf"}, "config.seed": {"$int": str(2**70)}}
+    ]
 
 
 def test_parquet_goes_into_a_pipe(call: Any, master: Path) -> None:

@@ -225,19 +225,29 @@ def brute_force(records, amended=True):
             continue
         key = int(rest[0])
         if record.type == "TrialCreated":
-            digest = hashlib.sha256(encode_value(event.config)).hexdigest()[:32]
-            number = numbers.setdefault(digest, len(numbers) + 1)
-            row = configs[identifier].setdefault(number, {"digest": digest, "trials": [], **event.config})
-            row["trials"].append(key)
             trials[identifier][key] = {
                 "status": "PENDING", "created_at": at, "scheduled_at": event.scheduled_at, "started_at": None, "ended_at": None,
-                "attempts": 0, "worker": None, "deadline": None, "config_id": number, "config": dict(event.config), "result": {},
+                "attempts": 0, "worker": None, "deadline": None, "config_id": None, "config": dict(event.config), "result": {},
                 "label": event.label, "group": event.group, "is_amended": False, "deleted_at": None,
-                "assigned_to": event.assigned_to, "depends_on": event.depends_on,
+                "assigned_to": event.assigned_to, "depends_on": event.depends_on, "tried": dict(event.config),
             }  # fmt: skip
         else:
             change_trial(trials[identifier][key], record.type, event, at, amended)
+        number_config(trials[identifier], key, record, configs[identifier], numbers)
     return experiments, trials, configs
+
+
+def number_config(trials, key, record, configs, numbers):
+    """Number the config that a trial is created with, or ends with."""
+    tried = trials[key]["tried"]
+    if record.type == "TrialConfigured":
+        tried.update(record.event.parameters)
+    is_end = record.type in ENDS or (record.type == "StatusForced" and record.event.status in ENDS.values())
+    if record.type != "TrialCreated" and not is_end:
+        return
+    digest = hashlib.sha256(encode_value(tried)).hexdigest()[:32]
+    number = trials[key]["config_id"] = numbers.setdefault(digest, len(numbers) + 1)
+    configs[number] = {"digest": digest, **tried}
 
 
 def change_trial(row, kind, event, at, amended):
@@ -355,7 +365,7 @@ def expected_trials(trials, now, deleted=False):
         if row["deleted_at"] is not None and not deleted:
             continue
         row["group_id"] = groups.setdefault(row["config_id"], key)
-        row |= {name: row[name] or None for name in ("label", "group", "assigned_to")}
+        row |= {name: row[name] or None for name in ("label", "group", "assigned_to")} | {"tried": None}
         row["waits_for"] = expected_dependencies(trials, row)
         deadline, config, result = row.pop("deadline"), row.pop("config"), row.pop("result")
         row |= {"trial_id": key, "lease_expired": deadline is not None and deadline < now}
@@ -373,11 +383,13 @@ def expected_dependencies(trials, row):
     return ", ".join(f"{number} ({how})" for number, how in standing.items() if how != "SUCCEEDED") or None
 
 
-def expected_configs(configs, trials):
+def expected_configs(configs, trials, deleted=False):
     rows = []
     for number in sorted(configs):
         row = dict(configs[number])
-        digest, there = row.pop("digest"), [key for key in row.pop("trials") if trials[key]["deleted_at"] is None]
+        digest = row.pop("digest")
+        shown = [key for key, trial in trials.items() if deleted or trial["deleted_at"] is None]
+        there = [key for key in shown if trials[key]["config_id"] == number]
         if there:
             row = {f"config.{name}": value for name, value in row.items()}
             row |= {"config_id": number, "digest": digest, "trials": len(there), "first_trial_id": there[0]}
@@ -398,7 +410,9 @@ def check(tables, records, as_of):
         assert plain(tables.trials(key, as_of=as_of)) == expected_trials(trials[identifier], now)
         assert plain(tables.trials(key, as_of=as_of, deleted=True)) == expected_trials(trials[identifier], now, deleted=True)
         assert plain(tables.trials(key, as_of=as_of, amended=False)) == expected_trials(first[identifier], now)
-        assert plain(tables.configs(key, as_of=as_of)) == expected_configs(configs[identifier], trials[identifier])
+        for deleted in (False, True):
+            found = plain(tables.configs(key, as_of=as_of, deleted=deleted))
+            assert found == expected_configs(configs[identifier], trials[identifier], deleted)
 
 
 @settings(max_examples=30, deadline=None, suppress_health_check=[HealthCheck.too_slow])

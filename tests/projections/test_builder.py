@@ -1,5 +1,7 @@
 """The door through which every projection is folded, the package's own and a user's."""
 
+import datetime as dt
+
 import pandas as pd
 import pytest
 
@@ -8,6 +10,7 @@ import projections
 from ledger.state import evolve_trial
 from ledger.streams import Subject
 from projections.projection import STATE_EVENTS
+from projections.rows import Rows
 
 
 class EventCounts(projections.Projection):
@@ -135,6 +138,28 @@ def test_a_projection_needs_a_schema_version(book):
         projections.Tables(book).table(EventCounts())
 
 
+@pytest.mark.parametrize("base", [EventCounts, projections.Experiments])
+def test_a_name_of_the_packages_own_is_refused(book, base):
+    """The two would discard each other's checkpoints."""
+    with pytest.raises(ledger.InvalidValue, match=r"'experiments', which projections.Experiments has.*Give it another"):
+        projections.Tables(book).table(type("Mine", (base,), {"name": "experiments", "__module__": "mine"}))
+
+
+@pytest.mark.parametrize(
+    ("cells", "told"),
+    [
+        ({"n": 1, "nane": "x"}, "no column 'nane'. Did you mean 'name'"),
+        ({"n": 1, "zzz": 3}, "no column 'zzz'. There are: n, name, at"),
+        ({"at": dt.datetime(2026, 1, 1, tzinfo=dt.UTC)}, "'at' is of kind 'time'.*Give ns since 1970 UTC, as record.recorded_at"),
+        ({"n": "x"}, "'n' is of kind 'id'.*'x'.*projections.buffers says"),
+    ],
+)
+def test_cells_that_no_column_holds_are_refused(cells, told):
+    """A mistyped name, and what is of another kind, are named with the cure."""
+    with pytest.raises(ledger.InvalidValue, match=told):
+        Rows({"n": "id", "name": "text", "at": "time"}).append(**cells)
+
+
 def test_other_events_do_not_change_a_trial(book):
     """The types that the trial table reads past leave a trial's state as it is."""
     exp = book.experiment("demo")
@@ -168,7 +193,8 @@ def test_a_long_fold_tells_how_far_it_is():
         tables = projections.Tables(book, progress=lambda *call: calls.append(call))
         assert len(tables.trials("demo")) == 2500
         assert [call for call in calls if call[1] == book.log.head] == calls != []
-        assert [done for done, _ in calls] == sorted(done for done, _ in calls)
+        assert [done for done, _ in calls] == sorted({done for done, _ in calls})
+        assert calls[-1][0] == book.log.head
         calls.clear()
         exp.note("short")
         tables.trials("demo")

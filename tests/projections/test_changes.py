@@ -1,6 +1,7 @@
 """What changed from one position to another."""
 
 import datetime as dt
+import math
 
 import numpy as np
 import pandas as pd
@@ -8,6 +9,9 @@ import pytest
 
 import ledger
 from projections import compare
+
+T = 1_800_000_000_000_000_000
+NOTHING = object()
 
 SAME = [
     (pd.array([1, None], "Int64"), np.array([1.0, np.nan])),
@@ -92,6 +96,42 @@ def test_what_became_of_trials(book, tables, clock):
     assert tables.changes("trials", "later", after=book.log.head).empty
     assert set(tables.changes("trials", "later")["change"]) == {"added"}  # since before it was there
     assert tables.changes("experiments", after=seen)["column"].tolist() == ["name", "updated_at", "trials", "stopped"]
+
+
+@pytest.mark.parametrize(
+    ("before", "after", "change"),
+    [(1.0, math.nan, "changed"), (math.nan, None, "changed"), (None, 1, "changed"), (math.nan, math.nan, None),
+     (None, NOTHING, "removed"), (math.nan, NOTHING, "removed"), (NOTHING, math.nan, "added"), (NOTHING, None, "added")],
+)  # fmt: skip
+def test_nan_and_none_are_results_that_change(book, tables, before, after, change):
+    """A result that becomes NaN or None is another one; it is removed when it is withdrawn, and not before."""
+    trial = book.experiment("demo").new_trial({})
+    trial.complete({"float": 0.5} if before is NOTHING else {"float": 0.5, "x": before})
+    seen = book.log.head
+    if after is NOTHING:
+        trial.amend(withdraw=["x"], reason="of another run")
+    elif before is NOTHING:
+        trial.report({"x": after})
+    else:
+        trial.amend(results={"x": after}, reason="read from the wrong line")
+    changed = tables.changes("results", "demo", after=seen)
+    told = [[None if each is NOTHING else each for each in (before, after)]] if change else []
+    assert repr(changed[["before", "after"]].values.tolist()) == repr(told)
+    assert changed["change"].tolist() == ([change] if change else [])
+
+
+def test_points_of_one_record_are_told_apart_by_their_steps(book, tables):
+    """Each point is a row, NaN and None as well; of telemetry it is known by its time."""
+    trial = book.experiment("demo").new_trial({})
+    trial.log_many({"loss": [0.5, math.nan]}, steps=[10, 20])
+    trial.log_telemetry_many({"cpu": [None, 1]}, at=[T, T + 1])
+    changed = tables.changes("metrics", "demo")
+    assert repr(changed.loc[changed["column"] == "value", ["step", "after"]].values.tolist()) == "[[10, 0.5], [20, nan]]"
+    changed = tables.changes("telemetry", "demo")
+    assert changed.loc[changed["column"] == "value", "after"].tolist() == [None, 1]
+    assert changed["time"].drop_duplicates().astype("int64").tolist() == [T, T + 1]
+    with pytest.raises(ledger.InvalidValue, match="changes of metrics are told in long form, a row for each"):
+        tables.changes("metrics", "demo", form="pivoted")
 
 
 @pytest.mark.parametrize(

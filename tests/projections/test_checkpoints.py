@@ -326,3 +326,79 @@ def test_a_ledger_on_a_read_only_mount_is_shown_from_its_checkpoint(path, tmp_pa
         assert len(seen) == 3
     finally:
         subprocess.run(["umount", place], check=True)
+
+
+CUT = """
+import os, sys, warnings, projections
+from projections import checkpoints, folds
+folds._LEAST_RECORDS, folds._SAVING_SHARE = 1, float("inf")
+path, readonly, sizes = sys.argv[1], sys.argv[2] == "readonly", map(int, sys.argv[3:])
+file = path + "/projections/data.mdb"
+with open(file, "rb") as kept:
+    data = kept.read()
+for size in sizes:
+    with open(file, "wb") as cut:
+        cut.write(data[:size])
+    with warnings.catch_warnings(record=True) as caught, projections.Tables(path) as tables:
+        warnings.simplefilter("always")
+        tables._store.readonly = readonly
+        print(size, len(tables.trials("demo", deleted=True)), any("cut short" in str(each.message) for each in caught))
+"""
+
+
+@pytest.mark.parametrize("access", ["readonly", "writable"])
+def test_a_checkpoint_cut_anywhere_is_told_and_folded_again(path, access):
+    """At the ends of its pages and within them: no process dies of it, also where the checkpoint cannot be replaced."""
+    table(path)
+    size = (path / "projections" / "data.mdb").stat().st_size
+    cuts = [*range(8192, size, 4096 * 3 // 4), size - 1]
+    run = [sys.executable, "-c", CUT, path, access, *map(str, [*cuts, size])]
+    done = subprocess.run(run, capture_output=True, text=True, timeout=120)
+    assert done.returncode == 0, done.stderr
+    shown = [line.split() for line in done.stdout.splitlines()]
+    assert [line[:2] for line in shown] == [[str(cut), "60"] for cut in [*cuts, size]]
+    told = [line[2] == "True" for line in shown]
+    assert all(told[: len(cuts) // 2])  # the last pages may be free
+    assert not told[-1]
+
+
+class Errors(projections.Projection):
+    """A projection of a caller's own."""
+
+    name = "errors"
+    schema_version = 1
+    types = frozenset({"TrialFailed"})
+    columns = {"trial": "text"}
+
+    def apply(self, record):
+        self.rows.append(**dict.fromkeys(self.columns, record.stream))
+
+    def table(self):
+        return self.rows.frame()
+
+
+@pytest.mark.parametrize(
+    "other",
+    [
+        type("Errors", (Errors,), {"columns": {"stream": "text"}}),
+        type("Errors", (Errors,), {"columns": {"trial": "value"}}),
+        type("Failures", (Errors,), {}),
+    ],
+)
+def test_a_checkpoint_of_another_class_of_the_name_is_not_used(path, other):
+    """One that has other columns, or another class's name, with the same version: it is told, and each shows its own."""
+    other.__module__ = __name__
+    with projections.Tables(path) as tables:
+        expected = list(tables.table(Errors)["trial"])
+    with projections.Tables(path) as tables, pytest.warns(CheckpointDiscarded, match="another class of that name"):
+        shown = tables.table(other)
+    assert list(shown) == list(other.columns)
+    assert list(shown.iloc[:, 0]) == expected != []
+
+
+def test_a_column_of_no_kind_is_an_error_of_the_class(path):
+    """It is nothing that a checkpoint is to blame for."""
+    with projections.Tables(path) as tables, warnings.catch_warnings():
+        warnings.simplefilter("error")
+        with pytest.raises(ledger.InvalidValue, match="'trial' is of kind 'float'; give one of id, "):
+            tables.table(type("Errors", (Errors,), {"columns": {"trial": "float"}}))

@@ -169,7 +169,9 @@ def status_changes(records, identifier, amended):
         elif state["attempts"] != attempts:
             workers[number] = None
         if (before, attempts) != (state["status"], state["attempts"]):
-            row = (number, before, state["status"], record.actor, record.reason, state["attempts"], workers.get(number))
+            error = record.event.error if record.type == "TrialFailed" else None
+            why = record.reason or (None if error is None else ": ".join(filter(None, (error.type, error.message))))
+            row = (number, before, state["status"], record.actor, why, state["attempts"], workers.get(number))
             rows.setdefault(number, []).append((*row, record.type, record.position))
     return [row for number in sorted(rows) for row in rows[number]]
 

@@ -48,6 +48,18 @@ def test_every_change_has_its_time_actor_and_reason(tables, exp, clock):
     assert history["to"].cat.categories.tolist() == [status.value for status in ledger.Status]
 
 
+def test_a_failure_without_a_reason_has_that_of_its_error(book, tables, exp):
+    """The first line of it; a reason that was given is the reason, and a failure without either has none."""
+    for error in (ValueError("lr is 0\nat step 7"), "disk full", None):
+        exp.new_trial({}).fail(error)
+    exp.new_trial({}).start()
+    failed = ev.TrialFailed(ev.ErrorInfo("OSError", "disk full"), attempt=1)
+    book.log.append([failed], stream=exp.trial(4).stream, reason="the node went down")
+    history = tables.status_history("demo")
+    reasons = history.loc[history["to"] == "FAILED", "reason"].tolist()
+    assert reasons == ["ValueError: lr is 0", "disk full", pd.NA, "the node went down"]
+
+
 def test_an_expired_lease_is_no_change_until_it_is_recorded(tables, exp, clock):
     """The history ends with RUNNING, however late it is."""
     exp.new_trial({})

@@ -7,6 +7,8 @@ import io
 import json
 import math
 import os
+import re
+from collections.abc import Iterator
 from decimal import Decimal
 from pathlib import Path
 from typing import Any
@@ -21,8 +23,9 @@ from hypothesis import strategies as st
 import ledger
 from ledger.errors import InvalidValue
 from ledger.values import encode_value, from_json
-from projections import Tables
-from projections.columns import object_column
+from projections import Reader, Tables
+from projections.columns import TEXT, object_column
+from projections.detail_tables import KEYS
 from projections.export import FileFormat, format_of, from_arrow, read_table, to_arrow, write_table, write_to
 from projections.value_column import value_column
 
@@ -97,6 +100,53 @@ def test_the_tables_come_back_whole(tmp_path: Path, form: str) -> None:
         for frame in (Tables(book).trials("größe 🚀"), Tables(book).experiments(), Tables(book).configs("größe 🚀")):
             back = read_table(write_table(frame, tmp_path / f"table.{form}"))
             pd.testing.assert_frame_equal(back, frame)
+
+
+@pytest.fixture
+def rich() -> Iterator[Tables]:
+    """Tables that all have rows; as of position 1 none but that of experiments has any."""
+    with ledger.open("memory:") as book, Tables(book) as tables:
+        exp = book.experiment("demo", objectives={"loss": "min"})
+        for _ in range(2):
+            trial = exp.new_trial({"lr": 0.1})
+            trial.start()
+            trial.capture()
+            trial.log_many({"loss": [0.5, 0.25]}, steps=[1, 2])
+            trial.log_telemetry_many({"cpu": [0.5]})
+            trial.log_artifact([1], name="numbers")
+            trial.complete({"loss": 0.5, "nan": math.nan})
+            trial.amend(results={"loss": 0.25}, reason="read from the wrong line")
+        yield tables
+
+
+def shown(tables: Tables, name: str) -> list[pd.DataFrame]:
+    """Return a table now and as of position 1, and what changed in it until then."""
+    of = () if name == "experiments" else ("demo",)
+    return [
+        frame
+        for as_of in (None, 1)
+        for frame in (getattr(tables, name)(*of, as_of=as_of), tables.changes(name, *of, until=as_of))
+    ]
+
+
+@pytest.mark.parametrize("form", ["parquet", "arrow"])
+@pytest.mark.parametrize("name", KEYS)
+def test_each_table_comes_back_as_it_was(rich: Tables, tmp_path: Path, name: str, form: str) -> None:
+    """With rows and without, and what changed in it, but for times, which are texts among other values."""
+    for frame in shown(rich, name):
+        if "after" in frame and "change" in frame:
+            is_time = frame["after"].map(lambda value: isinstance(value, pd.Timestamp)).astype(bool)
+            frame = frame[~is_time].reset_index(drop=True)
+        pd.testing.assert_frame_equal(read_table(write_table(frame, tmp_path / f"table.{form}")), frame)
+
+
+@pytest.mark.parametrize("name", KEYS)
+def test_texts_are_of_one_dtype_in_all_tables(rich: Tables, name: str) -> None:
+    """Be they cells or categories, in tables with rows and without."""
+    for frame in shown(rich, name):
+        kinds = {dtype.categories.dtype for dtype in frame.dtypes if isinstance(dtype, pd.CategoricalDtype)}
+        kinds |= {dtype for dtype in frame.dtypes if isinstance(dtype, pd.StringDtype)}
+        assert kinds <= {TEXT}
 
 
 def test_other_programs_see_plain_types() -> None:
@@ -184,12 +234,37 @@ def test_a_file_that_cannot_be_written_whole_leaves_the_old_one(tmp_path: Path) 
     assert os.listdir(tmp_path) == ["table.jsonl"]
 
 
+@pytest.mark.parametrize("form", ["csv", "json", "parquet"])
+def test_what_is_no_value_is_refused_with_the_columns_to_leave_out(tmp_path: Path, form: str) -> None:
+    """Artifacts in a table of the Reader, say; without those columns it is written."""
+    with ledger.open("memory:") as book:
+        trial = book.experiment("demo").new_trial({"lr": 0.1})
+        trial.log_artifact([1], name="numbers")
+        trial.log_artifact("text", name="notes/today.txt")
+        with Reader(book) as reader:
+            frame = reader.filter("", "pandas")
+    names = [name for name in frame if name.startswith("artifact.")]
+    said = f"the column {names[0]!r} can be written: an Artifact has no form in JSON. Leave out what is no value: "
+    with pytest.raises(InvalidValue, match=re.escape(f"{said}frame.drop(columns={names!r}).")):
+        write_table(frame, tmp_path / f"trials.{form}")
+    assert write_table(frame.drop(columns=names), tmp_path / f"trials.{form}").exists()
+
+
 def test_an_index_with_a_name_and_columns_of_two_levels_become_plain() -> None:
     """Two columns of one name are refused: one of them would be lost."""
     frame = pd.DataFrame({("loss", "min"): [1.0], ("loss", ""): [2.0]}, index=pd.Index([7], name="trial_id"))
     assert to_arrow(frame).column_names == ["trial_id", "loss.min", "loss"]
     with pytest.raises(InvalidValue, match="two columns are called 'a'"):
         to_arrow(pd.DataFrame([[1, 2]], columns=["a", "a"]))
+
+
+def test_a_metric_that_is_called_as_the_index_is_refused_by_name() -> None:
+    """Side by side with steps it would be a second column of the name; in long form it can be written."""
+    with ledger.open("memory:") as book:
+        book.experiment("demo").new_trial({}).log_many({"step": [7]}, steps=[1])
+        with pytest.raises(InvalidValue, match="two columns are called 'step'; rename one"):
+            to_arrow(Tables(book).metrics("demo", form="pivoted"))
+        assert to_arrow(Tables(book).metrics("demo")).num_rows == 1
 
 
 def test_an_empty_table_keeps_its_columns(tmp_path: Path) -> None:

@@ -38,6 +38,21 @@ def test_the_long_form_has_every_point(book, tables, exp):
     }  # fmt: skip
 
 
+def test_steps_are_whole_numbers_where_no_point_has_one(book, tables, exp):
+    """In long form and pivoted, of metrics and telemetry, with points and without any."""
+    trial = exp.new_trial({})
+    for has_points in (False, True):
+        if has_points:
+            trial.log_many({"loss": [0.5, 0.25]})
+            trial.log_telemetry_many({"cpu": [0.5, 0.25]})
+        count = 2 if has_points else 0
+        for table in (tables.metrics, tables.telemetry):
+            step = table("demo")["step"]
+            assert (str(step.dtype), step.isna().sum()) == ("Int64", count)
+        assert str(tables.metrics("demo", form="pivoted").reset_index()["step"].dtype) == "Int64"
+    assert np.isnan(tables.metric("demo", "loss").steps).all()
+
+
 def test_pivoted_metrics_are_aligned_by_step(book, tables, exp):
     """A row for each step of a trial, a column of its own dtype for each metric; the last point of a step counts."""
     first, second = exp.new_trials([{}, {}])
@@ -236,7 +251,7 @@ def test_a_checkpoint_keeps_the_points(book, exp, tmp_path):
     log(book, trial, [ev.Points(["loss", "x"], [1, 2], [T, 1], [[1.0, 2.0], ["a", 2**64 - 1]])], attempt=2)
     saved = projections.build(projections.MetricTable(), book.log)
     store = CheckpointStore(tmp_path / "checkpoints")
-    store.save("metrics", saved.position, Key(1, "x", 1, 0, b"", 0), *saved.save(), 16)
+    store.save("metrics", saved.position, Key(1, "x", 1, "", 0, b"", 0), *saved.save(), 16)
     loaded = projections.MetricTable()
     loaded.load(*store.load("metrics", saved.position))
     loaded.position = saved.position
@@ -257,3 +272,14 @@ def test_results_in_long_form(book, tables, exp):
     assert tables.results("demo", as_of=2).empty
     with pytest.raises(ledger.InvalidValue, match="form is 'pivoted'"):
         tables.results("demo", form="pivoted")
+
+
+def test_nan_and_none_are_results(tables, exp):
+    """A result that is NaN or None has a row; one that was withdrawn, or never recorded, has none."""
+    exp.new_trial({}).complete({"acc": math.nan, "none": None, "gone": 1})
+    exp.new_trial({}).complete({"acc": 0.5, "none": None})
+    exp.trial(1).amend(withdraw=["gone"], reason="of another run")
+    found = tables.results("demo")
+    assert found[["trial_id", "name"]].values.tolist() == [[1, "acc"], [1, "none"], [2, "acc"], [2, "none"]]
+    assert found["value"].isna().tolist() == [True, True, False, True]
+    assert tables.results("demo", amended=False)["name"].tolist() == ["acc", "gone", "none", "acc", "none"]

@@ -104,7 +104,12 @@ def test_order_and_limit_come_at_the_end():
         ("a b", "A condition is KEY == VALUE"),
         ("__import__('os')", "A condition is KEY == VALUE"),
         ("a == b.c()", "Put texts in quotes."),
-        ("a == 'x", "it cannot go on with"),
+        ("a == 'x", "The quote ' there is not closed."),
+        ('"a b == 1', 'The quote " there is not closed.'),
+        ("1 == a.seed", "The key comes first"),
+        ("a == 1 and -0.5 <= b", "The key comes first"),
+        ("0 < a < 2", "comparisons are not chained: KEY > 0 and KEY < 2."),
+        ("a == 'x' == 'y'", "comparisons are not chained"),
         ("limit -1", "it cannot go on with"),
     ],
 )

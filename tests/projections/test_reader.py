@@ -124,8 +124,10 @@ def test_values_keep_their_types(exp):
             assert (first[f"config.{name}"], type(first[f"config.{name}"])) == (value, type(value))
     assert math.isnan(first["config.nan"])
     assert (first["config.d.x.y"], "config.d.empty" in first, "config.d" in first) == (None, False, False)
-    with pytest.raises(KeyError):
-        second["config.i"]
+    with pytest.raises(KeyError, match=r"the row has no 'zzz'\. list"):
+        second["zzz"]
+    with pytest.raises(KeyError, match=r"Did you mean 'info\.status'"):
+        second["info.statsu"]
 
 
 def test_results_that_are_none_or_nan_are_told_from_missing_ones(exp):
@@ -225,6 +227,22 @@ def test_a_path_is_opened_for_reading_and_closed(ledger_path):
     with ledger.open(ledger_path) as book:
         Reader(book).close()
         assert book.log.head == 2  # an open one stays open
+
+
+def test_two_values_with_the_same_dotted_key_are_both_there(book):
+    """A name with dots has the key; the value of a nested one then ends in quotes, and is found by that in quotes."""
+    exp = book.experiment("demo")
+    exp.new_trial({"a.b": 1, "a": {"b": 2, "c.d": [5], "c": {"d": 6}}})
+    exp.new_trial({"a": {"b": 3}})
+    exp.trial(1).set_attributes({"x.y": 7, "x": {"y": 8}})
+    with Reader(book) as reader:
+        first, second = reader.filter()
+        assert {key: first[key] for key in first if key.startswith("config.a.b") or key.endswith('"')} == {
+            "config.a.b": 1, 'config.a."b"': 2, 'config.a.c."d"': [5], 'info.attributes.x."y"': 7,
+        }  # fmt: skip
+        assert (first["config.a.c.d"], first["info.attributes.x.y"], second["config.a.b"]) == (6, 8, 3)
+        assert 'config.a."b"' not in second
+        assert reader.filter("""'config.a."b"' == 2""")["info.trial_id"] == [1]
 
 
 def test_a_cache_that_cannot_be_written_is_named(ledger_path, tmp_path):

@@ -2,6 +2,7 @@
 
 import doctest
 import shutil
+import sys
 from pathlib import Path
 
 import pytest
@@ -50,6 +51,19 @@ def test_artifacts_of_custom_types_are_loaded_by_a_registered_saver(logs, tmp_pa
         with pytest.raises(ledger.PickleRefused, match="allow_pickle"):
             row["artifact.pickle."]["last_ckpt.pkl"].load()
         assert "artifact.matrix..deep.down" not in reader.filter()[1]
+
+
+def test_pickles_of_mlxp_are_loaded_when_asked_for_and_name_what_they_need(logs, tmp_path, monkeypatch):
+    """MLXP pickles by dill, which the extra brings; without it the error says so."""
+    import_runs(logs, tmp_path / "book")
+    with Reader(tmp_path / "book", allow_pickle=True) as reader:
+        artifact = reader.filter()[0]["artifact.pickle."]["last_ckpt.pkl"]
+        assert artifact.load() is not None
+        for name in [name for name in sys.modules if name.partition(".")[0] == "dill"]:
+            monkeypatch.delitem(sys.modules, name)
+        monkeypatch.setitem(sys.modules, "dill", None)
+        with pytest.raises(ledger.LoadError, match=r"Install dill, .*MLXP.*experiment-ledger\[mlxp\]"):
+            artifact.load()
 
 
 def test_queued_and_broken_runs_hide_nothing(logs, tmp_path):

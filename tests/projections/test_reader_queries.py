@@ -173,6 +173,8 @@ def test_status_is_asked_for_in_either_vocabulary():
             assert found(reader, "info.status in ['STARTING', 'FAILED']", dialect) == [1, 4]
         assert found(reader, "status == 'LOST'") == [5]
         assert found(reader, "status =~ 'ED$' order by status") == [4, 6, 3]
+        assert found(reader, "status =~ '^COMPLETE$'") == [3]
+        assert found(reader, "status =~ 'START|FAIL'") == [1, 4]
 
 
 def test_times_are_compared_with_iso_texts(book, clock):
@@ -202,8 +204,9 @@ def test_an_unknown_key_names_the_nearest(sweep):
         sweep.filter("seed == 1")
     with pytest.raises(UnknownKey, match=r"There is 'config\.model\.num_units'"):
         sweep.filter("config.model == 1")
-    with pytest.raises(UnknownKey, match=r"reader\.fields lists"):
-        sweep.filter("order by zzz")
+    for far in ("zzz", "config.zzz"):
+        with pytest.raises(UnknownKey, match=r"reader\.fields lists"):
+            sweep.filter(f"order by {far}")
     assert len(sweep.filter("exists(config.nope)")) == 0
     with pytest.raises(UnknownKey, match="nope"):
         sweep.filter("config.seed == 99 and (config.nope == 1 or not exists(config.x))")  # though the left side is false of all
@@ -229,8 +232,11 @@ def test_metrics_are_asked_for_by_reductions():
         assert found(reader, "metric.train.loss.min > 6") == [3]
         with pytest.raises(InvalidQuery, match=r"'train\.loss' is a metric.*train\.loss\.last"):
             found(reader, "train.loss < 1")
-        with pytest.raises(UnknownKey, match=r"Did you mean 'train\.loss'"):
+        with pytest.raises(UnknownKey, match=r"Did you mean 'train\.loss\.min'"):
             found(reader, "train.los.min < 1")
+        for key in ("train.loss.std", "train.los"):
+            with pytest.raises(UnknownKey, match=r"Did you mean one of train\.loss\.last, .*train\.loss\.min"):
+                found(reader, f"{key} < 1")
 
 
 def test_a_metric_of_a_configs_name_is_told_apart():

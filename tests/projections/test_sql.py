@@ -12,6 +12,7 @@ import pytest
 import ledger
 from ledger.errors import InvalidValue, UnknownExperiment
 from projections import Tables
+from projections.export import read_table, write_table
 from projections.sql import TABLES, query
 
 
@@ -52,12 +53,61 @@ def test_the_past_can_be_asked(tables: Tables) -> None:
     assert query(tables, "select count(*) n from experiments", as_of=0)["n"].tolist() == [0]
 
 
+def test_what_was_deleted_and_values_as_recorded_can_be_asked(book: ledger.Ledger) -> None:
+    """Deleted trials, experiments and what they have are in every table when asked for; values are as amended, or as recorded."""
+    for name in ("kept", "gone"):
+        exp = book.experiment(name)
+        for trial in exp.new_trials([{"lr": 0.1}, {"lr": 0.2}]):
+            trial.log_many({"loss": [0.5]})
+            trial.complete({"loss": 0.5})
+        exp.trial(1).amend(results={"loss": 0.25}, reason="read from the wrong line")
+        exp.trial(2).delete("a mistake")
+    book.get_experiment("gone").delete("a mistake")
+    times = dict.fromkeys(("trials", "configs", "groups", "results", "metrics", "status_history"), 4)
+    for name, more in {"experiments": 2, "amendments": 2, **times}.items():
+        shown, every = (len(query(Tables(book), f"select 1 from {name}", deleted=deleted)) for deleted in (False, True))
+        assert (name, every) == (name, shown * more)
+    for table, column in (("trials", '"result.loss"'), ("results", "value")):
+        losses = [
+            query(Tables(book), f"select {column} v from {table} order by trial_id", amended=amended)["v"].tolist()
+            for amended in (True, False)
+        ]
+        assert losses == [[0.25], [0.5]]
+
+
 def test_an_empty_ledger_has_tables() -> None:
     """Without columns of configs, and without rows."""
     with ledger.open("memory:") as book:
         book.experiment("empty")
         assert query(Tables(book), "select count(*) n from trials")["n"].tolist() == [0]
         assert query(Tables(book), "select * from experiments")["name"].tolist() == ["empty"]
+
+
+@pytest.mark.parametrize("name", TABLES)
+def test_a_table_without_rows_has_columns_with_their_types(book: ledger.Ledger, name: str) -> None:
+    """Before the first experiment and before the first trial: all columns but those that the rows decide on."""
+    exp = book.experiment("demo")
+    before = book.log.head
+    exp.new_trial({"lr": 0.1})
+    trial = exp.claim(worker="w1")
+    assert trial is not None
+    trial.start()
+    trial.capture()
+    trial.log(step=1, loss=0.5)
+    trial.log_telemetry_many({"cpu": [0.5]})
+    trial.log_artifact([1], name="numbers")
+    trial.complete({"loss": 0.5})
+    trial.amend(results={"loss": 0.25}, reason="read from the wrong line")
+
+    def columns(as_of: int | None) -> dict[str, str]:
+        described = query(Tables(book), f"describe {name}", as_of=as_of)
+        return dict(zip(described["column_name"], described["column_type"], strict=True))
+
+    whole = columns(None)
+    of_data = [each for each in whole if each.startswith(("config.", "result.", "capture.")) or whole[each] == "VARCHAR[]"]
+    fixed = {each: kind for each, kind in whole.items() if each not in (*of_data, "value", "before", "after")}
+    for as_of in (0, before):
+        assert columns(as_of).items() >= fixed.items()
 
 
 def test_answers_have_the_dtypes_of_tables(tables: Tables) -> None:
@@ -79,6 +129,27 @@ def test_answers_have_the_dtypes_of_tables(tables: Tables) -> None:
     assert found["day"][0] == found["created_at"][0].date().isoformat()
     assert isinstance(found["list"][0], list)
     assert found["gap"].isna().tolist() == [True, False, False]
+
+
+@pytest.mark.parametrize("form", ["parquet", "csv", "json"])
+def test_intervals_are_durations(tables: Tables, tmp_path: Path, form: str) -> None:
+    """As timedelta64, and in ISO 8601 where months or 400 years are among them, inside of lists, and in files of texts."""
+    found = query(
+        tables,
+        "select interval 1 day + interval 1500 millisecond as took, null::interval as none, -interval 1 minute as back, "
+        "interval '1 month 2 days 3.5 seconds' as month, interval 400 year as long, [interval 1 hour] as list",
+    )
+    assert [str(dtype) for dtype in found.dtypes] == ["timedelta64[ns]"] * 3 + ["string", "string", "object"]
+    day = dt.timedelta(1, 1.5)
+    assert [found["took"][0], found["back"][0]] == [day, -dt.timedelta(minutes=1)]
+    assert found["none"].isna().all()
+    said = ["P1M2DT3.5S", "P4800M0DT0S", ["P0M0DT3600S"]]
+    assert found[["month", "long", "list"]].values.tolist() == [said]
+    path = write_table(found, tmp_path / f"found.{form}")
+    if form == "parquet":
+        pd.testing.assert_frame_equal(read_table(path), found)
+    else:
+        assert "P1DT0H0M1.5S" in path.read_text()
 
 
 def test_an_hour_is_of_utc(tables: Tables, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -98,13 +98,69 @@ def test_config_ids_are_the_ledgers(book, tables):
 
 
 def test_a_config_completed_while_the_trial_runs(book, tables):
-    """The row shows parameters that were added later; the config id stays that of the config created with."""
+    """The row shows parameters at once that are added later; they make another config when the trial ends."""
     exp = book.experiment("demo")
     trial = exp.new_trial({"a": 1})
     trial.configure({"b": "x"})
     exp.new_trial({"a": 1, "b": "x"})
     assert tables.trials("demo")[["config_id", "config.a", "config.b"]].values.tolist() == [[1, 1, "x"], [2, 1, "x"]]
     assert tables.configs("demo")["config.b"].tolist() == [pd.NA, "x"]
+    trial.complete({})
+    assert tables.trials("demo")["config_id"].tolist() == [2, 2]
+    assert tables.configs("demo")[["config_id", "trials", "config.b"]].values.tolist() == [[2, 2, "x"]]
+    assert tables.groups("demo")[["group_id", "trials"]].values.tolist() == [[1, 2]]
+    assert tables.trials_of_config({"a": 1}) == tables.trials_of_config(1) == []
+    assert tables.trials_of_config(2) == [trial.stream, f"trial/{exp.id.hex}/2"]
+
+
+@pytest.mark.parametrize("is_at_once", [True, False])
+def test_a_config_completed_after_an_amendment(book, tables, is_at_once):
+    """What an amendment made of a running trial's config is in its row, and not in the config that it ends with."""
+    trial = book.experiment("demo").new_trial({"a": 1})
+    trial.configure({"b": 2})
+    trial.amend(config={"b": 3}, reason="typo")
+    if not is_at_once:
+        tables.trials("demo")
+    trial.complete({})
+    assert tables.trials("demo")["config.b"].tolist() == [3]
+    assert tables.configs("demo")["config.b"].tolist() == [2]
+
+
+@pytest.mark.parametrize("is_at_once", [True, False])
+def test_a_config_completed_and_changed_again(book, tables, is_at_once):
+    """A config is what the trial had when it ended, whatever is amended or configured since, in whichever steps it is folded."""
+    exp = book.experiment("demo")
+    for number in range(3):
+        trial = exp.new_trial({})
+        trial.configure({"n": number})
+        trial.fail("no")
+        if number:
+            trial.amend(config={"n": 10 + number}, reason="typo")
+    again = exp.trial(1)
+    again.requeue()
+    again.configure({"m": 1})
+    for position in () if is_at_once else range(book.log.head):
+        tables.trials("demo", as_of=position) if position else None
+    shown = tables.configs("demo")[["config_id", "first_trial_id", "config.n"]].values.tolist()
+    assert shown == [[2, 1, 0], [3, 2, 1], [4, 3, 2]]
+    assert tables.trials("demo")["config.n"].tolist() == [0, 11, 12]
+    again.complete({})
+    shown = tables.configs("demo")[["config_id", "config.n", "config.m"]].values.tolist()
+    assert shown == [[3, 1, pd.NA], [4, 2, pd.NA], [5, 0, 1]]
+
+
+def test_configs_and_groups_of_deleted_trials_are_shown_when_asked_for(book, tables):
+    """A config that only deleted trials have, and the deleted trials among others, are there with deleted=True alone."""
+    exp = book.experiment("demo")
+    exp.new_trials([{"lr": 0.1}, {"lr": 0.1}, {"lr": 0.2}])
+    for number in (1, 3):
+        exp.trial(number).delete("a mistake")
+    columns = ["trials", "config.lr"]
+    assert tables.configs("demo")[["first_trial_id", *columns]].values.tolist() == [[2, 1, 0.1]]
+    assert tables.groups("demo")[["group_id", *columns]].values.tolist() == [[2, 1, 0.1]]
+    every = [[1, 2, 0.1], [3, 1, 0.2]]
+    assert tables.configs("demo", deleted=True)[["first_trial_id", *columns]].values.tolist() == every
+    assert tables.groups("demo", deleted=True)[["group_id", *columns]].values.tolist() == every
 
 
 def test_an_expired_lease_shows(book, tables, clock):
@@ -157,6 +213,16 @@ def test_rows_are_in_order_of_trial_id(book, tables):
     frame = tables.trials("demo")
     assert frame["trial_id"].tolist() == frame["config.n"].tolist() == [0, 3, 7]
     assert frame.index.tolist() == [0, 1, 2]
+
+
+def test_trials_whose_numbers_have_other_lengths(book, tables):
+    """They are told apart in one page, also when the longer and the shorter ones make up for each other."""
+    exp = book.experiment("demo")
+    for number in (10, 9, 100):
+        exp.new_trial({"n": number}, number=number)
+    begun = projections.build(projections.Experiments(), book.log, as_of=1)  # then the next page is of trials alone
+    frame = projections.build(begun, book.log).trials(exp.id, now=0)
+    assert frame["trial_id"].tolist() == frame["config.n"].tolist() == [9, 10, 100]
 
 
 def test_an_experiment_without_trials(book, tables):
@@ -215,6 +281,48 @@ def test_a_changed_table_changes_nothing(book, tables):
     frame["config.lr"] = 9.0
     frame.loc[0, "status"] = "LOST"
     assert tables.trials("demo")[["status", "config.lr"]].values.tolist() == [["PENDING", 0.1]]
+
+
+def _change(value):
+    """Change every list and dict in a value."""
+    for part in value.values() if isinstance(value, dict) else value if isinstance(value, list | tuple) else ():
+        _change(part)
+    if isinstance(value, list):
+        value.append("changed")
+    elif isinstance(value, dict):
+        value["changed"] = True
+
+
+@pytest.mark.parametrize(
+    ("table", "options"),
+    [("trials", {}), ("trials", {"amended": False}), ("configs", {}), ("groups", {}), ("results", {}), ("amendments", {}),
+     ("environments", {}), ("changes", {})],
+)  # fmt: skip
+def test_lists_and_dicts_of_a_table_are_the_callers_own(book, tables, table, options):
+    """Changing lists and dicts in a DataFrame, nested ones too, changes neither later tables nor the trial."""
+    trial = book.experiment("demo").new_trial({"net": {"layers": [1, 2]}, "pair": ([3], 4)})
+    trial.capture_environment({"path": ["/usr/bin"]})
+    trial.complete({"curve": [0.5, {"at": [1]}]})
+    trial.amend(results={"curve": [0.25, {"at": [2]}]}, config={"net": {"layers": [3]}}, reason="read from the wrong line")
+    config = repr(trial.config)
+    show = (lambda: tables.changes("trials", "demo")) if table == "changes" else lambda: getattr(tables, table)("demo", **options)
+    seen = repr(show().to_dict("list"))
+    assert "[" in seen
+    for column in (frame := show()):
+        frame[column].map(_change)
+    assert repr(show().to_dict("list")) == seen != repr(frame.to_dict("list"))
+    assert repr(book.get_experiment("demo").trial(1).config) == config
+
+
+def test_values_of_rows_are_nobody_elses():
+    """Rows keep copies of lists and dicts, and give copies, as a column and one by one."""
+    given = [1]
+    rows = projections.Rows({"value": "value"})
+    rows.append(value={"layers": given})
+    given.append("changed")
+    for shown in (rows.frame()["value"][0], rows["value"].values(slice(None))[0], rows.take([0])["value"].values([0])[0]):
+        shown["layers"].append("changed")
+    assert rows.frame()["value"].tolist() == rows["value"].values([0]) == [{"layers": [1]}]
 
 
 # ---------------------------------------------------------------------------------------------------------- lookup

@@ -185,7 +185,7 @@ def test_long_texts_are_spread_by_their_bytes(trial: ledger.Trial) -> None:
         ({"x": np.zeros((2, 2))}, {}, "column 'x' has 2 dimensions"),
         ({"x": np.array(5)}, {}, "column 'x' has 0 dimensions"),
         ({"x": "ab"}, {}, "column 'x' is a str"),
-        ({"x": 5}, {}, "column 'x' is a int"),
+        ({"x": 5}, {}, "column 'x' is an int"),
         ({"x": {1, 2}}, {}, "column 'x' is a set"),
         ({"x": [1, 2], "y": [1]}, {}, "'y' has 1 rows, 'x' has 2"),
         ({"x": [1, 2]}, {"steps": [1]}, "'steps' has 1 rows, 'x' has 2"),

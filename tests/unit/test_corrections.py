@@ -193,7 +193,7 @@ def test_notes_are_amended_by_version(exp: ledger.Experiment, trial: ledger.Tria
         thing.amend_note(first.version, "fan was on", reason="seen later")
         thing.amend_note(first.version, "fan was loud", reason="heard")
         assert [(note.text, note.first_text) for note in thing.notes()] == [("fan was loud", "fan was off"), ("second", "second")]
-        for version, words in ((1, "is a .*Created, not a note"), (99, "does not exist"), (0, "does not exist")):
+        for version, words in ((1, "is an? .*Created, not a note"), (99, "does not exist"), (0, "does not exist")):
             with pytest.raises(ledger.CommandRefused, match=words):
                 thing.amend_note(version, "x", reason="r")
 

@@ -439,6 +439,16 @@ def test_no_right_to_write_is_a_problem(filled: Path) -> None:
     assert (found.level, "chmod" in (found.cure or "")) == (PROBLEM, True)
 
 
+def test_no_right_to_write_is_a_note_where_one_may_read(filled: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The right to the lock file is enough for that; without it the cure names that file."""
+    monkeypatch.setattr(directory, "_unwritable", lambda path: path / "data.mdb")
+    found = _find(filled, "permissions")
+    assert (found.level, "data.mdb" in found.message, "readonly=True" in (found.cure or "")) == (NOTE, True, True)
+    monkeypatch.setattr(os, "access", lambda path, mode: False)
+    found = _find(filled, "permissions")
+    assert (found.level, "lock.mdb" in found.message, "chmod a+rw" in (found.cure or "")) == (PROBLEM, True, True)
+
+
 # ------------------------------------------------------------------------------------------------------- the directory
 
 

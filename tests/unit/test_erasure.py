@@ -330,7 +330,7 @@ def test_verify_raises_no_alarm_while_others_redact(book: ledger.Ledger) -> None
     try:
         begun = time.monotonic()
         problems = []
-        while time.monotonic() - begun < 1:
+        while time.monotonic() - begun < 1 or (writer.is_alive() and book.log.backend.redactions().total <= 5):
             looking = check.LogCheck(Path(book.path))
             looking.run()
             looking.close()

@@ -18,6 +18,7 @@ from ledger.events import VOCABULARY
 from ledger.redaction import CONTENT, remainder_of
 from ledger.registry import find_type
 from ledger.streams import subject_of
+from ledger.values import with_article
 
 _spec = importlib.util.spec_from_file_location("leaky", Path(__file__).with_name("leaky.py"))
 assert _spec is not None
@@ -124,7 +125,7 @@ def test_redaction_drops_the_payload_and_nothing_else(full: ledger.Ledger, name:
     event = target.event
     if type(event) not in CONTENT:
         assert SECRET.encode() not in before[target.position - 1].raw
-        with pytest.raises(ledger.CommandRefused, match=f"a {name} holds numbers and names .* nothing to redact"):
+        with pytest.raises(ledger.CommandRefused, match=f"{with_article(name)} holds numbers and names .* nothing to redact"):
             full.redact(target.position, reason="leaked")
         assert full.log.head == head
         return

@@ -65,7 +65,7 @@ def test_results_within_their_bounds_succeed(exp: ledger.Experiment, results: di
         ({"loss": True}, "loss = True"),
         ({"loss": "0.5"}, "loss = '0.5'"),
         ({"loss": [0.5]}, "loss = "),
-        ({"loss": 10**5000}, "loss = a int too long to show"),
+        ({"loss": 10**5000}, "loss = an int too long to show"),
     ],
 )
 def test_a_result_outside_of_its_bounds_fails_the_trial(exp: ledger.Experiment, results: dict[str, Any], words: str) -> None:

@@ -135,6 +135,16 @@ def test_a_config_too_large_for_a_record_is_refused(exp: ledger.Experiment) -> N
     assert list(exp.trials()) == []
 
 
+def test_errors_have_the_article_that_their_noun_has(exp: ledger.Experiment) -> None:
+    """Of types of values and of events."""
+    with pytest.raises(ledger.InvalidValue, match="is an object, which"):
+        exp.set_attributes({"a": object()})
+    with pytest.raises(ledger.InvalidValue, match="is a set, which"):
+        exp.set_attributes({"a": {1}})
+    with pytest.raises(ledger.RecordTooLarge, match="an AttributesSet event takes"):
+        exp.set_attributes({"a": "x" * 600_000})
+
+
 def test_numbers_are_dense_unless_given(exp: ledger.Experiment) -> None:
     """Trials count from 1; a caller may bring numbers from 0 with gaps, and a number taken is refused."""
     assert [exp.new_trial({}).id, exp.new_trial({}, number=0).id, exp.new_trial({}, number=10).id, exp.new_trial({}).id] == [

@@ -10,6 +10,7 @@ import time
 from pathlib import Path
 
 import ledger
+from ledger.backends.gate import lock_holders
 
 #: Says its process id and that of a child, both deaf to SIGTERM, and goes on for ever.
 DEAF = "trap '' TERM; sleep 600 & echo $$ $! > {place}; while :; do sleep 1; done"
@@ -86,12 +87,22 @@ def test_a_killed_worker_takes_its_program_along_and_others_get_the_trial(
     assert (state.status, state.attempt, state.lost) == ("SUCCEEDED", 2, 1)
 
 
+def _is_stopped_between_writes(worker: subprocess.Popen[str], path: Path) -> bool:
+    """Stop a worker; let it go on when it has the write gate, which nobody could take from it."""
+    worker.send_signal(signal.SIGSTOP)
+    os.waitid(os.P_PID, worker.pid, os.WSTOPPED)
+    if not lock_holders(path / "head"):
+        return True
+    worker.send_signal(signal.SIGCONT)
+    return False
+
+
 def test_a_worker_that_was_stopped_beyond_its_lease_ends_its_program(queue, start, work, states, tmp_path, is_gone, eventually):
     """SIGSTOP, as of a laptop that sleeps: another worker has the trial meanwhile, and only its results count."""
-    queue({"place": str(tmp_path / "pids")})
+    path = queue({"place": str(tmp_path / "pids")})
     worker = start("--lease-seconds", "1", "--", "sh", "-c", TAME)
     pids = eventually(lambda: _pids(tmp_path / "pids"))
-    worker.send_signal(signal.SIGSTOP)
+    eventually(lambda: _is_stopped_between_writes(worker, path))
     assert work("--", "echo", '{"by": 2}').returncode == 0
     worker.send_signal(signal.SIGCONT)
     out, _ = worker.communicate(timeout=60)

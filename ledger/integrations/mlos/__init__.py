@@ -7,8 +7,10 @@
         "config": {"database": "runs.ledger"}
     }
 
-which ``python -m ledger.integrations.mlos`` runs in place of the program ``mlos_bench``, with the same arguments. Whoever
-imports this package has the class among those that mlos_bench's config schema knows (``register``).
+which ``python -m ledger.integrations.mlos`` runs in place of the program ``mlos_bench``, with the same arguments. A program or
+notebook that reads such a config itself (``mlos_bench.storage.from_config``) calls ``register()`` first, which adds the class to
+those that mlos_bench's config schema knows; ``from ledger.integrations.mlos import LedgerStorage`` does so, too. Importing the
+package alone does not: mlos_bench is loaded when something of it is asked for.
 
 What becomes of it: an experiment of mlos_bench is an experiment of that name, a trial the trial of that number, tunables are
 its config, metrics its results, telemetry its telemetry. Statuses are by ``ledger.integrations.mlos.status``. Parameters of a

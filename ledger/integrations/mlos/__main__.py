@@ -19,6 +19,7 @@ def main() -> int:
     from ledger.integrations.mlos.schema import register
 
     register()
+    sys.argv[0] = "python -m ledger.integrations.mlos"  # what --help and errors call the program
     code: int = _shell_main()
     return code
 

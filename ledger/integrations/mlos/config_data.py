@@ -12,7 +12,7 @@ from ledger.integrations.mlos.values import text_of
 
 
 class LedgerTunableConfigData(TunableConfigData):  # type: ignore[misc]
-    """A config that trials were created with."""
+    """A config that was tried."""
 
     def __init__(self, config_id: int, config: Mapping[str, Any]) -> None:
         super().__init__(tunable_config_id=config_id)

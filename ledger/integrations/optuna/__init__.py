@@ -23,6 +23,7 @@ values                             results by the objectives' names
 COMPLETE, PRUNED, FAIL             TrialCompleted (TrialFailed when out of an objective's bounds), TrialPruned, TrialFailed
 RUNNING to WAITING                 TrialReleased
 a beat of the heart                LeaseRenewed, which histories hide
+FAIL of a stale trial              TrialFailed, whose error says who was silent, and since when
 times                              when TrialStarted and the end happened; of trials that are added as they are
                                    (``add_trials``, ``copy_study``), what they say, as ``occurred_at``
 what events do not say of those    attributes in ``optuna``: ``datetime_start``, ``datetime_complete``, ``values``, ``params``
@@ -41,6 +42,8 @@ from __future__ import annotations
 
 import importlib
 from typing import TYPE_CHECKING, Any
+
+from ledger.integrations.optuna.requirement import require
 
 if TYPE_CHECKING:
     from ledger.integrations.optuna.artifact_store import LedgerArtifactStore
@@ -61,12 +64,7 @@ def __getattr__(name: str) -> Any:
     home = _HOMES.get(name)
     if home is None:
         raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
-    try:
-        importlib.import_module("optuna")
-    except ModuleNotFoundError as error:
-        if error.name != "optuna":
-            raise
-        raise ImportError(f"{name} needs Optuna, which is not installed: pip install 'experiment-ledger[optuna]'.") from error
+    require(name)
     return getattr(importlib.import_module(f"{__name__}.{home}"), name)
 
 

@@ -21,7 +21,8 @@ from ledger.status import Status
 from ledger.streams import trial_stream
 from ledger.values import encode_value
 
-_REASON = "imported from Optuna"
+#: Of each record that an import makes of a trial.
+REASON = "imported from Optuna"
 _PARTS = ("state", "params", "distributions", "user_attrs", "system_attrs", "intermediate_values", "datetime_complete")
 
 
@@ -33,6 +34,11 @@ def is_same(known: FrozenTrial, trial: FrozenTrial) -> bool:
     return (is_waiting or known.datetime_start == trial.datetime_start) and all(
         _are_equal(getattr(known, part), getattr(trial, part)) for part in _PARTS
     )
+
+
+def has_same_course(one: FrozenTrial, other: FrozenTrial) -> bool:
+    """Say whether two trials had the same parameters and ran at the same time, whatever came of them."""
+    return all(_are_equal(getattr(one, part), getattr(other, part)) for part in ("params", "datetime_start", "datetime_complete"))
 
 
 def leads_to(earlier: FrozenTrial, later: FrozenTrial) -> bool:
@@ -100,9 +106,9 @@ def _set_state(storage: LedgerStorage, study_id: int, trial: FrozenTrial) -> Non
         results, said = results_of(study_of(view, experiment.id), trial.values)
         return [(stream, event) for event in (*said, ended(trial.state, results, state.attempt))]
 
-    steps: list[Submission] = [log.submission(begin, occurred_at=_time(trial.datetime_start), reason=_REASON)]
+    steps: list[Submission] = [log.submission(begin, occurred_at=_time(trial.datetime_start), reason=REASON)]
     if trial.state.is_finished():
-        steps.append(log.submission(end, occurred_at=_time(trial.datetime_complete), reason=_REASON))
+        steps.append(log.submission(end, occurred_at=_time(trial.datetime_complete), reason=REASON))
     answers_of(log.commit(steps))
 
 

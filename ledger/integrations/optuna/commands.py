@@ -20,6 +20,7 @@ from ledger import events as ev
 from ledger.backends.base import Command, Staged, View
 from ledger.backends.portable import PortableCommand, portable
 from ledger.commands import within_bounds
+from ledger.integrations.optuna.artifact_index import media_type_of
 from ledger.integrations.optuna.attributes import attributes_set
 from ledger.integrations.optuna.distributions import Described, describe, distribution_of
 from ledger.integrations.optuna.vocabulary import (
@@ -35,6 +36,7 @@ from ledger.integrations.optuna.vocabulary import (
     names_of,
     objectives_of,
 )
+from ledger.records import iso_nanoseconds
 from ledger.registry import Event
 from ledger.state import ExperimentState, Status
 from ledger.state import TrialState as LedgerState
@@ -43,6 +45,8 @@ from ledger.values import encode_value
 
 #: Given the view, the study and the trial: the events to append to the trial's stream.
 Change = Callable[[View, ExperimentState, LedgerState], Sequence[Event]]
+#: Stream and version of the record that tells of an artifact.
+Logged = tuple[str, int]
 
 
 # ------------------------------------------------------------------------------------------------------------ studies
@@ -81,18 +85,29 @@ def delete_study(experiment_id: UUID) -> Command:
     return lambda view: [(study_of(view, experiment_id).stream, ev.ExperimentDeleted())]
 
 
-def set_study_attribute(experiment_id: UUID, key: str, value: Any, namespace: str) -> Command:
-    """Set an attribute of the study; the one that names the objectives renames them."""
+def set_study_attribute(
+    experiment_id: UUID, key: str, value: Any, namespace: str, logged: Logged | None = None
+) -> Command:  # fmt: skip
+    """Set an attribute of the study; the one that names the objectives renames them, ``logged`` is what one gives to it."""
     event = attributes_set({key: value}, namespace)
 
     def command(view: View) -> list[Staged]:
         state = study_of(view, experiment_id)
-        events: list[Event] = [event]
+        events: list[Event] = [event, *given(view, state.stream, logged, value)]
         if namespace == SYSTEM and key == METRIC_NAMES:
             events += _renamed_objectives(state, value)
         return [(state.stream, each) for each in events]
 
     return command
+
+
+def given(view: View, stream: str, logged: Logged | None, description: Any) -> list[Event]:
+    """Return the event that logs an artifact in the stream of who owns it now; none if it is there, or was redacted."""
+    record = None if logged is None or logged[0] == stream else view.record(*logged)
+    if record is None or not isinstance(record.event, ev.ArtifactLogged) or not record.event.digest:
+        return []
+    media_type = record.event.media_type or media_type_of(description)
+    return [msgspec.structs.replace(cast("Any", record.event), media_type=media_type, attempt=0)]
 
 
 def _renamed_objectives(state: ExperimentState, given: Any) -> list[Event]:
@@ -156,10 +171,12 @@ def trial_of(view: View, experiment_id: UUID, number: int) -> LedgerState:
 
 
 @portable
-def set_trial_attribute(experiment_id: UUID, number: int, key: str, value: Any, namespace: str) -> Command:
-    """Set an attribute of a trial that has not ended."""
-    events = [attributes_set({key: value}, namespace)]
-    return change_trial(experiment_id, number, lambda view, study, state: events)
+def set_trial_attribute(
+    experiment_id: UUID, number: int, key: str, value: Any, namespace: str, logged: Logged | None = None
+) -> Command:  # fmt: skip
+    """Set an attribute of a trial that has not ended; ``logged`` is the artifact that it gives to the trial."""
+    event = attributes_set({key: value}, namespace)
+    return change_trial(experiment_id, number, lambda view, study, state: [event, *given(view, state.stream, logged, value)])
 
 
 @portable
@@ -237,7 +254,8 @@ class _SetParameter:
 def set_state(experiment_id: UUID, number: int, to: int, values: Sequence[float] | None, worker: str) -> Command:
     """Bring a trial that has not ended into a state, of those of Optuna's ``TrialState``, with values.
 
-    RUNNING is for a trial that waits: nothing is recorded of one that runs already, or whose study is paused.
+    RUNNING is for a trial that waits: nothing is recorded of one that runs already, or whose study is paused. FAIL by another
+    worker than the one that holds the trial says so when no beat of that one came in time.
     """
 
     def change(view: View, study: ExperimentState, state: LedgerState) -> Sequence[Event]:
@@ -255,19 +273,28 @@ def set_state(experiment_id: UUID, number: int, to: int, values: Sequence[float]
             others += begun(worker, attempt)
         elif state.status is Status.READY:
             others.append(ev.TrialStarted(attempt))
-        end = within_bounds(view, study.id, ended(to, results, attempt), state.results)
+        error = _silence(state, worker, view.now) if to == TrialState.FAIL else None
+        end = within_bounds(view, study.id, ended(to, results, attempt, error), state.results)
         return [*others, msgspec.structs.replace(cast("Any", end), attempt=attempt)]
 
     return change_trial(experiment_id, number, change)
 
 
-def ended(state: int, results: dict[str, Any], attempt: int) -> Event:
+def _silence(state: LedgerState, worker: str, now: int) -> ev.ErrorInfo | None:
+    """Return why another worker may have given a trial up: no beat came in time from the one that holds it."""
+    if state.deadline is None or state.deadline >= now or state.worker == worker:
+        return None
+    ended_at = iso_nanoseconds(state.deadline)
+    return ev.ErrorInfo("", f"{state.worker} was silent when the lease of attempt {state.attempt} ended at {ended_at}")
+
+
+def ended(state: int, results: dict[str, Any], attempt: int, error: ev.ErrorInfo | None = None) -> Event:
     """Return the event by which a trial ends in a state."""
     if state == TrialState.COMPLETE:
         return ev.TrialCompleted(results, attempt)
     if state == TrialState.PRUNED:
         return ev.TrialPruned(results, attempt)
-    return ev.TrialFailed(None, results, attempt)
+    return ev.TrialFailed(error, results, attempt)
 
 
 def results_of(study: ExperimentState, values: Sequence[float] | None) -> tuple[dict[str, Any], list[Event]]:

@@ -12,9 +12,11 @@ import ledger
 from ledger.backends.base import Appended, Command, Submission
 from ledger.backends.lmdb import LmdbBackend
 from ledger.errors import InvalidValue, LedgerClosed
+from ledger.integrations.optuna.artifact_index import ArtifactIndex
 from ledger.integrations.optuna.follower import Follower
 from ledger.integrations.optuna.studies import Studies
 from ledger.log import EventLog, answers_of
+from ledger.records import Record
 
 T = TypeVar("T")
 
@@ -49,6 +51,7 @@ class Connection:
         self._lock = threading.RLock()
         self._book: ledger.Ledger | None = book
         self._follower: Follower | None = None
+        self._artifacts = ArtifactIndex()
         self._closing: Any = None
         _connections.add(self)
 
@@ -118,6 +121,10 @@ class Connection:
         with self._lock:
             found = look(follower.studies)
             return look(follower.catch_up()) if found is None else found
+
+    def find_artifact(self, name: str) -> Record | None:
+        """Return the record that counts for an artifact of Optuna's."""
+        return self._artifacts.find(self.log, name)
 
     def execute(self, command: Command, reason: str | None = None) -> Appended:
         """Run a command, and take in what it has recorded."""

@@ -57,7 +57,7 @@ def dashboard_server(book: Ledger, host: str = "127.0.0.1", port: int = 8080) ->
     ``serve_forever`` answers requests. Whoever reaches the address may read, edit and delete studies: there is no log-in.
     ``dashboard_actor`` is a name for the actor to open the ledger with.
 
-    Raises InvalidValue when optuna-dashboard is not installed, and when there is no listening at the address.
+    Raises InvalidValue when optuna-dashboard is not installed, and when it cannot listen at the address.
     """
     application = dashboard_application()
     with ExitStack() as stack:
@@ -67,7 +67,7 @@ def dashboard_server(book: Ledger, host: str = "127.0.0.1", port: int = 8080) ->
             server = make_server(host, port, app, _Server6 if ":" in host else DashboardServer, _Handler)
         except (OSError, OverflowError) as error:
             why = getattr(error, "strerror", None) or error
-            raise InvalidValue(f"there is no listening at {host}, port {port}: {why}. Give another --host or --port.") from error
+            raise InvalidValue(f"cannot listen at {host}, port {port}: {why}. Give another --host or --port.") from error
         with server:
             yield server
 

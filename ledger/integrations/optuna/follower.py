@@ -48,13 +48,16 @@ class Follower:
         return self._studies
 
     def _read(self, studies: Studies, head: int) -> bool:
-        """Fold the records up to the head; False when one of them drops the payload of another, which may be folded."""
+        """Fold the records up to the head; False when one of a page drops the payload of another, which may be folded.
+
+        The pages before it are folded then, and nothing of that one, so that the fold can go on from there.
+        """
         backend = self._log.backend
         while studies.position < head:
             page, reached = backend.read_page(studies.position)
+            if any(type(record.event) is ev.PayloadRedacted for record in page):
+                return False
             for record in page:
-                if type(record.event) is ev.PayloadRedacted:
-                    return False
                 studies.apply(record)
             studies.position = reached
         return True

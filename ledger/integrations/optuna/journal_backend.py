@@ -19,7 +19,7 @@ from ledger.integrations.optuna.opened import OnLedger
 from ledger.registry import Event
 from ledger.registry import event as event_type
 from ledger.session import Ledger
-from ledger.values import check_label
+from ledger.values import check_label, with_article
 
 TYPE = "OptunaJournalAppended"
 _TYPES = frozenset({TYPE})
@@ -126,5 +126,5 @@ def _decoded(event: Event, position: int) -> dict[str, Any]:
     except ValueError as error:
         raise Corrupted(f"it holds an entry of a journal that is no JSON: {error}.", position) from error
     if not isinstance(value, dict):
-        raise Corrupted(f"it holds an entry of a journal that is a {type(value).__name__}.", position)
+        raise Corrupted(f"it holds an entry of a journal that is {with_article(type(value).__name__)}.", position)
     return value

@@ -21,11 +21,12 @@ from optuna.study import StudyDirection
 from optuna.trial import FrozenTrial, TrialState
 
 from ledger.errors import InvalidValue
-from ledger.integrations.optuna.source import Progress, Source, SourceStudy
+from ledger.integrations.optuna.source import Broken, Progress, Source, SourceStudy, Wanted
 
 _REPORT_EVERY = 4096
 _TOO_MANY = 100  # lines that are no entries, before the first that is one
 _BEGINNING = b'{"op_code"'  # of an entry; in a text of one the quotes would be escaped
+_SQLITE = b"SQLite format 3\0"
 _CREATES_TRIAL = re.compile(rb'\{"op_code": ?4,.*?"study_id": ?(\d+)')
 
 
@@ -40,6 +41,7 @@ def read_journal(path: str | os.PathLike[str], progress: Progress | None = None)
     try:
         with open(path, "rb") as file:
             size = os.fstat(file.fileno()).st_size
+            _check_kind(path, file.peek(len(_SQLITE)))
             for number, line in enumerate(file, start=1):
                 replay.read(number, line)
                 done += len(line)
@@ -56,6 +58,13 @@ def read_journal(path: str | os.PathLike[str], progress: Progress | None = None)
     if progress is not None:
         progress(number, number)
     return Source("optuna-journal", os.fspath(path), replay.studies(), replay.problems, replay.rejected)
+
+
+def _check_kind(path: str | os.PathLike[str], beginning: bytes) -> None:
+    if beginning.startswith(_SQLITE):
+        raise InvalidValue(
+            f"{os.fspath(path)!r} is a database (SQLite), and no journal. Import it as one: --from optuna-rdb, or import_rdb."
+        )
 
 
 class _Study(NamedTuple):
@@ -278,9 +287,10 @@ def _time(text: str | None) -> dt.datetime | None:
 
 
 def _read(study: _Study) -> SourceStudy:
-    def trials() -> Iterator[FrozenTrial | str]:
+    def trials(is_wanted: Wanted) -> Iterator[FrozenTrial | Broken]:
         for number, each in enumerate(study.trials):
-            yield f"trial {number} is broken: the entry that creates it." if each is None else each
+            if is_wanted(number):
+                yield Broken(number, f"trial {number} is broken: the entry that creates it.") if each is None else each
 
     attributes = study.user_attrs, study.system_attrs
-    return SourceStudy(study.id, study.name, study.directions, *attributes, len(study.trials), trials)
+    return SourceStudy(study.id, study.name, study.name, study.directions, *attributes, len(study.trials), trials)

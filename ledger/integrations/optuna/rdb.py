@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import re
 import sqlite3
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import closing
 from pathlib import Path
 from typing import Any
@@ -13,16 +13,22 @@ from urllib.parse import quote
 
 from optuna.exceptions import OptunaError
 from optuna.storages import RDBStorage
+from optuna.storages._rdb.models import TrialModel
 from optuna.trial import FrozenTrial
-from sqlalchemy import text
+from sqlalchemy import select, text
 from sqlalchemy.engine import make_url
 from sqlalchemy.exc import SQLAlchemyError
+from sqlalchemy.orm import Session, selectinload
 from sqlalchemy.pool import NullPool
 
 from ledger.errors import InvalidValue
-from ledger.integrations.optuna.source import Source, SourceStudy
+from ledger.integrations.optuna.source import Broken, Source, SourceStudy, Wanted
 
 _COUNTS = text("SELECT study_id, COUNT(*) FROM trials GROUP BY study_id")
+_NUMBERS = text("SELECT trial_id, number FROM trials WHERE study_id = :study_id ORDER BY trial_id")
+_PARTS = ("params", "values", "user_attributes", "system_attributes", "intermediate_values")
+_PORTION = 500  # trials, whose ids are named in a query
+_UNREADABLE = (ValueError, KeyError, TypeError, IndexError)
 _URL = re.compile(r"[a-z][\w+]*://", re.IGNORECASE)
 _SQLITE = re.compile(r"sqlite(\+\w+)?:///([^?]+)(\?.*)?", re.IGNORECASE)
 
@@ -30,7 +36,7 @@ _SQLITE = re.compile(r"sqlite(\+\w+)?:///([^?]+)(\?.*)?", re.IGNORECASE)
 def read_rdb(source: str | os.PathLike[str]) -> Source:
     """Read the studies of a database: the path of an SQLite file, which is opened to read only, or a URL of SQLAlchemy's.
 
-    Trials are read when they are asked for, all of a study at once. Raises InvalidValue for what is no database of Optuna's,
+    Trials are read when they are asked for, some at a time. Raises InvalidValue for what is no database of Optuna's,
     and for one of an older Optuna, which has to be upgraded first.
     """
     place = database_name(source)
@@ -94,25 +100,38 @@ def _check_file(path: Path) -> None:
 def _study(storage: RDBStorage, study: Any, count: int) -> SourceStudy:
     identifier = study._study_id
 
-    def trials() -> Iterator[FrozenTrial | str]:
+    def trials(is_wanted: Wanted) -> Iterator[FrozenTrial | Broken]:
         try:
-            try:
-                found: list[FrozenTrial | str] = [*storage.get_all_trials(identifier, deepcopy=False)]
-            except (ValueError, KeyError, TypeError, IndexError):  # of one of them: the others are to be had
-                found = list(_one_by_one(storage, identifier, count))
-            yield from found
+            with storage.engine.connect() as connection:
+                rows = connection.execute(_NUMBERS, {"study_id": identifier})
+                wanted = [(row[0], row[1]) for row in rows if is_wanted(row[1])]
+            for begin in range(0, len(wanted), _PORTION):
+                yield from _read(storage, dict(wanted[begin : begin + _PORTION]))
         except (SQLAlchemyError, OptunaError) as error:
             raise InvalidValue(f"the trials of study {study.study_name!r} cannot be read: {error}") from error
         finally:
             storage.remove_session()
 
     attributes = dict(study.user_attrs), dict(study.system_attrs)
-    return SourceStudy(identifier, study.study_name, list(study.directions), *attributes, count, trials)
+    return SourceStudy(identifier, study.study_name, study.study_name, list(study.directions), *attributes, count, trials)
 
 
-def _one_by_one(storage: RDBStorage, study_id: int, count: int) -> Iterator[FrozenTrial | str]:
-    for number in range(count):
-        try:
-            yield storage.get_trial(storage.get_trial_id_from_study_id_trial_number(study_id, number))
-        except (ValueError, KeyError, TypeError, IndexError) as error:
-            yield f"trial {number} cannot be read: {error!r}."
+def _read(storage: RDBStorage, numbers: Mapping[int, int]) -> Iterator[FrozenTrial | Broken]:
+    """Read some trials, whose numbers are given by their ids."""
+    try:
+        yield from _read_at_once(storage, list(numbers))
+    except _UNREADABLE:  # of one of them: the others are to be had
+        for identifier, number in numbers.items():
+            try:
+                yield storage.get_trial(identifier)
+            except _UNREADABLE as error:
+                yield Broken(number, f"trial {number} cannot be read: {error!r}.")
+
+
+def _read_at_once(storage: RDBStorage, identifiers: list[int]) -> list[FrozenTrial]:
+    """Read trials by their ids, where Optuna reads all of a study or one."""
+    query = select(TrialModel).where(TrialModel.trial_id.in_(identifiers)).order_by(TrialModel.trial_id)
+    parts = (selectinload(getattr(TrialModel, part)) for part in _PARTS)
+    with Session(storage.engine) as session:
+        found = session.scalars(query.options(*parts)).all()
+        return [storage._build_frozen_trial_from_trial_model(each) for each in found]

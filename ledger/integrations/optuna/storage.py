@@ -20,6 +20,7 @@ from optuna.trial import FrozenTrial, TrialState
 import ledger
 from ledger.identity import new_uuid7
 from ledger.integrations.optuna import commands
+from ledger.integrations.optuna.artifact_index import linked_name
 from ledger.integrations.optuna.connection import Connection
 from ledger.integrations.optuna.distributions import internal_of
 from ledger.integrations.optuna.heartbeat import HeartbeatRules
@@ -115,7 +116,8 @@ class LedgerStorage(BaseStorage, BaseHeartbeat):  # type: ignore[misc]
         self._connection.execute(commands.set_study_attribute(self._experiment_id(study_id), key, value, USER))
 
     def set_study_system_attr(self, study_id: int, key: str, value: Any) -> None:
-        self._connection.execute(commands.set_study_attribute(self._experiment_id(study_id), key, value, SYSTEM))
+        logged = self._logged(key, value)
+        self._connection.execute(commands.set_study_attribute(self._experiment_id(study_id), key, value, SYSTEM, logged))
 
     def get_study_id_from_name(self, study_name: str) -> int:
         found = self._connection.read(lambda studies: studies.study_named(study_name))
@@ -162,7 +164,8 @@ class LedgerStorage(BaseStorage, BaseHeartbeat):  # type: ignore[misc]
         while chunk := list(islice(rest, _TRIALS_PER_COMMIT)):
             submissions = []
             for trial in chunk:
-                template = Template(experiment_id, trial, actor, keeps_number=keep_numbers)
+                artifacts = [(logged, said) for key, said in trial.system_attrs.items() if (logged := self._logged(key, said))]
+                template = Template(experiment_id, trial, actor, artifacts, keeps_number=keep_numbers)
                 submissions += template.submissions(log, reason)
             answers = self._connection.commit(submissions)
             ids += [each.position for each in answers if type(each.events[0][1]) is ledger.TrialCreated]
@@ -186,7 +189,8 @@ class LedgerStorage(BaseStorage, BaseHeartbeat):  # type: ignore[misc]
         self._connection.execute(commands.set_trial_attribute(*_subject(self._found(trial_id)), key, value, USER))
 
     def set_trial_system_attr(self, trial_id: int, key: str, value: Any) -> None:
-        self._connection.execute(commands.set_trial_attribute(*_subject(self._found(trial_id)), key, value, SYSTEM))
+        found, logged = self._found(trial_id), self._logged(key, value)
+        self._connection.execute(commands.set_trial_attribute(*_subject(found), key, value, SYSTEM, logged))
 
     # --------------------------------------------------------------------------------------------------- read
 
@@ -197,6 +201,14 @@ class LedgerStorage(BaseStorage, BaseHeartbeat):  # type: ignore[misc]
         self, study_id: int, deepcopy: bool = True, states: Container[TrialState] | None = None
     ) -> list[FrozenTrial]:
         return self._read_study(study_id, lambda study: study.trials(states, fresh=deepcopy))
+
+    def trial_ids(self, study_id: int) -> dict[int, int]:
+        """Return the ids of all trials by their numbers, those of deleted ones too."""
+        return self._read_study(study_id, lambda study: dict(zip(study.numbers, study.ids, strict=True)))
+
+    def copies(self, study_id: int, numbers: Iterable[int]) -> dict[int, FrozenTrial]:
+        """Return those of the trials of some numbers that there are, made for the caller: no memory is taken for them here."""
+        return self._read_study(study_id, lambda study: study.copies(numbers))
 
     def get_n_trials(self, study_id: int, state: tuple[TrialState, ...] | TrialState | None = None) -> int:
         wanted = set(TrialState if state is None else (state,) if isinstance(state, TrialState) else state)
@@ -271,6 +283,12 @@ class LedgerStorage(BaseStorage, BaseHeartbeat):  # type: ignore[misc]
         if found is None:
             raise KeyError(f"there is no trial of the id {trial_id}.")
         return found
+
+    def _logged(self, key: str, value: Any) -> commands.Logged | None:
+        """Return where the artifact is logged that a system attribute gives to whom it is set on, if it gives one."""
+        name = linked_name(key, value)
+        record = None if name is None else self._connection.find_artifact(name)
+        return None if record is None else (record.stream, record.version)
 
 
 def _subject(found: Place) -> tuple[uuid.UUID, int]:

@@ -7,7 +7,7 @@ they stand. Whatever was handed out stays as it was: a trial that changes is mad
 from __future__ import annotations
 
 from array import array
-from collections.abc import Container, Mapping
+from collections.abc import Container, Iterable, Mapping
 from itertools import compress
 from typing import Any
 
@@ -184,6 +184,11 @@ class StudyFold:
             return [make(place) for place in sorted(self.live) if self.codes[place] in wanted]
         table = bytes(code in wanted for code in range(256))
         return [make(place) for place in compress(range(len(self.ids)), self.codes.translate(table))]
+
+    def copies(self, numbers: Iterable[int]) -> dict[int, FrozenTrial]:
+        """Return the trials of some numbers, but for deleted ones and those that there are not; all are the caller's own."""
+        places = ((number, self.place_of(number)) for number in numbers)
+        return {number: self._copy(place) for number, place in places if place is not None and not self.is_deleted(place)}
 
     def _copy(self, place: int) -> FrozenTrial:
         folded = self.live.get(place)

@@ -14,7 +14,7 @@ from ledger.backends.base import Staged, Submission, View
 from ledger.commands import within_bounds
 from ledger.errors import InvalidValue
 from ledger.integrations.optuna.attributes import attributes_set, recordable
-from ledger.integrations.optuna.commands import begun, ended, next_number, plain, results_of, study_of
+from ledger.integrations.optuna.commands import Logged, begun, ended, given, next_number, plain, results_of, study_of
 from ledger.integrations.optuna.distributions import describe
 from ledger.integrations.optuna.times import from_local, kept
 from ledger.integrations.optuna.vocabulary import (
@@ -37,10 +37,17 @@ _POINTS_PER_EVENT = 4096
 
 
 class Template:
-    """A trial to be added to a study: two steps of one commit, as it began and as it ended, each at its own time."""
+    """A trial to be added to a study: two steps of one commit, as it began and as it ended, each at its own time.
 
-    def __init__(self, experiment_id: UUID, trial: FrozenTrial, worker: str, *, keeps_number: bool = False) -> None:
+    ``artifacts`` are those that its system attributes give to it, each with Optuna's description of it.
+    """
+
+    def __init__(
+        self, experiment_id: UUID, trial: FrozenTrial, worker: str, artifacts: Sequence[tuple[Logged, Any]] = (), *,
+        keeps_number: bool = False,
+    ) -> None:  # fmt: skip
         self._experiment_id, self._trial, self._worker = experiment_id, trial, worker
+        self._artifacts = artifacts
         self._number = trial.number if keeps_number else None
         self._stream = ""
         self._metric = ""
@@ -63,6 +70,8 @@ class Template:
         self._metric = metric_of(names_of(study))
         on_study, others = self._distributions(study)
         events: list[Event] = [ev.TrialCreated(self._params, max_attempts=1), *others, *self._attributes()]
+        for logged, description in self._artifacts:
+            events += given(view, self._stream, logged, description)
         results, said = results_of(study, self._trial.values)
         events += said
         is_waiting = self._trial.state == TrialState.WAITING

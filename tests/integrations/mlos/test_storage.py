@@ -118,6 +118,28 @@ def test_the_package_loads_nothing_and_says_what_is_missing(tmp_path: Path) -> N
     assert done.stderr.startswith("error: mlos_bench is not installed")
 
 
+@pytest.mark.parametrize(
+    ("line", "is_known"),
+    [("import ledger.integrations.mlos", False), ("from ledger.integrations.mlos import LedgerStorage", True),
+     ("from ledger.integrations.mlos import register; register()", True)],
+)  # fmt: skip
+def test_a_config_is_read_by_who_imports_the_class_or_registers_it(line: str, is_known: bool) -> None:
+    """Not by who imports the package alone, as its documentation says."""
+    config = json.dumps({"class": OURS, "config": {"database": ":memory:"}})
+    code = f"{line}\nfrom mlos_bench.storage import from_config\nprint(repr(from_config({config!r})))"
+    environment = {**os.environ, "PYTHONPATH": os.pathsep.join(sys.path), "PYTHONWARNINGS": "ignore"}
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, env=environment, check=False, timeout=120)
+    assert (done.returncode == 0, "Failed to validate config" in done.stderr) == (is_known, not is_known), done.stderr
+
+
+def test_the_program_calls_itself_by_what_starts_it() -> None:
+    """In its help."""
+    environment = {**os.environ, "PYTHONPATH": os.pathsep.join(sys.path), "PYTHONWARNINGS": "ignore"}
+    command = [sys.executable, "-m", "ledger.integrations.mlos", "--help"]
+    done = subprocess.run(command, capture_output=True, text=True, env=environment, check=False, timeout=120)
+    assert " ".join(done.stdout.split()).startswith("usage: python -m ledger.integrations.mlos [-h]"), done.stdout
+
+
 @pytest.fixture
 def run_program(tmp_path: Path) -> Any:
     """Run a program of mlos_bench's command line in a repository with an environment, an optimizer and a storage."""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import json
 import pickle
 import subprocess
 import sys
@@ -16,11 +17,17 @@ import optuna
 import pytest
 from optuna.artifacts import download_artifact, get_all_artifact_meta, upload_artifact
 from optuna.artifacts.exceptions import ArtifactNotFound
+from typer.testing import CliRunner
 
 import ledger
+from ledger.backends.portable import decode_command, encode_command
+from ledger.cli.main import app
 from ledger.errors import Corrupted, ExperimentReadOnly, InvalidValue
-from ledger.integrations.optuna import LedgerStorage
+from ledger.integrations.optuna import LedgerJournalBackend, LedgerStorage
 from ledger.integrations.optuna.artifact_store import HOME, LedgerArtifactStore
+from ledger.integrations.optuna.commands import set_trial_attribute
+from ledger.integrations.optuna.vocabulary import SYSTEM
+from ledger.transfer.merging import merge
 
 
 @pytest.fixture
@@ -69,6 +76,146 @@ def test_an_artifact_whose_owner_is_not_named_has_a_home(store: LedgerArtifactSt
     assert len(storage.book.get_experiment(HOME).artifacts) == 3
     assert storage.get_all_studies() == []
     assert len(list(storage.book.experiments())) == 1
+
+
+def _given(storage: LedgerStorage, study: optuna.Study, trial: optuna.Trial, of_trial: str, of_study: str) -> None:
+    """Name the owners of what was written, as optuna-dashboard does."""
+    said = '{"artifact_id": "%s", "filename": "run.log", "mimetype": "text/plain", "encoding": null}'
+    storage.set_trial_system_attr(trial._trial_id, f"artifacts:{of_trial}", said % of_trial)
+    storage.set_study_system_attr(study._study_id, f"artifacts:{of_study}", said % of_study)
+
+
+def test_an_owner_that_is_named_afterwards_has_the_artifact(ledger_path: Path) -> None:
+    """In the commit that names it, also of what another handle has written long before; once, however often it is named."""
+    with LedgerArtifactStore(ledger_path) as store, LedgerStorage(ledger_path) as storage:
+        store.write("a", io.BytesIO(b"of the trial"))
+        store.write("b", io.BytesIO(b"of the study"))
+        study = optuna.create_study(storage=storage, study_name="demo")
+        trial = study.ask()
+        for _ in range(2):
+            _given(storage, study, trial, "a", "b")
+        experiment = storage.book.get_experiment("demo")
+        assert list(experiment.artifacts) == ["optuna/b"]
+        assert list(experiment.trial(0).artifacts) == ["optuna/a"]
+        found = experiment.trial(0).artifact("optuna/a")
+        assert (found.read_bytes(), found.media_type) == (b"of the trial", "text/plain")
+        *_, named, logged, again = experiment.trial(0).history()
+        assert [each.type for each in (named, logged, again)] == ["AttributesSet", "ArtifactLogged", "AttributesSet"]
+        assert named.append_id == logged.append_id
+
+
+def test_a_merge_takes_what_was_uploaded_along(store: LedgerArtifactStore, storage: LedgerStorage) -> None:
+    """Of one study, without the experiment that it was written in; not what was removed."""
+    study = optuna.create_study(storage=storage, study_name="demo")
+    trial = study.ask()
+    for artifact_id in ("a", "b", "c"):
+        store.write(artifact_id, io.BytesIO(artifact_id.encode()))
+    _given(storage, study, trial, "a", "b")
+    storage.set_trial_system_attr(trial._trial_id, "artifacts:c", "{}")
+    store.remove("c")
+    with ledger.open("memory:") as target, LedgerArtifactStore(target) as merged:
+        merge(storage.book, target, ["demo"])
+        assert (_read(merged, "a"), _read(merged, "b")) == (b"a", b"b")
+        with pytest.raises(ArtifactNotFound):
+            merged.open_reader("c")
+
+
+def test_a_copy_of_a_study_has_its_artifacts(store: LedgerArtifactStore, storage: LedgerStorage) -> None:
+    """Of its trials, too, when the study that it was made of is gone."""
+    study = optuna.create_study(storage=storage, study_name="demo")
+    trial = study.ask()
+    for artifact_id in ("a", "b"):
+        store.write(artifact_id, io.BytesIO(artifact_id.encode()))
+    _given(storage, study, trial, "a", "b")
+    optuna.copy_study(from_study_name="demo", from_storage=storage, to_storage=storage, to_study_name="copy")
+    optuna.delete_study(study_name="demo", storage=storage)
+    copy = storage.book.get_experiment("copy")
+    assert (list(copy.artifacts), list(copy.trial(0).artifacts)) == (["optuna/b"], ["optuna/a"])
+    assert _read(store, "a") == b"a"
+
+
+@pytest.mark.parametrize("deleted", ["study", "trial"])
+def test_what_belonged_to_somebody_deleted_can_be_removed(
+    store: LedgerArtifactStore, storage: LedgerStorage, deleted: str
+) -> None:  # fmt: skip
+    """Nobody is handed it any more, though its owner takes no events."""
+    study = optuna.create_study(storage=storage, study_name="demo")
+    for artifact_id in ("a", "b"):
+        store.write(artifact_id, io.BytesIO(b"content"))
+    _given(storage, study, study.ask(), "a", "b")
+    experiment = storage.book.get_experiment("demo")
+    (experiment if deleted == "study" else experiment.trial(0)).delete()
+    store.remove("a")
+    with pytest.raises(ArtifactNotFound):
+        store.open_reader("a")
+
+
+@pytest.mark.parametrize("lost", ["removed", "redacted"])
+def test_what_is_gone_is_not_given(store: LedgerArtifactStore, storage: LedgerStorage, lost: str) -> None:
+    """The attribute is set, and nothing is logged; nor is it when the attribute gives nothing."""
+    store.write("a", io.BytesIO(b"secret"))
+    if lost == "removed":
+        store.remove("a")
+    else:
+        (logged,) = storage.book.log.read(types="ArtifactLogged")
+        storage.book.redact(logged.position, reason="leaked")
+    study = optuna.create_study(storage=storage, study_name="demo")
+    trial = study.ask()
+    _given(storage, study, trial, "a", "a")
+    store.write("b", io.BytesIO(b"content"))
+    for value in (None, "null", "[]", 17, "[" * 100_000):
+        storage.set_trial_system_attr(trial._trial_id, "artifacts:b", value)
+    experiment = storage.book.get_experiment("demo")
+    assert [each.type for each in experiment.trial(0).history()].count("AttributesSet") == 6
+    assert [*experiment.artifacts, *experiment.trial(0).artifacts] == []
+
+
+def test_what_is_redacted_meanwhile_is_not_given(store: LedgerArtifactStore, storage: LedgerStorage) -> None:
+    """It is looked at in the write transaction, by whichever process runs the command."""
+    study = optuna.create_study(storage=storage, study_name="demo")
+    study.ask()
+    experiment = storage.book.get_experiment("demo")
+    for artifact_id in ("a", "b"):
+        store.write(artifact_id, io.BytesIO(b"secret"))
+    first, second = storage.book.log.read(types="ArtifactLogged")
+    storage.book.redact(first.position, reason="leaked")
+    for logged in (first, second):
+        command = set_trial_attribute(experiment.id, 0, "artifacts:x", "{}", SYSTEM, (logged.stream, logged.version))
+        encoded = encode_command(command)
+        sent = None if encoded is None else decode_command(encoded)
+        assert sent is not None
+        storage.book.log.execute(sent)
+    assert [each.event.name for each in experiment.trial(0).history() if each.type == "ArtifactLogged"] == ["optuna/b"]
+
+
+def test_a_journal_leaves_its_artifacts_where_they_were_written(store: LedgerArtifactStore, book: ledger.Ledger) -> None:
+    """Its trials are no trials of the ledger, which could own them."""
+    storage = optuna.storages.JournalStorage(LedgerJournalBackend(book))
+    study = optuna.create_study(storage=storage, study_name="demo")
+    store.write("a", io.BytesIO(b"a"))
+    storage.set_trial_system_attr(study.ask()._trial_id, "artifacts:a", "{}")
+    assert [each.stream for each in book.log.read(types="ArtifactLogged")] == [book.get_experiment(HOME).stream]
+    assert _read(store, "a") == b"a"
+
+
+def test_what_was_removed_is_listed_only_with_all(store: LedgerArtifactStore, storage: LedgerStorage) -> None:
+    """By `ledger artifacts`: of its owner, and where it was written; what is written anew under its id is there again."""
+    study = optuna.create_study(storage=storage, study_name="demo")
+    trial = study.ask()
+    for artifact_id in ("a", "b"):
+        store.write(artifact_id, io.BytesIO(b"content"))
+    _given(storage, study, trial, "a", "b")
+    store.remove("a")
+
+    def listed(*options: str) -> list[tuple[str, int | None, str]]:
+        done = CliRunner().invoke(app, ["artifacts", storage.book.path, *options, "--format", "json"])
+        return [(each["experiment"], each["trial"], each["name"]) for each in json.loads(done.stdout)]
+
+    assert listed() == [(HOME, None, "optuna/b"), ("demo", None, "optuna/b")]
+    assert listed("demo", "0") == []
+    assert listed("demo", "0", "--all") == [("demo", 0, "optuna/a")]
+    store.write("a", io.BytesIO(b"anew"))
+    assert listed("demo", "0") == [("demo", 0, "optuna/a")]
 
 
 def test_what_is_written_again_counts_anew(store: LedgerArtifactStore) -> None:

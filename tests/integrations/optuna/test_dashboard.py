@@ -158,17 +158,21 @@ def test_a_study_is_renamed(study: optuna.Study, browser: Browser) -> None:
 
 
 def test_artifacts_go_up_and_down(study: optuna.Study, browser: Browser) -> None:
-    """Of a trial and of a study; one that is removed is gone from the pages, and in the history."""
+    """Of a trial and of a study, whose artifact it is; one that is removed is gone from the pages, and in the history."""
     trial_id = study.trials[2]._trial_id
     body = {"file": "data:text/plain;base64," + base64.b64encode(b"a log").decode(), "filename": "run.log"}
-    for owner in (f"{study._study_id}/{trial_id}", f"{study._study_id}"):
+    experiment = study._storage.book.get_experiment("tuning")  # type: ignore[attr-defined]
+    for owner, has in ((f"{study._study_id}/{trial_id}", experiment.trial(2)), (f"{study._study_id}", experiment)):
         uploaded = browser.ask("POST", f"/api/artifacts/{owner}", body)
         assert uploaded.status == 201
         artifact = uploaded.json["artifact_id"]
         assert browser.ask("GET", f"/artifacts/{owner}/{artifact}") == Answer(200, b"a log")
+        assert has.artifact(f"optuna/{artifact}").read_bytes() == b"a log"
         assert browser.ask("DELETE", f"/api/artifacts/{owner}/{artifact}").status == 204
         assert browser.ask("DELETE", f"/api/artifacts/{owner}/{artifact}").status == 404
-    assert [each for each in _by_dashboard(study) if "Artifact" in each] == ["ArtifactLogged", "OptunaArtifactRemoved"] * 2
+    assert [each for each in _by_dashboard(study) if "Artifact" in each] == [
+        "ArtifactLogged", "ArtifactLogged", "OptunaArtifactRemoved"
+    ] * 2  # fmt: skip
 
 
 def test_requests_are_answered_side_by_side(study: optuna.Study, browser: Browser) -> None:
@@ -188,9 +192,9 @@ def test_requests_are_answered_side_by_side(study: optuna.Study, browser: Browse
 def test_a_port_that_is_taken_is_told_of(study: optuna.Study, ledger_path: Path) -> None:
     """With what to give instead."""
     with ledger.open(ledger_path) as book, dashboard_server(book, port=0) as server:
-        with pytest.raises(InvalidValue, match=r"there is no listening at 127.0.0.1, port \d+: .*Give another --host or --port"):
+        with pytest.raises(InvalidValue, match=r"^cannot listen at 127.0.0.1, port \d+: .*Give another --host or --port"):
             dashboard_server(book, port=server.server_address[1]).__enter__()
-        with pytest.raises(InvalidValue, match=r"there is no listening at nowhere\.invalid"):
+        with pytest.raises(InvalidValue, match=r"^cannot listen at nowhere\.invalid"):
             dashboard_server(book, "nowhere.invalid", 0).__enter__()
 
 

@@ -13,9 +13,13 @@ import pytest
 from optuna.storages import fail_stale_trials
 from optuna.study import StudyDirection
 from optuna.trial import TrialState
+from typer.testing import CliRunner
 
 import ledger
+from ledger.backends.portable import decode_command, encode_command
+from ledger.cli.main import app
 from ledger.integrations.optuna import LedgerStorage
+from ledger.integrations.optuna.commands import set_state
 
 pytestmark = [
     pytest.mark.filterwarnings("ignore::optuna.exceptions.ExperimentalWarning"),
@@ -139,6 +143,42 @@ def test_beats_are_hidden_from_history_and_explain_the_end(make: Make, clock: Cl
     assert [record.type for record in trial.history()] == ["TrialCreated", "TrialClaimed", "TrialStarted"]
     assert [record.type for record in trial.history(renewals=True)][-1] == "LeaseRenewed"
     assert trial.state.deadline == clock.now + 2 * SECOND
+
+
+@pytest.mark.parametrize("is_sent", [False, True])
+def test_the_end_of_a_stale_trial_says_why(make: Make, clock: Clock, is_sent: bool) -> None:
+    """Who was silent, and since when, whichever process runs the command; in the history, too."""
+    storage = make(heartbeat_interval=1, actor="ada@host/1")
+    study_id, trial_id = running(storage)
+    storage.record_heartbeat(trial_id)
+    trial = storage.experiment_of(study_id).trial(0)
+    clock.pass_seconds(3)
+    if is_sent:
+        encoded = encode_command(set_state(trial.experiment.id, 0, int(TrialState.FAIL), None, "bob@host/2"))
+        sent = None if encoded is None else decode_command(encoded)
+        assert sent is not None
+        storage.book.log.execute(sent)
+    else:
+        make(actor="bob@host/2").set_trial_state_values(trial_id, TrialState.FAIL)
+    said = "ada@host/1 was silent when the lease of attempt 1 ended at 2027-01-15T08:00:02.000000000Z"
+    assert trial.state.error == ledger.ErrorInfo("", said)
+    told = CliRunner().invoke(app, ["history", storage.book.path, "demo", "0"]).output
+    assert f"failed: {said}" in " ".join(told.split())
+
+
+@pytest.mark.parametrize(("actor", "seconds", "beats"), [("ada", 3, True), ("bob", 2, True), ("bob", 3, False)])
+def test_a_failure_that_no_silence_explains_has_no_reason(
+    make: Make, clock: Clock, actor: str, seconds: int, beats: bool
+) -> None:  # fmt: skip
+    """Its own worker's, one before the time is over, and one of a trial that never had a heartbeat."""
+    storage = make(heartbeat_interval=1, actor="ada")
+    study_id, trial_id = running(storage)
+    if beats:
+        storage.record_heartbeat(trial_id)
+    clock.pass_seconds(seconds)
+    make(actor=actor).set_trial_state_values(trial_id, TrialState.FAIL)
+    state = storage.experiment_of(study_id).trial(0).state
+    assert (state.status, state.error) == ("FAILED", None)
 
 
 def test_killed_process_leaves_a_trial_that_another_fails(ledger_path: Path) -> None:

@@ -8,70 +8,25 @@ import shutil
 import sqlite3
 from collections.abc import Callable, Iterator
 from contextlib import closing
+from itertools import chain
 from pathlib import Path
 from typing import Any
 
 import optuna
 import pytest
-import sqlalchemy
-from optuna.storages import BaseStorage, InMemoryStorage, JournalStorage, RDBStorage
+from optuna.storages import InMemoryStorage, JournalStorage
 from optuna.storages.journal import JournalFileBackend
 from optuna.trial import TrialState, create_trial
-from sqlalchemy.pool import NullPool
 
 import ledger
 import projections
 from ledger.errors import InvalidValue
-from ledger.integrations.optuna import LedgerStorage
-from ledger.integrations.optuna.importing import IDS, ImportReport, import_journal, import_rdb
-from tests.integrations.optuna.samples import assert_same, attributes, fill, names, objective, trials
+from ledger.integrations.optuna import LedgerStorage, rdb
+from ledger.integrations.optuna.importing import IDS, import_journal, import_rdb
+from tests.integrations.optuna.origins import KINDS, Origin
+from tests.integrations.optuna.samples import assert_same, attributes, names, objective, trials
 
 DATA = Path(__file__).parent / "data"
-KINDS = ["journal", "rdb"]
-
-
-class Origin:
-    """A storage of one kind in a file, and how it is imported."""
-
-    def __init__(self, kind: str, path: Path) -> None:
-        self.kind, self.path = kind, path
-
-    def storage(self) -> BaseStorage:
-        """Open it as Optuna does."""
-        if self.kind == "journal":
-            return JournalStorage(JournalFileBackend(str(self.path)))
-        storage = RDBStorage(f"sqlite:///{self.path}", {"poolclass": NullPool})
-        sqlalchemy.event.listen(
-            storage.engine, "connect", lambda connection, record: connection.execute("PRAGMA synchronous=OFF")
-        )
-        return storage
-
-    def bring(self, book: Any, **options: Any) -> ImportReport:
-        """Import it."""
-        return (import_journal if self.kind == "journal" else import_rdb)(self.path, book, **options)
-
-
-@pytest.fixture(scope="module")
-def samples(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A directory with a filled storage of each kind; to fill a database takes seconds."""
-    place = tmp_path_factory.mktemp("samples")
-    for kind in KINDS:
-        fill(Origin(kind, place / kind).storage())
-    return place
-
-
-@pytest.fixture(params=KINDS)
-def empty(request: pytest.FixtureRequest, tmp_path: Path) -> Origin:
-    """A place for a storage of each kind."""
-    optuna.logging.set_verbosity(optuna.logging.ERROR)
-    return Origin(request.param, tmp_path / "studies")
-
-
-@pytest.fixture
-def origin(empty: Origin, samples: Path) -> Origin:
-    """A storage of each kind, with studies."""
-    shutil.copy(samples / empty.kind, empty.path)
-    return empty
 
 
 @pytest.fixture
@@ -151,24 +106,6 @@ def test_a_trial_that_waited_may_end_without_a_start(empty: Origin, storage: Led
     assert empty.bring(storage.book).changed == 1
     assert_same(storage, empty.storage())
     assert empty.bring(storage.book).known == 1
-
-
-def test_what_was_done_in_the_ledger_since_stays(origin: Origin, storage: LedgerStorage) -> None:
-    """A waiting trial that was run there, an attribute, a deleted trial; one that is amended is told of."""
-    origin.bring(storage.book)
-    study = optuna.load_study(study_name="tuning", storage=storage)
-    study.optimize(lambda trial: trial.suggest_float("x", -10, 10), n_trials=1)
-    study.set_user_attr("owner", "grace")
-    tuning = storage.book.get_experiment("tuning")
-    tuning.trial(0).delete(reason="wrong disk")
-    tuning.trial(1).amend(results={"loss": 7.0}, reason="read again")
-    head = storage.book.log.head
-    report = origin.bring(storage.book)
-    assert (report.added, report.changed, report.known) == (0, 0, 17)
-    assert [problem.study for problem in report.skipped] == ["tuning"]
-    assert "trial 1 is another one in the ledger, or changed there since" in report.skipped[0].problem
-    assert study.user_attrs["owner"] == "grace"
-    assert storage.book.log.head == head
 
 
 def test_studies_are_copied_back_by_optuna(origin: Origin, storage: LedgerStorage) -> None:
@@ -253,43 +190,22 @@ def test_one_study_is_imported_under_another_name(origin: Origin, storage: Ledge
     assert origin.bring(storage.book, study="front", name="Pareto").known == 4
     with pytest.raises(InvalidValue, match=r"there is no study 'back' in .*There are: 'tuning', 'front', ''"):
         origin.bring(storage.book, study="back")
-    with pytest.raises(InvalidValue, match=r"there are 3 studies in .*, and one name"):
+    with pytest.raises(
+        InvalidValue, match=r"'all' is one name, and there are 3 studies in .*: 'tuning', 'front', ''.*study='tuning', name='all'"
+    ):
         origin.bring(storage.book, name="all")
 
 
-def test_a_study_of_another_making_is_left_alone(origin: Origin, storage: LedgerStorage) -> None:
-    """Of the same name, with trials of its own, other directions, or no study at all; the others are imported."""
-    optuna.create_study(storage=storage, study_name="tuning").optimize(lambda trial: 1.0, n_trials=2)
-    optuna.create_study(storage=storage, study_name="front")
-    storage.book.experiment("third")
-    optuna.create_study(storage=origin.storage(), study_name="third")
-    report = origin.bring(storage.book)
-    problems = {problem.study: problem.problem for problem in report.skipped}
-    assert "with trials that were not imported" in problems["tuning"]
-    assert "with other directions" in problems["front"]
-    assert "which is no study" in problems["third"]
-    assert len(trials(storage, "tuning")) == 2
-    assert "" in names(storage)
-
-
-def test_another_study_of_the_same_name_is_told_apart(empty: Origin, storage: LedgerStorage) -> None:
-    """Its trials are named in one line, not in one each."""
-    for path in (empty.path, empty.path.with_name("other")):
-        study = optuna.create_study(storage=Origin(empty.kind, path).storage(), study_name="s")
-        study.optimize(lambda trial: trial.suggest_float("x", 0, 1), n_trials=7)
-    empty.bring(storage.book)
-    report = Origin(empty.kind, empty.path.with_name("other")).bring(storage.book)
-    assert [problem.problem for problem in report.skipped] == [
-        "trials 0, 1, 2, 3, 4 are (7 in all) others in the ledger, or changed there since; left as they are there."
-    ]
-
-
 def test_progress_is_told_in_trials(origin: Origin, book: ledger.Ledger) -> None:
-    """Over all studies."""
+    """Over all studies, from the beginning on, and also when nothing is new."""
     told: list[tuple[int, int]] = []
     origin.bring(book, progress=lambda done, total: told.append((done, total)))
-    assert told[-1] == (18, 18)
+    assert (told[0], told[-1]) == ((0, 18), (18, 18))
     assert [done for done, _ in told] == sorted(done for done, _ in told)
+    told.clear()
+    origin.bring(book, progress=lambda done, total: told.append((done, total)))
+    assert [done for done, _ in told] == sorted(done for done, _ in told)
+    assert (14, 18) in told
 
 
 def test_the_source_is_only_read(origin: Origin, book: ledger.Ledger) -> None:
@@ -304,8 +220,8 @@ def test_the_source_is_only_read(origin: Origin, book: ledger.Ledger) -> None:
 _IMPORT = """
 import sys
 import ledger, optuna
-from ledger.integrations.optuna import importing
-importing._BATCH = 10
+from ledger.integrations.optuna import importing, source
+source._BATCH = 10
 optuna.logging.set_verbosity(optuna.logging.ERROR)
 with ledger.open(sys.argv[2]) as book:
     bring = importing.import_journal if sys.argv[3] == "journal" else importing.import_rdb
@@ -328,6 +244,21 @@ def test_a_killed_import_is_simply_imported_again(empty: Origin, ledger_path: Pa
     with LedgerStorage(ledger_path) as storage:
         assert_same(storage, empty.storage())
         assert len(list(storage.book.log.read(types="TrialCreated"))) == 200
+
+
+def test_a_database_is_read_in_portions(samples: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Each trial once, and only those that are wanted."""
+    read: list[list[int]] = []
+    whole = rdb._read_at_once
+    monkeypatch.setattr(rdb, "_PORTION", 4)
+    monkeypatch.setattr(rdb, "_read_at_once", lambda storage, found: read.append(found) or whole(storage, found))
+    tuning = rdb.read_rdb(samples / "rdb").studies[0]
+    found = tuning.trials(lambda number: number != 2)
+    assert next(found).number == 0
+    assert len(read) == 1
+    assert [trial.number for trial in found] == [1, *range(3, 14)]
+    assert [len(each) for each in read] == [4, 4, 4, 1]
+    assert len(set(chain.from_iterable(read))) == 13
 
 
 def test_broken_rows_of_a_database_are_left_out(tmp_path: Path, samples: Path, storage: LedgerStorage) -> None:

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import json
+import sqlite3
 from collections.abc import Iterator
+from contextlib import closing
 from pathlib import Path
 from typing import Any
 
@@ -18,6 +20,7 @@ from optuna.trial import FrozenTrial
 
 from ledger.errors import InvalidValue
 from ledger.integrations.optuna.journal_file import Replay, read_journal
+from ledger.integrations.optuna.source import Broken
 from tests.integrations.optuna.samples import content, fill, names
 
 DATA = Path(__file__).parent / "data"
@@ -88,7 +91,11 @@ def _replayed(entries: list[dict[str, Any]]) -> Replay:
     return replay
 
 
-def _read(trial: FrozenTrial | str) -> dict[str, Any]:
+def _all(number: int) -> bool:
+    return True
+
+
+def _read(trial: FrozenTrial | Broken) -> dict[str, Any]:
     assert isinstance(trial, FrozenTrial)
     return {**content(trial), "id": trial._trial_id, "fold": getattr(trial.datetime_start, "fold", None)}
 
@@ -107,7 +114,7 @@ def test_it_is_read_as_optuna_reads_it(entries: list[dict[str, Any]]) -> None:
         assert (mine.name, mine.directions) == (study.study_name, study.directions)
         assert repr((mine.user_attrs, mine.system_attrs)) == repr((study.user_attrs, study.system_attrs))
         wanted = [_read(trial) for trial in storage.get_all_trials(study._study_id)]
-        assert repr([_read(trial) for trial in mine.trials()]) == repr(wanted)
+        assert repr([_read(trial) for trial in mine.trials(_all)]) == repr(wanted)
 
 
 @pytest.fixture
@@ -160,10 +167,10 @@ def test_what_follows_a_torn_line_is_read(journal: Path) -> None:
 def test_a_broken_entry_hides_none_of_the_others(journal: Path, line: bytes, problem: str) -> None:
     """It is told of with its line, and the rest is as it would be without it."""
     lines = journal.read_bytes().splitlines(keepends=True)
-    wanted = [[repr(_read(trial)) for trial in study.trials()] for study in read_journal(journal).studies]
+    wanted = [[repr(_read(trial)) for trial in study.trials(_all)] for study in read_journal(journal).studies]
     journal.write_bytes(b"".join([*lines[:7], line, *lines[7:]]))
     found = read_journal(journal)
-    assert [[repr(_read(trial)) for trial in study.trials()] for study in found.studies] == wanted
+    assert [[repr(_read(trial)) for trial in study.trials(_all)] for study in found.studies] == wanted
     assert len(found.problems) == 1
     assert found.problems[0].startswith("line 8 ")
     assert problem in found.problems[0]
@@ -173,14 +180,14 @@ def test_a_damaged_creation_of_a_trial_does_not_shift_the_others(journal: Path) 
     """The ids that come after it are those that the entries name."""
     lines = journal.read_bytes().splitlines(keepends=True)
     creations = [number for number, line in enumerate(lines) if line.startswith(b'{"op_code":4')]
-    wanted = {trial.number: repr(_read(trial)) for trial in read_journal(journal).studies[0].trials()}  # type: ignore[union-attr]
+    wanted = {trial.number: repr(_read(trial)) for trial in read_journal(journal).studies[0].trials(_all)}
     for damage in (lambda line: line[:-20] + b"\xff" * 10 + b"\n", lambda line: line.replace(b'"datetime_start"', b'"datetime"')):
         broken = [damage(line) if number == creations[3] else line for number, line in enumerate(lines)]
         journal.write_bytes(b"".join(broken))
         found = read_journal(journal)
-        texts = [trial for trial in found.studies[0].trials() if isinstance(trial, str)]
-        assert texts == ["trial 3 is broken: the entry that creates it."]
-        others = {trial.number: repr(_read(trial)) for trial in found.studies[0].trials() if not isinstance(trial, str)}
+        broken = [trial for trial in found.studies[0].trials(_all) if isinstance(trial, Broken)]
+        assert broken == [(3, "trial 3 is broken: the entry that creates it.")]
+        others = {trial.number: repr(_read(trial)) for trial in found.studies[0].trials(_all) if isinstance(trial, FrozenTrial)}
         assert others == {number: each for number, each in wanted.items() if number != 3}
 
 
@@ -193,6 +200,16 @@ def test_what_is_no_journal_is_refused(tmp_path: Path, content: bytes) -> None:
         read_journal(path)
     with pytest.raises(InvalidValue, match="cannot be read"):
         read_journal(tmp_path / "missing")
+
+
+def test_a_database_is_no_journal(tmp_path: Path) -> None:
+    """It is said what it is, and none of its bytes are shown."""
+    path = tmp_path / "study.db"
+    with closing(sqlite3.connect(path)) as database, database:
+        database.execute("CREATE TABLE studies (id INTEGER)")
+    with pytest.raises(InvalidValue, match=r"study.db' is a database \(SQLite\).*--from optuna-rdb") as refused:
+        read_journal(path)
+    assert "\\x" not in str(refused.value)
 
 
 def test_an_empty_journal_has_no_studies(tmp_path: Path) -> None:

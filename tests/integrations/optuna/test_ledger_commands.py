@@ -153,6 +153,17 @@ def test_redacted_payload_is_forgotten(storage: LedgerStorage) -> None:
     assert study.trials[0].value == 1.0
 
 
+def test_a_ledger_with_a_redaction_is_opened_anew(storage: LedgerStorage) -> None:
+    """A storage that was not there when the payload was dropped folds what was left of it, and what came after."""
+    study = optuna.create_study(storage=storage, study_name="demo")
+    study.set_user_attr("key", "secret-123")
+    storage.book.redact(*storage.book.find_text("secret-123").payloads, reason="leaked")
+    study.optimize(quadratic, n_trials=2)
+    with LedgerStorage(storage.book) as other:
+        found = optuna.load_study(study_name="demo", storage=other)
+        assert (found.user_attrs, len(found.trials)) == ({}, 2)
+
+
 def test_renamed_experiment_is_found_by_its_new_name(storage: LedgerStorage) -> None:
     """A study has the name that its experiment has now, and the old one is free."""
     study = optuna.create_study(storage=storage, study_name="demo")

@@ -2,20 +2,20 @@
 
 from __future__ import annotations
 
-import difflib
 from collections.abc import Iterable
 
 _LEAST = 0.6  # of how much two names are alike, that one is taken for the other
 
 
 def find_nearest(name: str, known: Iterable[str]) -> str | None:
-    """Return the name that is most like the one given; None when none is like it.
+    """Return the name that is most like the one given, in upper or lower case; None when none is like it.
 
     What comes before the first dot counts once: two names are not alike for being below one word.
 
     >>> find_nearest("config.lrr", ["config.lr", "info.lr"]), find_nearest("confg.lr", ["config.lr", "info.status"])
     ('config.lr', 'config.lr')
-    >>> find_nearest("config.zzz", ["config.lr", "config.name"])
+    >>> find_nearest("config.zzz", ["config.lr", "config.name"]), find_nearest("DEMO", ["demo"])
+    (None, 'demo')
     """
     head, dot, tail = name.partition(".")
     others = []
@@ -25,6 +25,12 @@ def find_nearest(name: str, known: Iterable[str]) -> str | None:
             ends.append(each[len(head) + 1 :])
         else:
             others.append(each)
-    for found in difflib.get_close_matches(tail, ends, n=1, cutoff=_LEAST):
-        return head + dot + found
-    return next(iter(difflib.get_close_matches(name, others, n=1, cutoff=_LEAST)), None)
+    found = _closest(tail, ends)
+    return _closest(name, others) if found is None else head + dot + found
+
+
+def _closest(name: str, known: Iterable[str]) -> str | None:
+    import difflib  # not before somebody mistypes: `import ledger` is timed
+
+    folded = {each.casefold(): each for each in known}
+    return next((folded[each] for each in difflib.get_close_matches(name.casefold(), folded, n=1, cutoff=_LEAST)), None)

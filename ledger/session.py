@@ -22,6 +22,7 @@ from ledger.errors import ExperimentChanged, InvalidValue, UnknownExperiment
 from ledger.experiment import Experiment
 from ledger.identity import new_uuid7
 from ledger.log import EventLog
+from ledger.nearest import find_nearest
 from ledger.objectives import Targets, check_objectives
 from ledger.records import iso_nanoseconds
 from ledger.redaction import Found, find_text
@@ -165,11 +166,8 @@ class Ledger:
         raise UnknownExperiment(self._no_such_experiment(name, [state.name for state in states], deleted))
 
     def _no_such_experiment(self, name: str | UUID, names: list[str], deleted: bool) -> str:
-        import difflib
-
-        folded = {each.casefold(): each for each in names}
-        nearest = difflib.get_close_matches(str(name).casefold(), folded, n=1, cutoff=0.4)
-        hint = f"Did you mean {folded[nearest[0]]!r}?" if nearest else f"There are {len(names)}: `ledger experiments` lists them."
+        nearest = find_nearest(str(name), names)
+        hint = f"Did you mean {nearest!r}?" if nearest else f"There are {len(names)}: `ledger experiments` lists them."
         if not deleted:
             with self.log.backend.view() as view:
                 gone = [

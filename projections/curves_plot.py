@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import difflib
 import math
 from collections.abc import Collection, Sequence
 from typing import TYPE_CHECKING, Any, NamedTuple
@@ -12,6 +11,7 @@ import numpy as np
 import pandas as pd
 
 from ledger.errors import InvalidValue
+from ledger.nearest import find_nearest
 from projections.metric_table import MetricTable
 from projections.picture import PALE, described, entitle, log_scale, new_figure, numbers, shortened, styled, tell
 from projections.plotted import Trials, directions, plotted_trials
@@ -94,8 +94,8 @@ def _chosen(tables: Tables, plotted: Trials, wanted: Sequence[str] | None) -> tu
         chosen = {metric: _lines(tables, plotted, metric) if metric in names else [] for metric in dict.fromkeys(wanted)}
         for metric, lines in chosen.items():
             if not lines:
-                nearest = difflib.get_close_matches(metric, [each for each in names if each != metric], n=1, cutoff=0.4)
-                hint = f"Did you mean {nearest[0]!r}?" if nearest else f"There are: {', '.join(names) or 'none'}."
+                nearest = find_nearest(metric, [each for each in names if each != metric])
+                hint = f"Did you mean {nearest!r}?" if nearest else f"There are: {', '.join(names) or 'none'}."
                 raise InvalidValue(f"no such trial of {plotted.name!r} has numbers of a metric {metric!r}. {hint}")
         return chosen, ""
     telling: dict[str, list[_Line]] = {}

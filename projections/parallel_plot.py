@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import difflib
 from collections.abc import Collection, Sequence
 from typing import TYPE_CHECKING, Any, NamedTuple
 from uuid import UUID
@@ -11,6 +10,7 @@ import numpy as np
 import pandas as pd
 
 from ledger.errors import InvalidValue
+from ledger.nearest import find_nearest
 from projections.picture import PALE, described, entitle, is_missing, new_figure, numbers, shortened, styled, tell
 from projections.plotted import Plotted, plotted
 from projections.tables import Tables
@@ -69,8 +69,8 @@ def _parameters(
     if wanted is not None:
         for name in wanted:
             if name not in known:
-                nearest = difflib.get_close_matches(name, known, n=1, cutoff=0.4)
-                hint = f"Did you mean {nearest[0]!r}?" if nearest else f"There are: {', '.join(known) or 'none'}."
+                nearest = find_nearest(name, known)
+                hint = f"Did you mean {nearest!r}?" if nearest else f"There are: {', '.join(known) or 'none'}."
                 raise InvalidValue(f"no trial of {found.name!r} has a parameter {name!r}. {hint}")
         return list(wanted), ""
     frame = found.trials.iloc[rows]

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import difflib
 from collections.abc import Collection
 from typing import Any, NamedTuple
 from uuid import UUID
@@ -12,6 +11,7 @@ import pandas as pd
 
 from ledger import events as ev
 from ledger.errors import InvalidValue
+from ledger.nearest import find_nearest
 from ledger.streams import experiment_stream
 from projections.picture import need_matplotlib, numbers
 from projections.tables import Tables
@@ -78,8 +78,8 @@ def plotted(
         there = f"There are {', '.join(map(repr, known))}; say which: target." if known else "No trial has a result yet."
         raise InvalidValue(f"the experiment {name!r} has no objective to plot. {there}")
     if chosen not in known:
-        nearest = difflib.get_close_matches(chosen, known, n=1, cutoff=0.4)
-        hint = f"Did you mean {nearest[0]!r}?" if nearest else f"There are: {', '.join(known) or 'none'}."
+        nearest = find_nearest(chosen, known)
+        hint = f"Did you mean {nearest!r}?" if nearest else f"There are: {', '.join(known) or 'none'}."
         raise InvalidValue(f"no trial of {name!r} has a result {chosen!r}. {hint}")
     values = numbers(frame[f"result.{chosen}"])
     values = np.where(np.isfinite(values), values, np.nan)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import difflib
 from collections.abc import Iterable, Mapping, Sequence
 from itertools import accumulate, pairwise
 from typing import Any, ClassVar, NamedTuple
@@ -13,6 +12,7 @@ import pandas as pd
 
 from ledger import events as ev
 from ledger.errors import InvalidValue
+from ledger.nearest import find_nearest
 from ledger.parts import Points
 from ledger.records import Record
 from projections.appended import AppendedTable
@@ -154,8 +154,8 @@ class PointTable(AppendedTable):
         wanted = frozenset([names] if isinstance(names, str) else names)
         known = self.names(experiment_id, deleted=True)
         for name in wanted - frozenset(known) if known else ():
-            nearest = difflib.get_close_matches(str(name), known, n=1, cutoff=0.4)
-            hint = f"Did you mean {nearest[0]!r}?" if nearest else f"There are {len(known)}, such as {known[0]!r}."
+            nearest = find_nearest(str(name), known)
+            hint = f"Did you mean {nearest!r}?" if nearest else f"There are {len(known)}, such as {known[0]!r}."
             raise InvalidValue(f"no trial of the experiment has logged {name!r}. {hint}")
         return wanted
 

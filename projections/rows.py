@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import difflib
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
@@ -10,6 +9,7 @@ import numpy as np
 import pandas as pd
 
 from ledger.errors import InvalidValue
+from ledger.nearest import find_nearest
 from projections.buffers import BUFFERS, Buffer
 from projections.columns import as_it_is
 
@@ -75,8 +75,8 @@ class Rows:
 
     def _unknown(self, cells: Iterable[str]) -> InvalidValue:
         name = next(each for each in cells if each not in self.buffers)
-        nearest = difflib.get_close_matches(name, self.buffers, n=1)
-        hint = f"Did you mean {nearest[0]!r}?" if nearest else f"There are: {', '.join(self.buffers)}."
+        nearest = find_nearest(name, self.buffers)
+        hint = f"Did you mean {nearest!r}?" if nearest else f"There are: {', '.join(self.buffers)}."
         return InvalidValue(f"there is no column {name!r}. {hint}")
 
     def resize(self, length: int) -> None:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import datetime as dt
-import difflib
 import os
 import threading
 from collections.abc import Callable, Mapping
@@ -14,6 +13,7 @@ import pandas as pd
 
 import ledger
 from ledger.errors import InvalidValue, UnknownExperiment
+from ledger.nearest import find_nearest
 from ledger.records import to_nanoseconds
 from projections.builder import Progress
 from projections.detail_tables import DetailTables
@@ -243,8 +243,8 @@ class Tables(DetailTables):
                 f"there was no experiment {text!r} in {self.book.path} yet{when}: "
                 f"its record is at position {first}. Ask for as_of={first} or later."
             )
-        nearest = difflib.get_close_matches(text, names, n=1, cutoff=0.4)
-        hint = f"Did you mean {nearest[0]!r}?" if nearest else f"There are {len(names)}: tables.experiments() lists them."
+        nearest = find_nearest(text, names)
+        hint = f"Did you mean {nearest!r}?" if nearest else f"There are {len(names)}: tables.experiments() lists them."
         return UnknownExperiment(f"there is no experiment {text!r} in {self.book.path}{when}. {hint}")
 
     # -------------------------------------------------------------------------------------------------- close

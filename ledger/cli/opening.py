@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import difflib
 import sys
 import time
 from collections.abc import Callable, Iterable, Iterator
@@ -17,6 +16,7 @@ from ledger.cli.completion import complete_experiments, complete_trials, complet
 from ledger.cli.output import ObjectFormat, printable
 from ledger.errors import InvalidValue, OpenError, ReadOnlyLedger, UnknownExperiment, UnknownTrial
 from ledger.experiment import Experiment
+from ledger.nearest import find_nearest
 from ledger.records import Record
 from ledger.registry import all_types
 from ledger.session import Ledger
@@ -105,8 +105,8 @@ def note_unknown_types(types: Iterable[str]) -> None:
     known = list(all_types())
     for name in types:
         if name not in known:
-            nearest = difflib.get_close_matches(name, known, n=1)
-            hint = f" Did you mean {nearest[0]}?" if nearest else ""
+            nearest = find_nearest(name, known)
+            hint = f" Did you mean {nearest}?" if nearest else ""
             print(f"note: {printable(name)!r} is no event type of this package.{hint}", file=sys.stderr)
 
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import difflib
 import os
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import suppress
@@ -15,6 +14,7 @@ from ledger.backends.base import Staged
 from ledger.codec import decode_envelopes
 from ledger.errors import CommandRefused, ExperimentExists, InvalidValue, UnknownExperiment
 from ledger.log import EventLog
+from ledger.nearest import find_nearest
 from ledger.records import Envelope, Record
 from ledger.state import ExperimentState
 from ledger.streams import CAPTURES, experiment_stream, subject_of
@@ -165,8 +165,8 @@ def _check_rename(source: Ledger, chosen: Sequence[ExperimentState], rename: Map
             raise InvalidValue(f"rename gives {old!r} the name {new!r}; give a text that is not empty.")
         check_label(new, "the experiment's new name")
         if old not in known:
-            nearest = difflib.get_close_matches(str(old), known, n=1)
-            hint = f"Did you mean {nearest[0]!r}?" if nearest else "Give a name that it has in the source."
+            nearest = find_nearest(str(old), known)
+            hint = f"Did you mean {nearest!r}?" if nearest else "Give a name that it has in the source."
             raise InvalidValue(f"rename names {old!r}, which no experiment to be merged is or was called. {hint}")
     return dict(rename)
 

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import base64
 import datetime as dt
-import difflib
 import json
 import re
 import shlex
@@ -12,6 +11,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from typing import Any, NamedTuple
 
 from ledger.errors import InvalidValue
+from ledger.nearest import find_nearest
 
 #: Placeholders that are no parameters; a parameter of the same name comes first.
 OWN = ("trial", "attempt", "experiment", "config", "output")
@@ -85,10 +85,10 @@ def _look_up(config: Mapping[str, Any], name: str) -> Any:
 
 
 def _hint(name: str, config: Iterable[str]) -> str:
-    nearest = difflib.get_close_matches(name, [*config, *OWN], n=1, cutoff=0.5)
+    nearest = find_nearest(name, [*config, *OWN])
     there = ", ".join(f"{{{each}}}" for each in config)
     known = f" Its config has: {there}." if there else " Its config is empty."
-    return (f" Did you mean {{{nearest[0]}}}?" if nearest else "") + known + f" {{{{{name}}}}} stands for {{{name}}} itself."
+    return (f" Did you mean {{{nearest}}}?" if nearest else "") + known + f" {{{{{name}}}}} stands for {{{name}}} itself."
 
 
 def text_of(value: Any) -> str:

@@ -7,12 +7,86 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from datetime import datetime
-from typing import Any
+from typing import Any, NamedTuple
 
 import pytest
 from mlos_bench.environments.status import Status
 from mlos_bench.storage.base_storage import Storage
 from mlos_bench.storage.base_trial_data import TrialData
+
+
+class Call(NamedTuple):
+    """How a method is called: with what it is given by place, and by name."""
+
+    positional: tuple[Any, ...] = ()
+    named: Mapping[str, Any] = {}
+
+
+#: What is read, and not called.
+PROPERTY = Call(("property",))
+
+_EXPERIMENT = {"experiment_id": "e", "tunables": None, "opt_targets": {}}
+
+#: The members of the base classes, and how the widest call of each is.
+INTERFACE: dict[str, dict[str, Call]] = {
+    "Storage": {
+        "update_schema": Call(),
+        "experiments": PROPERTY,
+        "get_experiment_by_id": Call(named=_EXPERIMENT),
+        "experiment": Call(named={**_EXPERIMENT, "trial_id": 1, "root_env_config": "", "description": ""}),
+    },
+    "Storage.Experiment": {
+        "_setup": Call(),
+        "_teardown": Call((True,)),
+        **dict.fromkeys(("experiment_id", "trial_id", "description", "root_env_config", "tunables", "opt_targets"), PROPERTY),
+        "merge": Call((["e"],)),
+        "load_tunable_config": Call((1,)),
+        "load_telemetry": Call((1,)),
+        "load": Call(named={"last_trial_id": 1}),
+        "get_trial_by_id": Call((1,)),
+        "pending_trials": Call((None,), {"running": True, "trial_runner_assigned": False}),
+        "new_trial": Call((None,), {"ts_start": None, "config": None}),
+        "_new_trial": Call((None,), {"ts_start": None, "config": None}),
+    },
+    "Storage.Trial": {
+        **dict.fromkeys(("experiment_id", "trial_id", "tunable_config_id", "trial_runner_id", "tunables", "status"), PROPERTY),
+        "opt_targets": Call(),
+        "set_trial_runner": Call((1,)),
+        "config": Call(({},)),
+        "add_new_config_data": Call(({},)),
+        "_save_new_config_data": Call(({},)),
+        "update": Call((None, None), {"metrics": None}),
+        "update_telemetry": Call((None, None, [])),
+    },
+    "ExperimentData": dict.fromkeys(
+        ("experiment_id", "description", "root_env_config", "objectives", "trials", "tunable_configs",
+         "tunable_config_trial_groups", "default_tunable_config_id", "results_df"), PROPERTY,
+    ),
+    "TrialData": dict.fromkeys(
+        ("experiment_id", "trial_id", "trial_runner_id", "ts_start", "ts_end", "status", "tunable_config_id", "tunable_config",
+         "tunable_config_trial_group", "results_df", "results_dict", "telemetry_df", "metadata_df", "metadata_dict"), PROPERTY,
+    ),
+    "TunableConfigData": dict.fromkeys(("tunable_config_id", "config_df", "config_dict"), PROPERTY),
+    "TunableConfigTrialGroupData": {
+        **dict.fromkeys(
+            ("experiment_id", "tunable_config_id", "tunable_config_trial_group_id", "tunable_config", "trials", "results_df"),
+            PROPERTY,
+        ),
+        "_get_tunable_config_trial_group_id": Call(),
+    },
+}  # fmt: skip
+
+#: What the constructors that differ from the release's have to be given, and what they may be.
+CONSTRUCTORS: dict[str, tuple[set[str], set[str]]] = {
+    "Storage.Trial": (
+        {"tunables", "experiment_id", "trial_id", "tunable_config_id", "trial_runner_id", "opt_targets", "status", "restoring"},
+        {"config"},
+    ),
+    "TrialData": (
+        {"experiment_id", "trial_id", "tunable_config_id", "ts_start", "ts_end", "status"},
+        {"trial_runner_id"},
+    ),
+}
 
 
 def install(monkeypatch: pytest.MonkeyPatch) -> None:

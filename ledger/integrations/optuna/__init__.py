@@ -1,4 +1,4 @@
-"""Optuna: a ledger as the storage of its studies. Optuna 4.3 or newer; the extra is ``optuna``.
+"""Optuna: a ledger as the storage of its studies. Optuna 4.4 or newer; the extra is ``optuna``.
 
 ``LedgerStorage`` keeps studies and trials as ordinary experiments and trials, so that every table, history and monitor shows
 them. Nothing is kept beside the log but checkpoints of what was folded from it. What becomes of what:

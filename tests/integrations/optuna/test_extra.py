@@ -32,10 +32,10 @@ def test_an_older_optuna_is_said_with_the_cure(script: Callable[..., Any]) -> No
         from ledger.integrations.optuna.requirement import require
         import ledger.integrations.optuna as adapter
         old = sys.modules["optuna"] = types.ModuleType("optuna")
-        for version in ("4.3.0", "4.10.1", "5.0.0.dev"):
+        for version in ("4.4.0", "4.10.1", "5.0.0.dev"):
             old.__version__ = version
             require("it")
-        old.__version__ = "4.2.1"
+        old.__version__ = "4.3.0"
         try:
             adapter.import_journal
         except ImportError as error:
@@ -50,6 +50,6 @@ def test_an_older_optuna_is_said_with_the_cure(script: Callable[..., Any]) -> No
     running = script(code)
     first, *codes = running.finish()
     assert first == (
-        "import_journal needs Optuna 4.3 or newer, and 4.2.1 is installed: pip install --upgrade 'experiment-ledger[optuna]'."
+        "import_journal needs Optuna 4.4 or newer, and 4.3.0 is installed: pip install --upgrade 'experiment-ledger[optuna]'."
     )
     assert codes == ["2", "2"]

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import secrets
 import threading
+from collections.abc import Mapping
+from string import Template
 from typing import Any, Literal, Self
 
 from mlos_bench.config.schemas import ConfigSchema
@@ -28,10 +30,11 @@ class LedgerStorage(Storage):  # type: ignore[misc]
 
     ``config``: ``database``, the ledger's directory, made when there is none, or ``:memory:``; ``lazy_schema_create``, to open it
     when it is used first; ``durability`` as for ``ledger.open``; ``lease_seconds``, for how long a trial stays with a process
-    that is not heard of any more (60). ``$name`` in it is the global parameter of that name. ``drivername`` is shown, and
-    ``log_sql`` without effect, so that a config of ``SqlStorage`` for SQLite needs another class only.
+    that is not heard of any more (60). ``$name`` in it is the global parameter of that name, ``$$`` a dollar sign. ``drivername``
+    is shown, and ``log_sql`` without effect, so that a config of ``SqlStorage`` for SQLite needs another class only.
 
-    Raises jsonschema's ValidationError for a config with anything else in it, and the OpenErrors of ``ledger.open``.
+    Raises jsonschema's ValidationError for a config with anything else in it, InvalidValue for a ``$name`` that no parameter
+    has, and the OpenErrors of ``ledger.open``.
 
     **Threads and processes.** A storage is one worker: what it was handed stays its own, in all its copies (it can be pickled,
     unless in memory). Any number of storages, in any processes, may work on one ledger, and on one experiment.
@@ -44,7 +47,7 @@ class LedgerStorage(Storage):  # type: ignore[misc]
 
     def __init__(self, config: dict[str, Any], global_config: dict[str, Any] | None = None, service: Any = None) -> None:
         super().__init__(config, global_config, service)
-        given: dict[str, Any] = DictTemplater(self._config).expand_vars(extra_source_dict=self._global_config)
+        given = _expanded(self._config, self._global_config)
         self._database: str = given["database"]
         self._repr = f"{given.get('drivername', 'ledger')}:{self._database}"
         self._durability: str = given.get("durability", "full")
@@ -147,6 +150,20 @@ class LedgerStorage(Storage):  # type: ignore[misc]
             self, state, experiment_id=experiment_id, trial_id=state.next_trial_id, root_env_config=path,
             description=state.description, tunables=tunables, opt_targets=opt_targets,
         )  # fmt: skip
+
+
+def _expanded(config: Mapping[str, Any], global_config: Mapping[str, Any]) -> dict[str, Any]:
+    """Return the config with the values of its variables; one without a value would be part of the ledger's name."""
+    for key, value in config.items():
+        names = Template(value).get_identifiers() if isinstance(value, str) else []
+        unknown = [name for name in names if name not in config and name not in global_config]
+        if unknown:
+            raise InvalidValue(
+                f"{key!r} of the storage is {value!r}, and there is no global parameter {unknown[0]!r}. Give it: in a file of "
+                f"`globals`, or as --{unknown[0]} on the command line. A dollar sign is written $$."
+            )
+    made: dict[str, Any] = DictTemplater(config).expand_vars(extra_source_dict=global_config)
+    return made
 
 
 def _name(state: ledger.ExperimentState) -> str:

@@ -75,6 +75,17 @@ def test_a_config_is_json_with_comments_and_variables(ledger_path: Path, reposit
         assert ledger_path.exists()
 
 
+def test_a_variable_without_a_value_is_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Nothing is made under its name; a dollar sign is written twice."""
+    monkeypatch.chdir(tmp_path)
+    for text in ("$place", "runs-${place}.ledger"):
+        with pytest.raises(ledger.InvalidValue, match=r"no global parameter 'place'.*--place"):
+            from_config(json.dumps({"class": OURS, "config": {"database": text}}), global_configs=['{"plaice": "runs.ledger"}'])
+    assert not list(tmp_path.iterdir())
+    with LedgerStorage({"database": "$$place"}), LedgerStorage({"database": "5$.ledger"}):
+        assert sorted(each.name for each in tmp_path.iterdir()) == ["$place", "5$.ledger"]
+
+
 def test_without_lazy_creation_the_ledger_is_there_at_once(ledger_path: Path) -> None:
     """And a database of another kind is told from one."""
     with LedgerStorage({"database": str(ledger_path)}):

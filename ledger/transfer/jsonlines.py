@@ -224,7 +224,10 @@ def line_to_entry(line: bytes) -> Line:
     try:
         read = _lines.decode(line)
     except Exception as error:
-        raise InvalidValue(f"it is not a line of an export: {_told(error)}. Give a file that `ledger export` wrote.") from error
+        raise InvalidValue(
+            f"it is not a line of an export: {_told(error)}. Give a file that `ledger export` wrote, "
+            "or for that of another tool, say which: --from."
+        ) from error
     try:
         return _line(read, line)
     except InvalidValue:

@@ -68,3 +68,10 @@ def test_a_source_that_is_none_makes_no_ledger(invoke: Callable[..., Any], tmp_p
     done = invoke("import", tmp_path / "none.sqlite", ledger_path, "--from", "mlos")
     assert (done.exit_code, ledger_path.exists()) == (2, False)
     assert "Give a SQLite file of mlos_bench" in done.stderr
+
+
+def test_a_database_taken_for_lines_is_told_what_to_say(invoke: Callable[..., Any], database: Path, ledger_path: Path) -> None:
+    """Without --from a source is lines of an export: the error names the option."""
+    done = invoke("import", database, ledger_path)
+    assert (done.exit_code, ledger_path.exists()) == (2, False)
+    assert "say which: --from" in done.stderr

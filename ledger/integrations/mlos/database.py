@@ -84,7 +84,10 @@ class Database:
             names = inspector.get_table_names()
             found = {name: frozenset(column["name"] for column in inspector.get_columns(name)) for name in names}
         except self._sql.exc.SQLAlchemyError as error:
-            raise InvalidValue(f"{self.source!r} cannot be read as a database: {error}.") from error
+            why = getattr(error, "orig", None) or error  # what the driver said, without the query
+            raise InvalidValue(
+                f"{self.source!r} cannot be read as a database: {why}. Give a SQLite file of mlos_bench, or a database's URL."
+            ) from error
         missing = [name for name in _TABLES if name not in found]
         if missing:
             raise InvalidValue(f"{self.source!r} is no database of mlos_bench: it has no table {missing[0]!r}.")

@@ -205,11 +205,15 @@ def test_what_is_broken_is_skipped_and_told(sql: Any, database: Path, tunables: 
         assert book.get_experiment("one").objectives == {"score": "min"}
 
 
+#: What is said of a file that is none: by the driver, without the query that it was asked; and what to give.
+_NO_DATABASE = r"cannot be read as a database: file is not a database\. Give a SQLite file of mlos_bench"
+
+
 def test_what_is_no_database_is_refused(tmp_path: Path, ledger_path: Path) -> None:
     """Before a ledger is made: no file, another kind of file, another database."""
     (tmp_path / "text").write_text("hello, this is no database at all" * 100)
     sqlite3.connect(tmp_path / "other.sqlite").execute("create table t (a)").connection.close()
-    for name, message in (("none", "there is no file"), ("text", "cannot be read"), ("other.sqlite", "no table 'experiment'")):
+    for name, message in (("none", "there is no file"), ("text", _NO_DATABASE), ("other.sqlite", "no table 'experiment'")):
         with pytest.raises(ledger.InvalidValue, match=message):
             import_database(tmp_path / name, ledger_path)
     with pytest.raises(ledger.InvalidValue, match="cannot be read"):

@@ -213,7 +213,7 @@ def encode_values(values: Sequence[Any], what: str = "value") -> list[bytes]:
     if (
         set(map(type, values)) == {dict}
         and _SCALARS.issuperset(map(type, chain.from_iterable(map(dict.values, values))))
-        and _TEXT.issuperset(map(type, chain.from_iterable(values)))
+        and _TEXT.issuperset(map(type, set().union(*values)))  # most have the keys of the others
     ):
         try:
             return list(map(_encoder.encode, values))

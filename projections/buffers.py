@@ -16,6 +16,7 @@ kind          cells                                               dtype of the c
 from __future__ import annotations
 
 import contextlib
+import struct
 from abc import ABC, abstractmethod
 from collections.abc import Sequence
 from typing import Any, ClassVar, Self
@@ -280,13 +281,13 @@ class ValueBuffer(Buffer):
         kinds = set(map(type, cells))
         if len(kinds) == 1:
             (kind,) = kinds
-            if kind is float:
-                return [_FLOAT, np.fromiter(cells, np.float64, len(cells)).view(np.int64)]
+            if kind is float:  # `struct` takes half of the time of `np.fromiter`
+                return [_FLOAT, np.frombuffer(struct.pack(f"{len(cells)}d", *cells), np.int64)]
             if kind is str:
                 return [_STR, self._texts.codes(cells)]
             if kind is bool or kind is int:
-                with contextlib.suppress(OverflowError):
-                    return [_TAGS[kind], np.fromiter(cells, np.int64, len(cells))]
+                with contextlib.suppress(struct.error):  # beyond 64 bits
+                    return [_TAGS[kind], np.frombuffer(struct.pack(f"{len(cells)}q", *cells), np.int64)]
             if kind is type(MISSING):
                 return [_ABSENT, _NAN]
         tags = np.fromiter((_TAGS.get(type(cell), _OTHER) for cell in cells), np.uint8, len(cells))

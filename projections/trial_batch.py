@@ -177,7 +177,7 @@ def _times(records: Sequence[Record]) -> Any:
     """Return when the records' events happened, as an array."""
     times = [record.recorded_at for record in records if record.context is None]
     if len(times) == len(records):
-        return np.array(times, np.int64)
+        return np.fromiter(times, np.int64, len(times))
     return TimeBuffer().encode([record.happened_at for record in records])[0]
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import datetime as dt
 import operator
 from collections.abc import Callable, Iterable, Sequence
+from decimal import Decimal
 from typing import Any, Final, TypeAlias
 
 import numpy as np
@@ -155,7 +156,7 @@ class Field:
             return np.asarray(np.isnan(self.data[rows]), dtype=np.bool_)
         if self.kind != "object":
             return np.zeros(len(rows), dtype=np.bool_)
-        return np.fromiter((isinstance(v, float) and v != v for v in self.data[rows]), np.bool_, len(rows))
+        return np.fromiter((isinstance(v, float | Decimal) and v != v for v in self.data[rows]), np.bool_, len(rows))
 
     def test(self, predicate: Callable[[Any], bool], rows: Places) -> Mask:
         """Say of each of the rows, all of which have a value, what the predicate says of the value."""
@@ -173,7 +174,7 @@ def _each(values: Iterable[Any], compare: Callable[[Any, Any], Any], value: Any,
     def one(each: Any) -> bool:
         try:
             return bool(compare(each, value))
-        except TypeError as error:
+        except (TypeError, ArithmeticError) as error:  # a Decimal refuses to be ordered against NaN by the latter
             if is_strict:
                 raise NotComparable(
                     f"{each!r} and {value!r} have no order ({error}). The dialect 'extended' leaves such trials out."

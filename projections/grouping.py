@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
+from decimal import Decimal
 from typing import Any
 
 from projections.ordering import order_of
@@ -30,7 +31,7 @@ def group_key(value: Any) -> Any:
     >>> group_key([1, {"a": float("nan")}]) == group_key([1, {"a": float("nan")}])
     True
     """
-    if isinstance(value, float) and value != value:
+    if isinstance(value, float | Decimal) and value != value:
         return math.nan  # always the same object, which dictionaries and tuples take for equal
     if isinstance(value, list | tuple):
         return tuple(map(group_key, value))

@@ -3,6 +3,7 @@
 import functools
 import math
 import statistics
+from decimal import Decimal
 
 import numpy as np
 import pandas as pd
@@ -28,6 +29,16 @@ def frame(book):
             trial.log_many({"loss": [8.0 / number, 4.0 / number]}, steps=[1, 2])
             trial.complete({"score": number})
     return Reader(book).filter()
+
+
+def test_nan_is_one_group_whatever_its_type(book):
+    """A NaN that is a Decimal is the same as any other: rows with it are one group, and do not differ in it."""
+    exp = book.experiment("demo")
+    for value in (Decimal("NaN"), Decimal("NaN"), math.nan, Decimal(1)):
+        exp.new_trial({"x": value})
+    frame = Reader(book).filter()
+    assert [len(group) for group in frame.groupby("config.x").values()] == [1, 3]
+    assert (frame[:3].diff(), frame.diff()) == ([], ["config.x"])
 
 
 def test_columns_rows_and_slices(frame):

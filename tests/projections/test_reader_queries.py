@@ -3,6 +3,7 @@
 import datetime as dt
 import json
 import operator
+from decimal import Decimal
 from pathlib import Path
 
 import pytest
@@ -119,6 +120,23 @@ MIXED = [{"x": 1}, {"x": 2.5}, {"x": "b"}, {"x": None}, {}, {"x": float("nan")},
 def test_values_of_any_kind_stand_side_by_side(query, expected):
     """What cannot be compared makes the row false, and never kills the query; None, NaN and missing values are told apart."""
     assert found(trials(*MIXED), query) == expected
+
+
+@pytest.mark.parametrize(
+    ("query", "expected"),
+    [
+        ("config.x < nan", []),
+        ("config.x < 2", [1, 4]),
+        ("config.x == nan", [2, 3]),
+        ("config.x != nan", [1, 4]),
+        ("not config.x >= 1", [2, 3]),
+        ("order by config.x desc", [1, 4, 2, 3]),
+    ],
+)
+def test_decimals_that_are_nan_do_not_kill_a_query(query, expected):
+    """Python orders no Decimal against a NaN: such a comparison is false; a NaN is one, of either type."""
+    reader = trials({"x": Decimal("1.5")}, {"x": Decimal("NaN")}, {"x": float("nan")}, {"x": 1})
+    assert found(reader, query) == expected
 
 
 def test_mlxps_dialect_raises_for_values_without_an_order_only_where_it_looks():

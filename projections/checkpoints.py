@@ -25,10 +25,10 @@ import msgspec
 import numpy as np
 import zstandard
 
-from ledger.backends.length import find_cut
 from ledger.errors import Corrupted
 from ledger.values import decode_value, encode_value
 from projections.buffers import BUFFERS, Buffer
+from projections.pages import Proof
 from projections.rows import Rows
 
 #: Raised when checkpoints are laid out in another way: those of before are not read.
@@ -37,6 +37,7 @@ _CHUNK_ROWS = 32_768
 _DIGEST_BYTES = 16
 _WORKERS = 2  # threads that pack, unpack and prove pieces: they do not hold the interpreter meanwhile
 _MOST_AHEAD = 32  # pieces that they are given before the first is asked for
+_MEMORY = "what a projection remembers"
 _CHUNK, _RAW, _ZSTD = b"chunk/", b"0", b"1"
 _LARGEST_MAP = 1 << 40
 _mutex = threading.Lock()  # LMDB allows an environment to be open once in a process
@@ -97,6 +98,7 @@ class CheckpointStore:
     def __init__(self, directory: Path, *, readonly: bool = False) -> None:
         self.directory = directory
         self.readonly = readonly
+        self._proof = Proof()
 
     # -------------------------------------------------------------------------------------------------- read
 
@@ -195,8 +197,8 @@ class CheckpointStore:
                 readahead=True, meminit=False, mode=0o666,
             )  # fmt: skip
             try:
-                if cut := find_cut(env, self.directory / "data.mdb"):
-                    raise Damaged(cut)
+                if damage := self._proof.find_damage(env, self.directory / "data.mdb"):
+                    raise Damaged(damage)
                 yield env
             finally:
                 env.close()
@@ -244,7 +246,7 @@ def _save(txn: Any, name: str, position: int, key: Key, rows: dict[str, Rows], m
     with ThreadPoolExecutor(_WORKERS) as workers:
         writer = _Writer(txn, workers)
         kept = {table: (saved.length, _keep_columns(saved, writer)) for table, saved in rows.items()}
-        remembered = writer.keep([_encoded(memory)])
+        remembered = writer.keep([encode_value(memory, _MEMORY)])
         writer.finish()
     tables = {
         table: _Table(length, [_Column(column, kind, arrays, extras[0]) for column, kind, arrays, extras in columns])
@@ -261,7 +263,7 @@ def _keep_columns(rows: Rows, writer: _Writer) -> list[tuple[str, str, list[tupl
             name,
             buffer.kind,
             [] if buffer.is_blank else [(array.dtype.str, writer.keep(_pieces(array))) for array in buffer.arrays()],
-            writer.keep([_encoded(buffer.extras())]),
+            writer.keep([encode_value(buffer.extras(), _MEMORY)]),
         )
         for name, buffer in rows.buffers.items()
     ]
@@ -305,10 +307,6 @@ class _Writer:
 def _pieces(array: Any) -> list[Any]:
     array = np.ascontiguousarray(array)
     return [array[row : row + _CHUNK_ROWS].data.cast("B") for row in range(0, len(array), _CHUNK_ROWS)]
-
-
-def _encoded(values: Any) -> bytes:
-    return encode_value(values, "what a projection remembers")
 
 
 def _packed(data: Any) -> bytes:

@@ -60,6 +60,10 @@ class Damaged(Exception):
     """A checkpoint that cannot be read, and why."""
 
 
+class Gone(Exception):
+    """A checkpoint that another process has removed meanwhile, to keep others: there is nothing wrong with those."""
+
+
 class _Column(msgspec.Struct, array_like=True):
     name: str
     kind: str
@@ -120,14 +124,14 @@ class CheckpointStore:
                 return None if value is None else _manifest(value).key
 
     def load(self, name: str, position: int) -> tuple[dict[str, Rows], dict[str, Any]]:
-        """Return what was saved; raises Damaged."""
+        """Return what was saved; raises Gone or Damaged."""
         with self._open(write=False) as env:
             if env is None:
-                raise Damaged("it is not there any more")
+                raise Gone
             with env.begin(buffers=True) as txn:
                 value = txn.get(_manifest_key(name, position))
                 if value is None:
-                    raise Damaged("it is not there any more")
+                    raise Gone
                 manifest = _manifest(bytes(value))
                 filled: list[Future[None]] = []
                 first: dict[bytes, Any] = {}

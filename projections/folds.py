@@ -16,7 +16,7 @@ from ledger.caller import warn_caller
 from ledger.errors import CheckpointDiscarded, InvalidValue
 from ledger.log import EventLog
 from projections.builder import Progress, build
-from projections.checkpoints import LAYOUT, CheckpointStore, Damaged, Key
+from projections.checkpoints import LAYOUT, CheckpointStore, Damaged, Gone, Key
 from projections.projection import Projection
 
 P = TypeVar("P", bound=Projection)
@@ -24,6 +24,7 @@ P = TypeVar("P", bound=Projection)
 _MOST_CHECKPOINTS = 16
 _STEPS = 8  # so many checkpoints are made, at most, while a log is folded for the first time
 _LEAST_RECORDS, _LEAST_SECONDS = 5_000, 0.25  # what is less than both is folded again sooner than it is saved
+_LOOKS = 3  # for a checkpoint, when others remove those that were found
 _SAVING_SHARE = 0.05  # of the time of folding that saving may take while it goes on
 
 
@@ -104,7 +105,7 @@ class Fold(Generic[P]):
         self._saved, self._unsaved_seconds = projection.position, 0.0
         self._save_seconds = time.monotonic() - began
 
-    def _loaded(self, position: int, best: P | None, redactions: int) -> P | None:
+    def _loaded(self, position: int, best: P | None, redactions: int, looks: int = _LOOKS) -> P | None:
         """Return the projection of the newest checkpoint up to the position; None when there is none beyond ``best``."""
         assert self._store is not None
         name, directory = self._kind.name, self._store.directory
@@ -116,6 +117,8 @@ class Fold(Generic[P]):
                 return None
             damaged = None  # what misleads who reads the file would mislead who mends it, too
             projection.load(*self._store.load(name, place))
+        except Gone:
+            return self._loaded(position, best, redactions, looks - 1) if looks else None
         except (Damaged, lmdb.Error, OSError, ValueError, TypeError, KeyError) as error:
             # Whatever a damaged file, or the code of another version, has left there.
             said = str(error).rstrip(".")

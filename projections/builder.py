@@ -78,12 +78,17 @@ def check_position(as_of: object) -> int:
     return as_of
 
 
-def _check_projection(projection: object) -> None:
-    if not isinstance(projection, Projection):
-        raise InvalidValue(f"{projection!r} is no projection; give an instance of a class derived from Projection.")
-    what = f"the projection {type(projection).__qualname__}"
-    name, version = getattr(projection, "name", None), getattr(projection, "schema_version", None)
+def check_kind(kind: type[Projection]) -> None:
+    """Raise InvalidValue unless a class of projections says its name and its schema version."""
+    what = f"the projection {kind.__qualname__}"
+    name, version = getattr(kind, "name", None), getattr(kind, "schema_version", None)
     if type(name) is not str or not name:
         raise InvalidValue(f"{what} has the name {name!r}; give its class a text: name = 'failures'.")
     if type(version) is not int or version < 1:
         raise InvalidValue(f"{what} has the schema_version {version!r}; give its class an int from 1: schema_version = 1.")
+
+
+def _check_projection(projection: object) -> None:
+    if not isinstance(projection, Projection):
+        raise InvalidValue(f"{projection!r} is no projection; give an instance of a class derived from Projection.")
+    check_kind(type(projection))

@@ -5,7 +5,7 @@ from __future__ import annotations
 import datetime as dt
 import os
 import threading
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from typing import Any, Self, TypeVar
 from uuid import UUID
 
@@ -15,7 +15,7 @@ import ledger
 from ledger.errors import InvalidValue, UnknownExperiment
 from ledger.nearest import find_nearest
 from ledger.records import to_nanoseconds
-from projections.builder import Progress
+from projections.builder import Progress, check_kind
 from projections.detail_tables import DetailTables
 from projections.experiment_names import ExperimentNames
 from projections.experiments import Experiments
@@ -267,14 +267,21 @@ class Tables(DetailTables):
 
 
 def _check_name(projection: type[Projection]) -> None:
-    """Refuse a name of the package's own: the one would discard the other's checkpoints."""
-    name = getattr(projection, "name", None)
-    own = next((each for each in Projection.__subclasses__() if each.__dict__.get("name") == name and _is_own(each)), None)
+    """Refuse what has no name, and a name of the package's own: the one would discard the other's checkpoints."""
+    check_kind(projection)
+    name = projection.name
+    own = next((each for each in _derived(Projection) if each.__dict__.get("name") == name and _is_own(each)), None)
     if own is not None and not _is_own(projection):
         raise InvalidValue(
             f"the projection {projection.__qualname__} has the name {name!r}, which projections.{own.__name__} has; "
             "checkpoints go by names. Give it another."
         )
+
+
+def _derived(kind: type[Projection]) -> Iterator[type[Projection]]:
+    for each in kind.__subclasses__():
+        yield each
+        yield from _derived(each)
 
 
 def _is_own(projection: type[Projection]) -> bool:

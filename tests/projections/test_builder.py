@@ -130,6 +130,28 @@ def test_what_is_no_projection_is_refused(book, make):
         projections.build(make(), book.log)
 
 
+@pytest.mark.parametrize(
+    "kind", [each for each in map(vars(projections).get, projections.__all__) if "name" in vars(each) and hasattr(each, "apply")]
+)
+def test_a_projection_has_a_name_of_its_own(book, kind):
+    """No table of the package has it, whatever that is derived from: the one would discard the other's checkpoints."""
+    with pytest.raises(ledger.InvalidValue, match=f"has the name '{kind.name}', which projections.{kind.__name__} has"):
+        projections.Tables(book).table(type("Own", (EventCounts,), {"name": kind.name}))
+
+
+@pytest.mark.parametrize(
+    ("said", "told"),
+    [
+        ({"name": None}, "has the name None; give its class a text"),
+        ({"schema_version": 0}, "schema_version 0; give its class an int"),
+    ],
+)
+def test_a_projection_without_a_name_or_version_is_told_so(tmp_path, said, told):
+    """By its class, before anything is folded or looked for."""
+    with ledger.open(tmp_path / "runs.ledger") as book, pytest.raises(ledger.InvalidValue, match=told):
+        projections.Tables(book).table(type("Own", (EventCounts,), said))
+
+
 def test_a_projection_needs_a_schema_version(book):
     """A class without a whole number from 1 as schema version is refused."""
     with pytest.raises(ledger.InvalidValue, match="schema_version '2'; give its class an int from 1"):

@@ -278,7 +278,7 @@ def _check_name(projection: type[Projection]) -> None:
         )
 
 
-def _derived(kind: type[Projection]) -> Iterator[type[Projection]]:
+def _derived(kind: Any) -> Iterator[type[Projection]]:
     for each in kind.__subclasses__():
         yield each
         yield from _derived(each)

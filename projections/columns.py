@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import functools
 from collections.abc import Iterable, Sequence
+from decimal import Decimal
 from typing import Any, Final, TypeAlias
 
 import numpy as np
@@ -87,18 +88,24 @@ def object_column(values: Sequence[Any]) -> Column:
 
 
 def own_value(value: Any) -> Any:
-    """Return a recorded value in which nothing that can be changed is somebody else's.
+    """Return a recorded value in which nothing that can be changed is somebody else's, and no NaN signals.
+
+    To compare a signalling NaN with anything raises, in pandas too: one trial's value would hide the table.
 
     >>> config = {"layers": [1, 2]}
     >>> own_value((config,))[0]["layers"].append(3)
     >>> config
     {'layers': [1, 2]}
+    >>> own_value([Decimal("sNaN")])
+    [Decimal('NaN')]
     """
     kind = type(value)
     if kind is dict:
         return {key: own_value(item) for key, item in value.items()}
     if kind is list or kind is tuple:
         return kind(map(own_value, value))
+    if kind is Decimal and value.is_snan():
+        return Decimal(str(value).replace("sNaN", "NaN"))
     return value
 
 

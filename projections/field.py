@@ -56,7 +56,7 @@ class Field:
                 return cls(kind.__name__, np.fromiter(filled, _KINDS[kind.__name__][1], len(values)), present)
         data = np.empty(len(values), dtype=object)
         for row, value in enumerate(values):
-            data[row] = value
+            data[row] = own_value(value)
         return cls("object", data, np.fromiter((value is not MISSING for value in values), np.bool_, len(values)))
 
     @classmethod

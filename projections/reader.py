@@ -36,8 +36,9 @@ class Reader:
     ``path`` is the path of a ledger, or an open one, which stays the caller's to close. ``dst_dir``: where checkpoints are
     kept, when not in the ledger's directory. ``refresh=False``: show it as of the newest checkpoint, when there is one, and
     do not read what came since. ``experiment`` (name or id): the trials of that one alone. ``as_of``: as it stood at that
-    position or time. ``allow_pickle``: that artifacts of this reader may load pickles, which run whatever code is in them,
-    without being asked each time. ``progress`` is as for ``Tables``.
+    position or time. ``deleted``: with the trials that were deleted; ``info.deleted_at`` says which. ``allow_pickle``: that
+    artifacts of this reader may load pickles, which run whatever code is in them, without being asked each time. ``progress``
+    is as for ``Tables``.
 
     Every trial is there, whatever its status: those that wait, that run and that were lost, too. Its keys are
 
@@ -74,13 +75,13 @@ class Reader:
 
     def __init__(
         self, path: ledger.Ledger | str | os.PathLike[str], dst_dir: str | os.PathLike[str] | None = None, *,
-        refresh: bool = True, experiment: str | UUID | None = None, as_of: AsOf = None, allow_pickle: bool = False,
-        progress: Progress | None = None,
+        refresh: bool = True, experiment: str | UUID | None = None, as_of: AsOf = None, deleted: bool = False,
+        allow_pickle: bool = False, progress: Progress | None = None,
     ) -> None:  # fmt: skip
         if dst_dir is not None:
             _check_writable(Path(dst_dir))
         self._tables = Tables(path, cache_dir=dst_dir, progress=progress)
-        self._experiment, self._as_of, self._allow_pickle = experiment, as_of, allow_pickle
+        self._experiment, self._as_of, self._deleted, self._allow_pickle = experiment, as_of, deleted, allow_pickle
         try:
             saved = None if refresh or as_of is not None else _saved_position(self._tables.book, dst_dir)
             self._source, self._position = self._made(as_of if saved is None else saved)
@@ -93,7 +94,9 @@ class Reader:
 
     def _made(self, as_of: AsOf) -> tuple[TrialSource, int]:
         position = self._tables.position(as_of)
-        return TrialSource(self._tables, self._experiments(position), position, allow_pickle=self._allow_pickle), position
+        chosen = self._experiments(position)
+        options = {"allow_pickle": self._allow_pickle, "deleted": self._deleted}
+        return TrialSource(self._tables, chosen, position, **options), position
 
     def _experiments(self, position: int) -> list[tuple[UUID, str]]:
         table = self._tables.table(ExperimentNames, as_of=position)

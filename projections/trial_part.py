@@ -34,10 +34,10 @@ _LIKE_MLXP: Final = {
 class TrialPart:
     """One experiment's trials at a position, by trial_id; ``makers`` has, by key, what makes its field when it is looked at."""
 
-    def __init__(self, tables: Tables, experiment_id: UUID, name: str, position: int) -> None:
+    def __init__(self, tables: Tables, experiment_id: UUID, name: str, position: int, *, deleted: bool = False) -> None:
         self.experiment_id, self.name = experiment_id, name
-        self._tables, self._position = tables, position
-        frame = tables.trials(experiment_id, as_of=position)
+        self._tables, self._position, self._deleted = tables, position, deleted
+        frame = tables.trials(experiment_id, as_of=position, deleted=deleted)
         said = tables.table(TrialAnnotations, experiment_id, as_of=position)
         self.trials = frame["trial_id"].to_numpy(dtype=np.int64)
         self.makers: dict[str, Maker] = {}
@@ -113,7 +113,9 @@ class TrialPart:
     @cached_property
     def _artifacts(self) -> list[tuple[str, str, int, int]]:
         """The artifacts that count: name, type (the saver's name, or the kind), row, and position of the record."""
-        table = self._tables.read(ArtifactTable, self.experiment_id, self._position, lambda table, id_: table.table(id_))
+        table = self._tables.read(
+            ArtifactTable, self.experiment_id, self._position, lambda table, id_: table.table(id_, deleted=self._deleted)
+        )
         table = table[table["is_current"] & table["trial_id"].isin(self.trials)]
         rows = np.searchsorted(self.trials, table["trial_id"].to_numpy(dtype=np.int64))
         kinds = table["saver"].fillna(table["kind"].astype(table["saver"].dtype))

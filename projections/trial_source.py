@@ -41,10 +41,13 @@ class TrialSource:
     ``TrialAnnotations``. Columns are made into fields when they are looked at, metrics and artifacts when one is.
     """
 
-    def __init__(self, tables: Tables, experiments: list[tuple[UUID, str]], position: int, *, allow_pickle: bool = False) -> None:
-        self._tables, self._position = tables, position
+    def __init__(
+        self, tables: Tables, experiments: list[tuple[UUID, str]], position: int, *, allow_pickle: bool = False,
+        deleted: bool = False,
+    ) -> None:  # fmt: skip
+        self._tables, self._position, self._deleted = tables, position, deleted
         self._artifact = TrustedArtifact if allow_pickle else Artifact
-        self._parts = [TrialPart(tables, identifier, name, position) for identifier, name in experiments]
+        self._parts = [TrialPart(tables, identifier, name, position, deleted=deleted) for identifier, name in experiments]
         self._lengths = [len(part.trials) for part in self._parts]
         self._fields: dict[str, Field] = {}
         self._metrics: dict[str, Metric] = {}
@@ -65,7 +68,7 @@ class TrialSource:
     @cached_property
     def metric_names(self) -> dict[str, str]:
         """The names of the metrics by key: the same, with ``metric.`` before it where it would be the key of something else."""
-        names = sorted(set().union(*(self._read(part, lambda table, id_: table.names(id_)) for part in self._parts)))
+        names = sorted(set().union(*(self._read(part, self._names) for part in self._parts)))
         return {f"metric.{name}" if name.startswith(_PREFIXES) else name: name for name in names}
 
     @cached_property
@@ -118,10 +121,16 @@ class TrialSource:
     def _series(self, key: str, *, moments: bool) -> list[MetricSeries | None]:
         """Return the series of a metric, of each part; with its steps when ``moments``."""
         name = self.metric_names[key]
-        return [
-            self._read(part, lambda table, id_: table.series(id_, name, moments=moments) if name in table.names(id_) else None)
-            for part in self._parts
-        ]
+
+        def show(table: MetricTable, identifier: UUID) -> MetricSeries | None:
+            if name not in self._names(table, identifier):
+                return None
+            return table.series(identifier, name, moments=moments, deleted=self._deleted)
+
+        return [self._read(part, show) for part in self._parts]
+
+    def _names(self, table: MetricTable, identifier: UUID) -> list[str]:
+        return table.names(identifier, deleted=self._deleted)
 
     def _read(self, part: TrialPart, show: Callable[[MetricTable, UUID], T]) -> T:
         return self._tables.read(MetricTable, part.experiment_id, self._position, show)

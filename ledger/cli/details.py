@@ -63,7 +63,7 @@ def metrics(
         position = position_of(tables, as_of)
         found = experiment_id(tables, experiment, position)
         check_trial(tables, found, trial)
-        wanted = trials_where(tables, found, where, position)
+        wanted = trials_where(tables, found, where, position, deleted=deleted)
         show = tables.telemetry if telemetry else tables.metrics
         frame = show(
             found, trials=trial, names=[check_text(each, "--name") for each in name] if name else None,
@@ -101,7 +101,7 @@ def status_history(
         position = position_of(tables, as_of)
         found = experiment_id(tables, experiment, position)
         check_trial(tables, found, trial)
-        wanted = trials_where(tables, found, where, position)
+        wanted = trials_where(tables, found, where, position, deleted=deleted)
         frame = tables.status_history(found, trials=trial, as_of=position, amended=not as_recorded, deleted=deleted)
     Shape(columns, sort, descending, limit, form, output).show(only_trials(frame, wanted))
 

@@ -172,13 +172,15 @@ def check_trial(tables: Tables, experiment: UUID, trial: int | None) -> None:
         recorded_trial(tables.book, state, trial)
 
 
-def trials_where(tables: Tables, experiment: UUID, where: str | None, position: int | None) -> list[int] | None:
+def trials_where(
+    tables: Tables, experiment: UUID, where: str | None, position: int | None, *, deleted: bool = False
+) -> list[int] | None:
     """Return the numbers of the trials that a query selects, in its order; None without a query."""
     if where is None:
         return None
     from projections import Reader
 
-    with Reader(tables.book, tables.cache_dir, experiment=experiment, as_of=position) as reader:
+    with Reader(tables.book, tables.cache_dir, experiment=experiment, as_of=position, deleted=deleted) as reader:
         found: list[int] = list(reader.filter(check_text(where, "--where"))["info.trial_id"])
     return found
 

@@ -90,7 +90,7 @@ def trials(
         position = position_of(tables, as_of)
         found = experiment_id(tables, experiment, position)
         frame = tables.trials(found, as_of=position, amended=not as_recorded, deleted=deleted)
-        frame = only_trials(frame, trials_where(tables, found, where, position))
+        frame = only_trials(frame, trials_where(tables, found, where, position, deleted=deleted))
         with tables.book.log.backend.view() as view:
             state = view.experiment(found)
         objectives = list(state.objectives) if state is not None else []
@@ -162,10 +162,10 @@ def _by_config(
         position = position_of(tables, as_of)
         found = experiment_id(tables, experiment, position)
         frame = (tables.configs if table == "configs" else tables.groups)(found, as_of=position, deleted=deleted)
-        wanted = trials_where(tables, found, where, position)
+        wanted = trials_where(tables, found, where, position, deleted=deleted)
         if wanted is None:
             return frame
-        used = only_trials(tables.trials(found, as_of=position), wanted)["config_id"]
+        used = only_trials(tables.trials(found, as_of=position, deleted=deleted), wanted)["config_id"]
         return frame[frame["config_id"].isin(used)].reset_index(drop=True)
 
 

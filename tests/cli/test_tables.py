@@ -175,12 +175,18 @@ def test_what_was_deleted_is_shown_when_asked_for(invoke: Any, tmp_path: Path) -
         kept, gone = book.experiment("demo").new_trials([{"lr": 0.1}, {"lr": 0.2}])
         kept.complete({"loss": 0.5})
         kept.amend(results={"loss": 0.25}, reason="read again")
+        gone.log(spent=3.5)
         gone.delete("a mistake")
     count = ("query", path, "select count(*) as n from trials", "--format", "jsonl")
     assert [rows(invoke(*count, *option)) for option in ([], ["--deleted"])] == [[{"n": 1}], [{"n": 2}]]
     for name in ("trials", "configs", "groups"):
         found = [rows(invoke(name, path, "demo", "--format", "jsonl", *option)) for option in ([], ["--deleted"])]
         assert list(map(len, found)) == [1, 2]
+        assert len(rows(invoke(name, path, "demo", "--format", "jsonl", "--deleted", "--where", "config.lr > 0"))) == 2
+    for name in ("metrics", "status-history"):
+        history = rows(invoke(name, path, "demo", "--format", "jsonl", "--deleted", "--where", "exists(spent.max)"))
+        assert {row["trial_id"] for row in history} == {2}
+        assert "no trial has the key" in invoke(name, path, "demo", "--where", "spent.max > 0").stderr
     loss = ("query", path, 'select "result.loss" as loss from trials', "--format", "jsonl")
     assert [rows(invoke(*loss, *option)) for option in ([], ["--as-recorded"])] == [[{"loss": 0.25}], [{"loss": 0.5}]]
 

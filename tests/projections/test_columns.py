@@ -136,3 +136,21 @@ def test_who_looks_at_a_column_keeps_what_was_seen_when_it_grows() -> None:
 def test_digests_of_many_configs_are_those_of_each(configs: list[dict[str, Any]]) -> None:
     """Also where one of them is not of scalars alone, or an int needs more than 64 bits."""
     assert config_digests(configs) == [config_digest(config) for config in configs]
+
+
+def test_a_signalling_nan_of_one_trial_hides_no_table():
+    """pandas cannot look for missing values among such: they are shown as NaN, and the log has them as they were."""
+    book = ledger.open("memory:")
+    exp = book.experiment("demo")
+    odd, plain = exp.new_trials([{"x": Decimal("-sNaN7"), "y": [Decimal("sNaN")]}, {"x": 1.5}])
+    odd.set_attributes({"odd": Decimal("sNaN")})
+    for trial in (odd, plain):
+        trial.complete({"loss": Decimal("sNaN")})
+    tables = projections.Tables(book)
+    assert list(map(str, tables.trials("demo")["config.x"])) == ["-NaN7", "1.5"]
+    assert tables.trials("demo")["result.loss"].isna().all()
+    for table in (tables.configs("demo"), tables.groups("demo"), tables.results("demo"), tables.changes("trials", "demo")):
+        assert table.isna().shape == table.shape
+    (group,) = projections.Reader(book).filter("exists(info.attributes.odd)").groupby("info.attributes.odd")
+    assert len(group) == 1
+    assert str(exp.trial(1).config["x"]) == "-sNaN7"

@@ -245,6 +245,23 @@ def test_two_values_with_the_same_dotted_key_are_both_there(book):
         assert reader.filter("""'config.a."b"' == 2""")["info.trial_id"] == [1]
 
 
+def test_deleted_trials_are_there_when_asked_for(ledger_path):
+    """With their metrics and artifacts; without being asked for, none of their keys is known."""
+    with ledger.open(ledger_path) as book:
+        kept, gone = book.experiment("demo").new_trials([{"lr": 0.1}, {"lr": 0.2}])
+        kept.complete()
+        gone.log(spent=3.5)
+        gone.log_artifact([1], name="plan")
+        gone.delete("a mistake")
+    with Reader(ledger_path) as reader:
+        assert (reader.filter()["info.trial_id"], "spent" in reader.fields.index) == ([1], False)
+    with Reader(ledger_path, deleted=True) as reader:
+        assert reader.filter("spent.max > 3 and exists(artifact.plan)")["info.trial_id"] == [2]
+        assert reader.filter("not exists(info.deleted_at)")["info.trial_id"] == [1]
+        (found,) = reader.filter("trial_id == 2")
+        assert (found["spent"], found["artifact.json."]["plan"].load()) == ([3.5], [1])
+
+
 def test_a_cache_that_cannot_be_written_is_named(ledger_path, tmp_path):
     """It is an error of permissions, as in MLXP."""
     with ledger.open(ledger_path) as book:

@@ -6,7 +6,8 @@
     <name>/<position>           which chunks a projection of that name is made of, behind the digest of that list
 
 A chunk is known by the digest of its bytes, so that checkpoints share what has not changed between them, and damage shows.
-A checkpoint is a cache: whatever is wrong with it, the log is folded instead.
+A checkpoint is a cache: whatever is wrong with it, the log is folded instead. So no save waits for the disk: what a power cut
+leaves of one is damage like any other.
 """
 
 from __future__ import annotations
@@ -198,7 +199,7 @@ class CheckpointStore:
         with _mutex:
             env = lmdb.open(
                 str(self.directory), map_size=_map_size(self.directory), readonly=not write, lock=not self.readonly, max_dbs=0,
-                readahead=True, meminit=False, mode=0o666,
+                readahead=True, meminit=False, sync=False, mode=0o666,
             )  # fmt: skip
             try:
                 if damage := self._proof.find_damage(env, self.directory / "data.mdb"):

@@ -15,6 +15,7 @@ from projections.rows import Rows
 from projections.trial_rows import TrialRows
 
 _DIGEST_BYTES = 16
+_AT_ONCE = 32_768  # digests: new memory for all of them takes longer than the work
 
 
 class ConfigIds:
@@ -54,16 +55,19 @@ class ConfigIds:
 
     def digests(self) -> bytes:
         """Return the digests in order of their numbers, one behind the other."""
-        return self._digests_of(slice(None))
+        found: bytes = self._halves(slice(None)).tobytes()
+        return found
 
     def hexadecimal(self, ids: Any) -> list[str]:
         """Return the digests of some numbers."""
-        if not len(ids):
-            return []
-        return self._digests_of(ids - 1).hex(" ", _DIGEST_BYTES).split(" ")  # a fifth of the time of one by one
+        found: list[str] = []
+        for first in range(0, len(ids), _AT_ONCE):
+            halves = self._halves(ids[first : first + _AT_ONCE] - 1)
+            found += halves.tobytes().hex(" ", _DIGEST_BYTES).split(" ")  # a fifth of the time of one by one
+        return found
 
-    def _digests_of(self, places: Any) -> bytes:
-        return np.column_stack([self.rows[half].arrays()[0][places] for half in ("first_half", "second_half")]).tobytes()
+    def _halves(self, places: Any) -> Any:
+        return np.stack([self.rows[half].arrays()[0][places] for half in ("first_half", "second_half")], axis=1)
 
     def _known(self) -> dict[bytes, int]:
         if self._ids is None:

@@ -23,7 +23,8 @@ P = TypeVar("P", bound=Projection)
 
 _MOST_CHECKPOINTS = 16
 _STEPS = 8  # so many checkpoints are made, at most, while a log is folded for the first time
-_LEAST_RECORDS, _LEAST_SECONDS = 5_000, 0.25  # what is less than both is folded again sooner than it is saved
+_LEAST_SECONDS = 0.25  # of folding; what took less is saved when nobody waits for a table any more
+_LEAST_RECORDS = 5_000  # fewer are folded again sooner than they are saved
 _LOOKS = 3  # for a checkpoint, when others remove those that were found
 _SAVING_SHARE = 0.05  # of the time of folding that saving may take while it goes on
 
@@ -67,16 +68,14 @@ class Fold(Generic[P]):
             end = position if position - end < _LEAST_RECORDS else end  # what is left is no step of its own
             build(projection, self._log, as_of=end, progress=self._told(position))
             self._unsaved_seconds += time.monotonic() - began
-            if save and self._is_worth_saving(projection) and self._save_seconds <= _SAVING_SHARE * self._unsaved_seconds:
+            is_due = self._unsaved_seconds >= max(_LEAST_SECONDS, self._save_seconds / _SAVING_SHARE)
+            if save and is_due and self._can_save(projection):
                 self._save(projection)
             if projection.position >= position:
                 return
 
-    def _is_worth_saving(self, projection: P) -> bool:
-        if self._store is None or self._store.readonly or projection.position <= self._saved:
-            return False
-        least = min(_LEAST_SECONDS, self._save_seconds or _LEAST_SECONDS)  # to fold it again takes no longer than to save it
-        return projection.position - self._saved >= _LEAST_RECORDS or self._unsaved_seconds >= least
+    def _can_save(self, projection: P) -> bool:
+        return self._store is not None and not self._store.readonly and projection.position > self._saved
 
     def _told(self, target: int) -> Progress | None:
         progress = self._progress
@@ -87,19 +86,27 @@ class Fold(Generic[P]):
     def save(self) -> None:
         """Save what is not saved yet, if that is worth it."""
         newest = max(self._kept, key=lambda each: each.position, default=None)
-        if newest is not None and self._is_worth_saving(newest):
+        if newest is None or not self._can_save(newest):
+            return
+        least = min(_LEAST_SECONDS, self._save_seconds or _LEAST_SECONDS)  # to fold it again takes no longer than to save it
+        if newest.position - self._saved >= _LEAST_RECORDS or self._unsaved_seconds >= least:
             self._save(newest)
 
     def _save(self, projection: P) -> None:
         assert self._store is not None
         began = time.monotonic()
         key = self._key(projection.position, projection.redactions)
-        rows, memory = projection.save()
+        content = (projection.name, projection.position, key, *projection.save(), _MOST_CHECKPOINTS)
         try:
-            self._store.save(projection.name, projection.position, key, rows, memory, _MOST_CHECKPOINTS)
+            try:
+                self._store.save(*content)
+            except Damaged as error:  # in what is kept of this or of another projection: no save would ever get by it
+                self._tell(f"checkpoints in {self._store.directory} are damaged: {_said(error)}. They are made anew.")
+                self._discard(None)
+                self._store.save(*content)
         except (OSError, lmdb.Error, Damaged) as error:
             self._tell(
-                f"a checkpoint of {projection.name!r} could not be saved in {self._store.directory}: {error}. "
+                f"a checkpoint of {projection.name!r} could not be saved in {self._store.directory}: {_said(error)}. "
                 "The table is right without it; with cache_dir= it is kept elsewhere."
             )
         self._saved, self._unsaved_seconds = projection.position, 0.0
@@ -121,8 +128,7 @@ class Fold(Generic[P]):
             return self._loaded(position, best, redactions, looks - 1) if looks else None
         except (Damaged, lmdb.Error, OSError, ValueError, TypeError, KeyError) as error:
             # Whatever a damaged file, or the code of another version, has left there.
-            said = str(error).rstrip(".")
-            self._tell(f"the checkpoint of {name!r} in {directory} cannot be used: {said}. The log is folded instead.")
+            self._tell(f"the checkpoint of {name!r} in {directory} cannot be used: {_said(error)}. The log is folded instead.")
             self._discard(damaged if isinstance(error, Damaged) else None)
             return None
         projection.position, projection.redactions = place, redactions
@@ -173,6 +179,10 @@ class Fold(Generic[P]):
 
     def _tell(self, text: str) -> None:
         warn_caller(CheckpointDiscarded(text), "projections")
+
+
+def _said(error: Exception) -> str:
+    return str(error).rstrip(".")
 
 
 def open_store(log: EventLog, cache_dir: str | os.PathLike[str] | None) -> CheckpointStore | None:

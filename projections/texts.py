@@ -49,10 +49,14 @@ class TextCells:
 
     def array(self, codes: Any, texts: Texts) -> Any:
         """Return the texts of the codes of all cells."""
-        if len(codes) > len(self._made):
+        if not texts.list:
+            return missing_texts(len(codes))
+        if not self._count:
+            self._made = text_array(texts.take(codes))
+        elif len(codes) > len(self._made):
             more = missing_texts(len(codes) + len(codes) // 2 - len(self._made))
             self._made = type(more)._concat_same_type([self._made, more])
-        new = slice(self._count, len(codes))
+        new = slice(self._count or len(codes), len(codes))
         for rows in (*self._stale, *([new] if (codes[new] >= 0).any() else [])):  # what is not made yet is missing
             self._made[rows] = text_array(texts.take(codes[rows]))
         self._count, self._stale = len(codes), []

@@ -83,8 +83,9 @@ class TrialRows:
             evolved = self._evolve(batch.select(by_state).records)
             if not by_state.all():
                 batch.select(~by_state).write(self.rows, self.configs, self.results, places[~by_state])
-            changed = self.places(np.fromiter(evolved, np.int64))
-            write_states(self.rows, self.configs, self.results, changed, list(evolved.values()))
+            if evolved:
+                changed = self.places(np.fromiter(evolved, np.int64))
+                write_states(self.rows, self.configs, self.results, changed, list(evolved.values()))
         configured = batch.kinds.get(ev.TrialConfigured)
         if configured is not None:
             self.rows["is_configured"].put(places[configured.which], [True])
@@ -117,6 +118,8 @@ class TrialRows:
             assert subject is not None
             assert subject.trial_id is not None
             trial_id, event, at = subject.trial_id, record.event, record.happened_at
+            if type(event) in _NOT_SHOWN:
+                continue
             if trial_id not in states:
                 states[trial_id] = None if isinstance(event, ev.TrialCreated) else self.state(trial_id)
             state = states[trial_id]

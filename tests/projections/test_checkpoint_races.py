@@ -17,6 +17,7 @@ def path(tmp_path, monkeypatch):
     """A ledger with two checkpoints of its trials, and one of their histories."""
     monkeypatch.setattr(folds, "_LEAST_RECORDS", 1)
     monkeypatch.setattr(folds, "_SAVING_SHARE", float("inf"))
+    monkeypatch.setattr(folds, "_LEAST_SECONDS", 0)
     with ledger.open(tmp_path / "runs.ledger") as book:
         for number in range(2):
             book.experiment("demo").new_trial({"lr": number}).complete({"loss": 1.0})

@@ -26,6 +26,7 @@ def path(tmp_path, monkeypatch):
     """A ledger of 60 trials in all kinds of states, whose checkpoints are saved whenever there is something new."""
     monkeypatch.setattr(folds, "_LEAST_RECORDS", 1)
     monkeypatch.setattr(folds, "_SAVING_SHARE", float("inf"))
+    monkeypatch.setattr(folds, "_LEAST_SECONDS", 0)
     with ledger.open(tmp_path / "runs.ledger") as book:
         fill(book, 60)
     return tmp_path / "runs.ledger"
@@ -267,6 +268,7 @@ def test_a_small_ledger_and_one_in_memory_have_no_checkpoints(tmp_path, monkeypa
 def test_what_took_longer_to_fold_than_to_save_is_saved_at_the_end(path, monkeypatch, folding, saving, saved):
     """A few records more than the last checkpoint has are saved when to fold them again would take longer than that."""
     monkeypatch.setattr(folds, "_LEAST_RECORDS", 10**6)
+    monkeypatch.setattr(folds, "_LEAST_SECONDS", 0.25)
     with projections.Tables(path) as tables:
         tables.trials("demo")
         fold = tables._folds[projections.Experiments]
@@ -274,10 +276,21 @@ def test_what_took_longer_to_fold_than_to_save_is_saved_at_the_end(path, monkeyp
     assert (CheckpointStore(path / "projections").positions("experiments") != []) is saved
 
 
+def test_nobody_waits_for_the_saving_of_what_was_folded_in_a_moment(path, monkeypatch):
+    """It is saved when the handle is closed; what took its time is there at once, for who never closes."""
+    for seconds, saved in ((3600, False), (1e-9, True)):
+        monkeypatch.setattr(folds, "_LEAST_SECONDS", seconds)
+        shutil.rmtree(path / "projections", ignore_errors=True)
+        with projections.Tables(path) as tables:
+            tables.trials("demo")
+            assert (path / "projections").exists() is saved
+        assert CheckpointStore(path / "projections").positions("experiments")
+
+
 WRITER = """
 import sys, projections
 from projections import folds
-folds._LEAST_RECORDS, folds._SAVING_SHARE = 1, float("inf")
+folds._LEAST_RECORDS, folds._LEAST_SECONDS, folds._SAVING_SHARE = 1, 0, float("inf")
 print("go", flush=True)
 while True:
     with projections.Tables(sys.argv[1]) as tables:
@@ -331,7 +344,7 @@ def test_a_ledger_on_a_read_only_mount_is_shown_from_its_checkpoint(path, tmp_pa
 CUT = """
 import os, sys, warnings, projections
 from projections import checkpoints, folds
-folds._LEAST_RECORDS, folds._SAVING_SHARE = 1, float("inf")
+folds._LEAST_RECORDS, folds._LEAST_SECONDS, folds._SAVING_SHARE = 1, 0, float("inf")
 path, readonly, sizes = sys.argv[1], sys.argv[2] == "readonly", map(int, sys.argv[3:])
 file = path + "/projections/data.mdb"
 with open(file, "rb") as kept:

@@ -24,7 +24,7 @@ FLIPS = """
     from pathlib import Path
     from projections import folds
 
-    folds._LEAST_RECORDS, folds._SAVING_SHARE = 1, float("inf")
+    folds._LEAST_RECORDS, folds._LEAST_SECONDS, folds._SAVING_SHARE = 1, 0, float("inf")
     path, file = Path(sys.argv[1]), Path(sys.argv[1]) / "projections" / "data.mdb"
 
     def table():
@@ -51,6 +51,7 @@ def path(tmp_path, monkeypatch):
     """A ledger with checkpoints of several positions, so that pages have been freed and used again."""
     monkeypatch.setattr(folds, "_LEAST_RECORDS", 1)
     monkeypatch.setattr(folds, "_SAVING_SHARE", float("inf"))
+    monkeypatch.setattr(folds, "_LEAST_SECONDS", 0)
     with ledger.open(tmp_path / "runs.ledger") as book:
         exp = book.experiment("demo")
         for number in range(24):

@@ -42,7 +42,7 @@ class Follower:
             return studies
         if head - studies.position > _FAR or not self._read(studies, head):
             self._studies = self._fold.at(head)
-            self._saved_at = self._studies.position
+            self.save()  # few close their storages
         else:
             self._save()
         return self._studies

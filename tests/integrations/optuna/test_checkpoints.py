@@ -23,6 +23,7 @@ def _eager(monkeypatch: pytest.MonkeyPatch) -> None:
     """Save checkpoints whenever there is something new, and look for them."""
     monkeypatch.setattr(folds, "_LEAST_RECORDS", 1)
     monkeypatch.setattr(folds, "_SAVING_SHARE", math.inf)
+    monkeypatch.setattr(folds, "_LEAST_SECONDS", 0)
     monkeypatch.setattr(follower, "_FAR", 3)
 
 

@@ -162,6 +162,7 @@ def eager(monkeypatch: pytest.MonkeyPatch) -> None:
     """Checkpoints are saved whenever there is something new, and looked for."""
     monkeypatch.setattr(folds, "_LEAST_RECORDS", 1)
     monkeypatch.setattr(folds, "_SAVING_SHARE", math.inf)
+    monkeypatch.setattr(folds, "_LEAST_SECONDS", 0)
     monkeypatch.setattr(follower, "_FAR", 3)
 
 

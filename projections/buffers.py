@@ -102,7 +102,7 @@ class Buffer(ABC):
     def resize(self, length: int) -> None:
         """Have so many cells, no fewer than before; new ones are empty."""
         if length > len(self._arrays[0]):
-            self._grow(max(_FIRST_CAPACITY, length + length // 2))
+            self._grow(max(_FIRST_CAPACITY, length + length // 8))
         self.length = length
 
     def _grow(self, capacity: int) -> None:

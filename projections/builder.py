@@ -51,6 +51,14 @@ def build(projection: P, log: EventLog, *, as_of: int | None = None, progress: P
             f"Build a new one: build({type(projection).__name__}(), log)."
         )
     projection.redactions = redactions
+    try:
+        _fold(projection, log, target, progress)
+    finally:
+        projection.finish()
+    return projection
+
+
+def _fold(projection: Projection, log: EventLog, target: int, progress: Progress | None) -> None:
     told = began = projection.position
     while projection.position < target:
         # A page at a time: its records are still in the processor's cache, which those of several would not be.
@@ -61,7 +69,6 @@ def build(projection: P, log: EventLog, *, as_of: int | None = None, progress: P
         if progress is not None and (is_last or projection.position >= told + _REPORT_EVERY):
             told = projection.position
             progress(told, target)
-    return projection
 
 
 def check_position(as_of: object) -> int:

@@ -15,13 +15,14 @@ from ledger.records import Record
 from ledger.state import ExperimentState, evolve_experiment
 from ledger.streams import subject_of, trial_stream
 from projections.columns import own_value
-from projections.config_table import ConfigIds, config_table
+from projections.config_ids import ConfigIds
+from projections.config_table import config_table
 from projections.experiment_table import experiment_table
 from projections.group_table import group_table
 from projections.projection import Projection
 from projections.rows import Rows
 from projections.trial_batch import TrialBatch, trial_batches
-from projections.trial_configs import Settled
+from projections.trial_configs import CHANGING, Settled
 from projections.trial_rows import TrialRows, row_of
 from projections.trial_table import trial_table
 
@@ -54,6 +55,7 @@ class Experiments(Projection):
     def apply(self, record: Record) -> None:
         """Let the experiment that the record is about, or its trial, go one event further."""
         self.apply_all([record])
+        self.finish()
 
     def apply_all(self, records: Sequence[Record]) -> None:
         """Let experiments go one event further after the other, and then their trials, all of them at once."""
@@ -72,19 +74,31 @@ class Experiments(Projection):
     def _number(self, batches: Sequence[TrialBatch], settled: Sequence[Sequence[Settled]]) -> list[list[int]]:
         """Return the numbers of the configs of each batch's new trials, then of those ``settled``, by the order of the log."""
         created = [batch.kinds.get(ev.TrialCreated) for batch in batches]
+        give = self.config_ids.count
+        if any(kind in batch.kinds for batch in batches for kind in CHANGING) or any(settled):
+            self.finish()  # what becomes of a config goes by its number
+            give = self.config_ids.numbers
         if len(created) == 1 and not settled[0]:
-            return [self.config_ids.numbers(created[0].given("config") if created[0] is not None else [])]
+            return [give(created[0].given("config") if created[0] is not None else [])]
         found = []
         for batch, new, ended in zip(batches, created, settled, strict=True):
             places = [] if new is None else list(zip(new.which.tolist(), new.given("config"), strict=True))
             places += [(each.record, each.config) for each in ended]
             found.append([(batch.records[index].position, config) for index, config in places])
         inside = sorted((position, which, index) for which, each in enumerate(found) for index, (position, _) in enumerate(each))
-        in_order = self.config_ids.numbers([found[which][index][1] for _, which, index in inside])
+        in_order = give([found[which][index][1] for _, which, index in inside])
         numbers = [[0] * len(each) for each in found]
         for (_, which, index), number in zip(inside, in_order, strict=True):
             numbers[which][index] = number
         return numbers
+
+    def finish(self) -> None:
+        """Give trials of equal configs one number."""
+        numbers = self.config_ids.settle()
+        if numbers is not None:
+            for trials in self.trial_rows.values():
+                column = trials.rows["config_id"]
+                column.put(slice(trials.rows.length), [numbers[column.arrays()[0]]])
 
     def _evolve(self, records: Sequence[Record]) -> None:
         """Take in records that are not of trials."""

@@ -106,6 +106,9 @@ class Projection(ABC):
                 error.add_note(f"Folding {self.name!r}, at position {record.position}: {record.type} of {record.stream!r}.")
                 raise
 
+    def finish(self) -> None:  # noqa: B027 - most put nothing off
+        """Complete what ``apply_all`` has put off; the builder calls it when it stops, also where it was interrupted."""
+
     @abstractmethod
     def table(self, *args: Any, **kwargs: Any) -> pd.DataFrame:
         """Return the table as of ``position``; the arguments, if any, are the projection's own (which experiment ...)."""

@@ -14,8 +14,8 @@ from ledger.status import ENDED, Status
 from projections.trial_batch import TrialBatch
 
 _ENDING = frozenset(kind for kind, (_, status) in TRANSITIONS.items() if status in ENDED) | {ev.StatusForced}
-_CHANGING = frozenset({ev.TrialConfigured, ev.TrialAmended})
-_LOOKED_AT = _ENDING | _CHANGING | {ev.TrialCreated}
+CHANGING: tuple[type[Event], ...] = (ev.TrialConfigured, ev.TrialAmended)  # what may change the config of a trial
+_LOOKED_AT = _ENDING | {*CHANGING, ev.TrialCreated}
 
 
 class Settled(NamedTuple):
@@ -60,7 +60,7 @@ def settle(
             settled.append(Settled(place, trial_id, dict(configs[trial_id]), is_kept=trial_id not in amended))
         elif kind is ev.TrialAmended:
             amended.add(trial_id)
-        if trial_id in last and kind in _CHANGING:
+        if trial_id in last and kind in CHANGING:
             settled[last[trial_id]] = settled[last[trial_id]]._replace(is_kept=False)
     return settled
 

@@ -19,7 +19,7 @@ from projections.columns import MISSING
 from projections.projection import STATE_EVENTS
 from projections.rows import Rows
 from projections.trial_batch import STATE_COLUMNS, TrialBatch, merge_values, value_column
-from projections.trial_configs import Settled, ended_trials, settle
+from projections.trial_configs import CHANGING, Settled, ended_trials, settle
 
 _MAY_BE_EMPTY = ("assigned_to", "label", "group")  # texts, of which none is an empty one
 _cells_of = attrgetter(*STATE_COLUMNS)
@@ -30,7 +30,6 @@ _NOT_SHOWN: frozenset[type[Event]] = frozenset(
     | {ev.AttributesSet, ev.TagsChanged, ev.ParentsSet, ev.ArtifactLogged, ev.LateResultReceived}
 )
 _BY_COLUMN = _NOT_SHOWN | TRIAL_ASSIGNMENTS.keys()
-_CHANGING_CONFIGS = (ev.TrialConfigured, ev.TrialAmended)
 
 
 class TrialRows:
@@ -138,7 +137,7 @@ class TrialRows:
     def _keep_originals(self, batch: TrialBatch, places: Any, originals: dict[int, dict[str, Any]]) -> None:
         """Keep configs that are about to be changed, as they were created."""
         new: dict[int, dict[str, Any]] | None = None
-        for which in [batch.kinds[kind].which for kind in _CHANGING_CONFIGS if kind in batch.kinds]:
+        for which in [batch.kinds[kind].which for kind in CHANGING if kind in batch.kinds]:
             config_ids = self.rows["config_id"].arrays()[0][places[which]]
             for index, config_id in zip(which.tolist(), config_ids.tolist(), strict=True):
                 if config_id in originals:

@@ -60,8 +60,8 @@ def text_column(values: Sequence[str | None]) -> Column:
 
 
 def text_array(values: Any) -> Any:
-    """Return texts as an array of dtype ``string``; None is missing."""
-    return pd.array(values, dtype=TEXT)
+    """Return texts as an array of dtype ``string``; None is missing. An array of objects becomes part of it."""
+    return pd.array(values, dtype=TEXT, copy=False)
 
 
 def missing_texts(count: int) -> Any:

@@ -118,12 +118,12 @@ class ConfigIds:
         found: bytes = self._halves(slice(None)).tobytes()
         return found
 
-    def hexadecimal(self, ids: Any) -> list[str]:
-        """Return the digests of some numbers."""
-        found: list[str] = []
+    def hexadecimal(self, ids: Any) -> Any:
+        """Return the digests of some numbers, as an array of texts."""
+        found = np.empty(len(ids), object)
         for first in range(0, len(ids), _AT_ONCE):
             halves = self._halves(ids[first : first + _AT_ONCE] - 1)
-            found += halves.tobytes().hex(" ", _DIGEST_BYTES).split(" ")  # a fifth of the time of one by one
+            found[first : first + _AT_ONCE] = halves.tobytes().hex(" ", _DIGEST_BYTES).split(" ")  # a fifth of one by one
         return found
 
     def _halves(self, places: Any) -> Any:

@@ -112,7 +112,7 @@ class _Walk:
             kinds, below = set(), list[int]()
             for page in level:
                 self._take(page, 1)
-                content = os.pread(self._fd, self._page_bytes, page * self._page_bytes)
+                content = self._read(self._page_bytes, page * self._page_bytes)
                 kind, places, ends = self._nodes(page, content)
                 kinds.add(kind)
                 if kind == _BRANCH:
@@ -126,6 +126,12 @@ class _Walk:
                 return leaves
             level = below
         raise _Broken("its branches are too long")
+
+    def _read(self, size: int, place: int) -> bytes:
+        content = os.pread(self._fd, size, place)
+        if len(content) < size:  # cut since its length was asked for
+            raise _Broken(f"it ends at byte {place + len(content):,}")
+        return content
 
     def _take(self, page: int, count: int) -> None:
         if not _FIRST <= page <= len(self._used) - count:
@@ -162,7 +168,7 @@ class _Walk:
             first = int.from_bytes(content[place : place + 8], "little")
             count = (_HEADER.size - 1 + size) // self._page_bytes + 1
             self._take(first, count)
-            said = _LARGE.unpack(os.pread(self._fd, _LARGE.size, first * self._page_bytes))
+            said = _LARGE.unpack(self._read(_LARGE.size, first * self._page_bytes))
             if said != (first, _OVERFLOW, count):
                 raise _Broken(f"the header of page {first}")
 
@@ -174,14 +180,16 @@ class _Walk:
             value = leaf.content[start:end]
             if is_big:
                 first = int.from_bytes(value, "little")
-                _, _, count = _LARGE.unpack(os.pread(self._fd, _LARGE.size, first * self._page_bytes))
-                value = os.pread(self._fd, count * self._page_bytes - _HEADER.size, first * self._page_bytes + _HEADER.size)
+                _, _, count = _LARGE.unpack(self._read(_LARGE.size, first * self._page_bytes))
+                value = self._read(count * self._page_bytes - _HEADER.size, first * self._page_bytes + _HEADER.size)
             numbers = np.frombuffer(value[: len(value) // 8 * 8], "<u8")
             free = numbers[1 : 1 + int(numbers[0])] if len(numbers) else numbers
             if not len(numbers) or len(free) != numbers[0] or (free < _FIRST).any() or (free >= self._pages).any():
                 raise _Broken(f"the list of free pages in page {leaf.page}")
-            if self._used[free[free < len(self._used)].astype(np.int64)].any():
-                raise _Broken(f"the list of free pages in page {leaf.page} has one in use")
+            inside = free[free < len(self._used)].astype(np.int64)
+            if self._used[inside].any() or len(np.unique(inside)) < len(inside):
+                raise _Broken(f"the list of free pages in page {leaf.page} has one in use, or twice")
+            self._used[inside] = True
 
 
 def _shorts(content: bytes, places: Numbers, at: int) -> Numbers:

@@ -1,5 +1,6 @@
 """Pages of a checkpoint file: where a flipped bit would lead LMDB out of the file, the log is folded instead."""
 
+import os
 import random
 import subprocess
 import sys
@@ -131,6 +132,23 @@ def test_the_damaged_page_is_named(path, offset, flip, said):
         damage = proof.find_damage(env, file)
     assert damage is not None
     assert said in damage
+
+
+def test_a_file_that_is_cut_while_it_is_looked_through_is_damaged(path, monkeypatch):
+    """It ends before what it said a moment ago."""
+    directory = path / "projections"
+    pread, cut = os.pread, []
+
+    def pread_of_a_cut_file(fd, size, place):
+        if place >= 2 * PAGE:
+            cut.append(place)
+            return b""
+        return pread(fd, size, place)
+
+    monkeypatch.setattr(os, "pread", pread_of_a_cut_file)
+    with lmdb.open(str(directory), readonly=True) as env:
+        assert "it ends at byte" in find_damage(env, directory / "data.mdb")
+    assert cut
 
 
 def root_of(file: Path) -> int:

@@ -53,8 +53,8 @@ class Reader:
     recorded meanwhile; ``refresh`` moves the reader on, and leaves earlier results as they are. What it hands out is the
     caller's own.
 
-    **Cost.** Opening reads the log from the last checkpoint on, ``refresh`` what is new. Metrics are read when one is first
-    looked at, and artifacts when they are loaded.
+    **Cost.** Opening reads the log from the last checkpoint on, ``refresh`` what is new; ``close`` leaves a checkpoint for the
+    next reader, and so does what takes long. Metrics are read when one is first looked at, and artifacts when they are loaded.
 
     Raises UnknownExperiment, InvalidValue, ReadOnlyLedger for a ``dst_dir`` that cannot be written to, and for a path the
     OpenErrors of ``ledger.open``.

@@ -199,7 +199,7 @@ class CheckpointStore:
         with _mutex:
             env = lmdb.open(
                 str(self.directory), map_size=_map_size(self.directory), readonly=not write, lock=not self.readonly, max_dbs=0,
-                readahead=True, meminit=False, sync=False, mode=0o666,
+                readahead=True, sync=False, mode=0o666,
             )  # fmt: skip
             try:
                 if damage := self._proof.find_damage(env, self.directory / "data.mdb"):

@@ -18,7 +18,7 @@ import ledger
 import projections
 from ledger.errors import CheckpointDiscarded
 from projections import folds
-from projections.checkpoints import CheckpointStore
+from projections.checkpoints import LAYOUT, CheckpointStore, Key
 
 
 @pytest.fixture
@@ -214,6 +214,20 @@ def test_a_redaction_makes_checkpoints_useless(path):
         warnings.simplefilter("error")
         assert "s3cr3t-t0k3n" not in str(table(path).to_dict())
     assert b"s3cr3t" not in (path / "projections" / "data.mdb").read_bytes()
+
+
+def test_nothing_that_the_process_has_forgotten_is_written(tmp_path):
+    """Pages are cleared before they are filled: memory in which something redacted was is not kept in them."""
+    store = CheckpointStore(tmp_path)
+    key = Key(LAYOUT, "ledger", 1, "Errors", 0, bytes(16), 0)
+    for number in range(100):
+        for what in ("s3cr3t-t0k3n", "nothing"):
+            rows = projections.Rows({f"column-{each}": "text" for each in range(number + 1)})
+            rows.append(**{name: f"{what} {name}" for name in rows.buffers})
+            store.save("errors", number, key, {"rows": rows}, {"said": what}, 16)
+            data = (tmp_path / "data.mdb").read_bytes()
+            store.discard()
+        assert b"s3cr3t" not in data, number
 
 
 def test_a_build_that_is_stopped_goes_on_where_it_was_saved(path, monkeypatch):

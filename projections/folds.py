@@ -29,6 +29,10 @@ _LOOKS = 3  # for a checkpoint, when others remove those that were found
 _SAVING_SHARE = 0.05  # of the time of folding that saving may take while it goes on
 
 
+class _Another(Damaged):
+    """A checkpoint that can be read, and is of something else."""
+
+
 class Fold(Generic[P]):
     """A projection that is kept as far as it was asked for; what is asked for next goes on from the nearest place before.
 
@@ -117,19 +121,18 @@ class Fold(Generic[P]):
         assert self._store is not None
         name, directory = self._kind.name, self._store.directory
         projection = self._kind()
-        damaged: str | None = name  # whose checkpoints go then; None for all
         try:
             place = self._usable(position, redactions)
             if place <= (0 if best is None else best.position):
                 return None
-            damaged = None  # what misleads who reads the file would mislead who mends it, too
             projection.load(*self._store.load(name, place))
         except Gone:
             return self._loaded(position, best, redactions, looks - 1) if looks else None
         except (Damaged, lmdb.Error, OSError, ValueError, TypeError, KeyError) as error:
             # Whatever a damaged file, or the code of another version, has left there.
             self._tell(f"the checkpoint of {name!r} in {directory} cannot be used: {_said(error)}. The log is folded instead.")
-            self._discard(damaged if isinstance(error, Damaged) else None)
+            # Of a damaged file all goes: what misleads who reads it would mislead who mends it, too.
+            self._discard(name if isinstance(error, _Another) else None)
             return None
         projection.position, projection.redactions = place, redactions
         return projection
@@ -140,23 +143,23 @@ class Fold(Generic[P]):
         found = self._store.positions(self._kind.name)
         self._saved = max(found, default=0)
         if self._saved > self._log.head:
-            raise Damaged(f"it stands at position {self._saved}, and the log ends at {self._log.head}")
+            raise _Another(f"it stands at position {self._saved}, and the log ends at {self._log.head}")
         place = max((each for each in found if each <= position), default=0)
         key = self._store.key(self._kind.name, place) if place else None
         expected = self._key(place, redactions) if place else None
         if key is None or expected is None or key == expected:
             return place
         if key.ledger_id != expected.ledger_id:
-            raise Damaged("it is of another ledger")
+            raise _Another("it is of another ledger")
         if (key.layout, key.schema_version) != (expected.layout, expected.schema_version):
-            raise Damaged("it was saved by another version")
+            raise _Another("it was saved by another version")
         if key.kind != expected.kind:
-            raise Damaged(
+            raise _Another(
                 "it was saved by another class of that name, or before the class had other columns (a name is for one class; "
                 "raise its schema_version when it makes another table)"
             )
         if key.redactions == redactions:
-            raise Damaged(f"it is of another copy of the ledger, with another record at position {place}")
+            raise _Another(f"it is of another copy of the ledger, with another record at position {place}")
         self._discard(None)  # it may hold what was redacted since; that is as it should be, and nobody need be told
         return 0
 

@@ -26,10 +26,12 @@ import pandas as pd
 
 from ledger.state import Status
 from projections.columns import MISSING, NOT_A_TIME, STATUS_CODES, STATUSES, own_value, time_array
-from projections.texts import TextCells, Texts
+from projections.pieces import PackedArray
+from projections.texts import Texts
 
 _FIRST_CAPACITY = 64
 _STATUSES = list(Status)
+_MOST_UNPACKED = 2  # times, for a table each; a column that is shown again is worth its memory
 
 
 class Buffer(ABC):
@@ -62,7 +64,7 @@ class Buffer(ABC):
 
     def is_missing(self) -> Any:
         """Return for each cell whether there is nothing in it, as an array."""
-        return self.arrays()[0] == self.empty[0]
+        return self._cells() == self.empty[0]
 
     def extend(self, cells: Sequence[Any]) -> None:
         """Add cells at the end."""
@@ -96,8 +98,8 @@ class Buffer(ABC):
         """Replace the cells of rows by what ``encode`` gave; rows are an array of their numbers, or a slice."""
         if self.is_blank:
             self._arrays, self.is_blank = [array.copy() for array in self._arrays], False
-        for array, new in zip(self._arrays, arrays, strict=True):
-            array[rows] = new
+        for number, new in enumerate(arrays):
+            self._unpacked(number)[rows] = new
 
     def resize(self, length: int) -> None:
         """Have so many cells, no fewer than before; new ones are empty."""
@@ -110,7 +112,7 @@ class Buffer(ABC):
             self._arrays = self._blank(capacity)
             return
         for number, empty in enumerate(self.empty):
-            before = len(self._arrays[number])
+            before = len(self._unpacked(number))
             try:
                 self._arrays[number].resize(capacity)  # the system moves pages without copying, and has fewer to clear
             except ValueError:  # somebody looks at it, or it is part of another
@@ -121,7 +123,23 @@ class Buffer(ABC):
 
     def arrays(self) -> list[Any]:
         """Return the arrays that the cells lie in now; for who only looks at them, before anything else is written."""
-        return [array[: self.length] for array in self._arrays]
+        return [self._cells(number) for number in range(len(self._arrays))]
+
+    def _cells(self, number: int = 0) -> Any:
+        return self._unpacked(number)[: self.length]
+
+    def _unpacked(self, number: int) -> Any:
+        kept = self._arrays[number]
+        if isinstance(kept, PackedArray):
+            kept = self._arrays[number] = kept.unpack()
+        return kept
+
+    def _copied(self, number: int = 0) -> Any:
+        """Return an array of cells in memory of its own; what is packed stays so, for it may never be asked for again."""
+        kept = self._arrays[number]
+        if isinstance(kept, PackedArray) and kept.unpacked < _MOST_UNPACKED:
+            return kept.unpack()
+        return self._cells(number).copy()
 
     def extras(self) -> list[Any]:
         """Return what a checkpoint keeps beside the arrays: values that can be recorded."""
@@ -129,11 +147,18 @@ class Buffer(ABC):
 
     @classmethod
     def restore(cls, arrays: Sequence[Any], extras: list[Any]) -> Self:
-        """Make the buffer again of what ``arrays`` and ``extras`` gave; the arrays are its own from then on."""
+        """Make the buffer again of what ``arrays`` and ``extras`` gave, or of packed ones; they are its own from then on."""
         made = cls()
         made._arrays, made.is_blank = list(arrays), False
         made.length = len(arrays[0])
         made._take_extras(extras)
+        return made
+
+    @classmethod
+    def blank(cls, length: int) -> Self:
+        """Make a buffer of so many empty cells."""
+        made = cls()
+        made.resize(length)
         return made
 
     def _take_extras(self, extras: list[Any]) -> None:
@@ -157,7 +182,7 @@ class IdBuffer(Buffer):
         return self.arrays()[0][rows].tolist()  # type: ignore[no-any-return]
 
     def array(self) -> Any:
-        return self.arrays()[0].copy()
+        return self._copied()
 
 
 class FlagBuffer(IdBuffer):
@@ -181,7 +206,7 @@ class IntegerBuffer(Buffer):
         return [None if cell == NOT_A_TIME else cell for cell in self.arrays()[0][rows].tolist()]
 
     def array(self) -> Any:
-        data = self.arrays()[0].copy()
+        data = self._copied()
         return pd.arrays.IntegerArray(data, data == NOT_A_TIME)
 
 
@@ -197,7 +222,7 @@ class TimeBuffer(IntegerBuffer):
             return super().encode([cell if cell is None or -(2**63) < cell < 2**63 else None for cell in cells])
 
     def array(self) -> Any:
-        return time_array(self.arrays()[0].copy())
+        return time_array(self._copied())
 
 
 class StatusBuffer(Buffer):
@@ -212,7 +237,7 @@ class StatusBuffer(Buffer):
         return [None if code < 0 else _STATUSES[code] for code in self.arrays()[0][rows].tolist()]
 
     def array(self) -> Any:
-        return pd.Categorical.from_codes(self.arrays()[0].copy(), dtype=STATUSES, validate=False)  # they are STATUS_CODES
+        return pd.Categorical.from_codes(self._copied(), dtype=STATUSES, validate=False)  # they are STATUS_CODES
 
 
 class TextBuffer(Buffer):
@@ -222,7 +247,7 @@ class TextBuffer(Buffer):
 
     def __init__(self) -> None:
         super().__init__()
-        self._texts, self._cells = Texts(), TextCells()
+        self._texts = Texts()
 
     def encode(self, cells: Any) -> list[Any]:
         if None not in cells:
@@ -235,15 +260,11 @@ class TextBuffer(Buffer):
         every[np.fromiter((cell is not None for cell in cells), np.bool_, len(cells))] = codes
         return [every]
 
-    def put(self, rows: Any, arrays: Sequence[Any]) -> None:
-        super().put(rows, arrays)
-        self._cells.written(rows)
-
     def values(self, rows: Any) -> list[Any]:
         return self._texts.take(self.arrays()[0][rows]).tolist()  # type: ignore[no-any-return]
 
     def array(self) -> Any:
-        return self._cells.array(self.arrays()[0], self._texts)
+        return self._texts.array(self._cells())
 
     def extras(self) -> list[Any]:
         return self._texts.list
@@ -270,12 +291,8 @@ class ValueBuffer(Buffer):
 
     def __init__(self) -> None:
         super().__init__()
-        self._texts, self._cells = Texts(), TextCells()
+        self._texts = Texts()
         self._others: list[Any] = []
-
-    def put(self, rows: Any, arrays: Sequence[Any]) -> None:
-        super().put(rows, arrays)
-        self._cells.written(rows)
 
     def encode(self, cells: Any) -> list[Any]:
         kinds = set(map(type, cells))
@@ -308,21 +325,22 @@ class ValueBuffer(Buffer):
         return [tags, bits]
 
     def array(self) -> Any:
-        tags, bits = self.arrays()
+        tags = self._cells()
         lowest, highest = (int(tags.min()), int(tags.max())) if len(tags) else (_ABSENT, _ABSENT)
         kinds = {tag for tag in range(max(lowest, _INT), highest) if (tags == tag).any()} | ({highest} & _PRESENT)
         if kinds == {_INT}:
-            return pd.arrays.IntegerArray(bits.copy(), tags != _INT)
-        if kinds == {_FLOAT} or (kinds == {_INT, _FLOAT} and _are_exact(bits[tags == _INT])):
+            return pd.arrays.IntegerArray(self._copied(1), tags != _INT)
+        if kinds == {_FLOAT}:
+            return self._copied(1).view(np.float64)
+        bits = self._cells(1)
+        if kinds == {_INT, _FLOAT} and _are_exact(bits[tags == _INT]):
             floats = bits.view(np.float64).copy()
-            if _INT in kinds:
-                floats[tags == _INT] = bits[tags == _INT]
+            floats[tags == _INT] = bits[tags == _INT]
             return floats
         if kinds == {_BOOL}:
             return pd.arrays.BooleanArray(bits.astype(np.bool_), tags != _BOOL)
         if kinds == {_STR}:
-            return self._cells.array(np.where(tags == _STR, bits, -1), self._texts)
-        self._cells = TextCells()  # were they all texts before, they are not now
+            return self._texts.array(np.where(tags == _STR, bits, -1))
         return self._objects(tags, bits)
 
     def _objects(self, tags: Any, bits: Any) -> Any:
@@ -343,11 +361,11 @@ class ValueBuffer(Buffer):
 
     def has_values(self) -> bool:
         """Say whether there is anything in any cell."""
-        return bool(self.arrays()[0].any())  # ABSENT is 0
+        return bool(self._cells().any())  # ABSENT is 0
 
     def is_none(self) -> bool:
         """Say whether no cell has anything but None."""
-        return not (self.arrays()[0] > _NONE).any()
+        return not (self._cells() > _NONE).any()
 
     def clear(self, rows: Any) -> None:
         """Have nothing in the cells of rows."""

@@ -2,10 +2,10 @@
 
 ::
 
-    chunk/<digest>              a piece of a column, or values: their bytes, behind how they are packed
-    <name>/<position>           which chunks a projection of that name is made of, behind the digest of that list
+    piece/<digest>              a part of a column, or values, as ``projections.pieces`` packs them
+    at/<name>/<position>        which pieces a projection of that name is made of, behind the digest of that list
 
-A chunk is known by the digest of its bytes, so that checkpoints share what has not changed between them, and damage shows.
+A piece is known by the digest of what is in it, so that checkpoints share what has not changed between them.
 A checkpoint is a cache: whatever is wrong with it, the log is folded instead. So no save waits for the disk: what a power cut
 leaves of one is damage like any other.
 """
@@ -16,7 +16,7 @@ import contextlib
 import hashlib
 import threading
 from collections import deque
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from concurrent.futures import Executor, Future, ThreadPoolExecutor
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -24,22 +24,20 @@ from typing import Any, NamedTuple
 import lmdb
 import msgspec
 import numpy as np
-import zstandard
 
 from ledger.errors import Corrupted
 from ledger.values import decode_value, encode_value
-from projections.buffers import BUFFERS, Buffer
+from projections.buffers import BUFFERS
 from projections.pages import Proof
+from projections.pieces import DIGEST_BYTES, Damaged, PackedArray, cut, digest_of, pack, prove, unpack
 from projections.rows import Rows
 
 #: Raised when checkpoints are laid out in another way: those of before are not read.
-LAYOUT = 3
-_CHUNK_ROWS = 32_768
-_DIGEST_BYTES = 16
-_WORKERS = 2  # threads that pack, unpack and prove pieces: they do not hold the interpreter meanwhile
+LAYOUT = 4
+_WORKERS = 2  # threads that hash and pack pieces: they do not hold the interpreter meanwhile
 _MOST_AHEAD = 32  # pieces that they are given before the first is asked for
 _MEMORY = "what a projection remembers"
-_CHUNK, _RAW, _ZSTD = b"chunk/", b"0", b"1"
+_PIECE = b"piece/"
 _LARGEST_MAP = 1 << 40
 _mutex = threading.Lock()  # LMDB allows an environment to be open once in a process
 _encoder = msgspec.msgpack.Encoder()
@@ -55,10 +53,6 @@ class Key(NamedTuple):
     redactions: int  # how many payloads had been dropped: what was kept before may hold one
     append_id: bytes  # of the record at the position, and its ordinal: another one was not there then
     ordinal: int
-
-
-class Damaged(Exception):
-    """A checkpoint that cannot be read, and why."""
 
 
 class Gone(Exception):
@@ -134,25 +128,9 @@ class CheckpointStore:
                 if value is None:
                     raise Gone
                 manifest = _manifest(bytes(value))
-                filled: list[Future[None]] = []
-                first: dict[bytes, Any] = {}
-                repeated: list[tuple[Any, Any]] = []  # as most pieces of columns in which there is nothing
-                with ThreadPoolExecutor(_WORKERS) as workers:
-
-                    def fill(part: Any, digest: bytes) -> None:
-                        if digest in first:
-                            repeated.append((part, first[digest]))
-                        else:
-                            first[digest] = part
-                            filled.append(workers.submit(_fill, part, _find_chunk(txn, digest), digest))
-
-                    rows = {name: _read_table(txn, table, fill) for name, table in manifest.tables.items()}
-                    memory = _read_values(txn, manifest.memory)
-                for each in filled:
-                    each.result()
-                for part, same in repeated:
-                    part[:] = same
-                return rows, memory
+                pieces = _Pieces(txn)
+                tables = {name: _read_table(table, pieces) for name, table in manifest.tables.items()}
+                return tables, pieces.values(manifest.memory)
 
     # ------------------------------------------------------------------------------------------------- write
 
@@ -216,7 +194,7 @@ def _map_size(directory: Path) -> int:
 
 
 def _manifest_key(name: str, position: int) -> bytes:
-    return b"at/" + hashlib.blake2b(name.encode(), digest_size=_DIGEST_BYTES).digest() + position.to_bytes(8, "big")
+    return b"at/" + hashlib.blake2b(name.encode(), digest_size=DIGEST_BYTES).digest() + position.to_bytes(8, "big")
 
 
 def _keys(txn: Any, name: str) -> Iterator[bytes]:
@@ -229,20 +207,16 @@ def _keys(txn: Any, name: str) -> Iterator[bytes]:
             yield bytes(key)
 
 
-def _digest(data: bytes) -> bytes:
-    return hashlib.sha256(data).digest()[:_DIGEST_BYTES]  # most processors have instructions for it
-
-
 def _manifest(value: bytes) -> _Manifest:
-    if _digest(value[_DIGEST_BYTES:]) != value[:_DIGEST_BYTES]:
-        raise Damaged("its list of chunks is damaged")
+    if digest_of(value[DIGEST_BYTES:]) != value[:DIGEST_BYTES]:
+        raise Damaged("its list of pieces is damaged")
     try:
-        return _manifests.decode(value[_DIGEST_BYTES:])
+        return _manifests.decode(value[DIGEST_BYTES:])
     except msgspec.MsgspecError as error:
         raise Damaged(f"it is laid out otherwise ({error})") from error
 
 
-# ------------------------------------------------------------------------------------------------------------- chunks
+# ------------------------------------------------------------------------------------------------------------- writing
 
 
 def _save(txn: Any, name: str, position: int, key: Key, rows: dict[str, Rows], memory: dict[str, Any]) -> None:
@@ -251,14 +225,14 @@ def _save(txn: Any, name: str, position: int, key: Key, rows: dict[str, Rows], m
     with ThreadPoolExecutor(_WORKERS) as workers:
         writer = _Writer(txn, workers)
         kept = {table: (saved.length, _keep_columns(saved, writer)) for table, saved in rows.items()}
-        remembered = writer.keep([encode_value(memory, _MEMORY)])
+        remembered = writer.keep([_encoded(memory)])
         writer.finish()
     tables = {
         table: _Table(length, [_Column(column, kind, arrays, extras[0]) for column, kind, arrays, extras in columns])
         for table, (length, columns) in kept.items()
     }
     encoded = _encoder.encode(_Manifest(key, tables, remembered[0]))
-    txn.put(_manifest_key(name, position), _digest(encoded) + encoded)
+    txn.put(_manifest_key(name, position), digest_of(encoded) + encoded)
 
 
 def _keep_columns(rows: Rows, writer: _Writer) -> list[tuple[str, str, list[tuple[str, list[bytes]]], list[bytes]]]:
@@ -267,8 +241,8 @@ def _keep_columns(rows: Rows, writer: _Writer) -> list[tuple[str, str, list[tupl
         (
             name,
             buffer.kind,
-            [] if buffer.is_blank else [(array.dtype.str, writer.keep(_pieces(array))) for array in buffer.arrays()],
-            writer.keep([encode_value(buffer.extras(), _MEMORY)]),
+            [] if buffer.is_blank else [(array.dtype.str, writer.keep(cut(array))) for array in buffer.arrays()],
+            writer.keep([_encoded(buffer.extras())]),
         )
         for name, buffer in rows.buffers.items()
     ]
@@ -287,7 +261,7 @@ class _Writer:
         """Return the list that has the digests of the pieces when all is written."""
         digests: list[bytes] = []
         for piece in pieces:
-            self._hashed.append((digests, piece, self._workers.submit(_digest, piece)))
+            self._hashed.append((digests, piece, self._workers.submit(digest_of, piece)))
             self._take(_MOST_AHEAD)
         return digests
 
@@ -301,75 +275,53 @@ class _Writer:
             digests, piece, hashed = self._hashed.popleft()
             digest = hashed.result()
             digests.append(digest)
-            if digest not in self._found and not self._cursor.set_key(_CHUNK + digest):
-                self._packed.append((digest, self._workers.submit(_packed, piece)))
+            if digest not in self._found and not self._cursor.set_key(_PIECE + digest):
+                self._packed.append((digest, self._workers.submit(pack, piece, digest)))
             self._found.add(digest)
         while len(self._packed) > most:
             digest, packed = self._packed.popleft()
-            self._cursor.put(_CHUNK + digest, packed.result())
+            self._cursor.put(_PIECE + digest, packed.result())
 
 
-def _pieces(array: Any) -> list[Any]:
-    array = np.ascontiguousarray(array)
-    return [array[row : row + _CHUNK_ROWS].data.cast("B") for row in range(0, len(array), _CHUNK_ROWS)]
+def _encoded(values: Any) -> Any:
+    return np.frombuffer(encode_value(values, _MEMORY), np.uint8)
 
 
-def _packed(data: Any) -> bytes:
-    packed = zstandard.ZstdCompressor(level=1).compress(data)
-    return _ZSTD + packed if len(packed) < len(data) * 3 // 4 else _RAW + bytes(data)
+# ------------------------------------------------------------------------------------------------------------- reading
 
 
-def _find_chunk(txn: Any, digest: bytes) -> Any:
-    value = txn.get(_CHUNK + digest)
-    if value is None:
-        raise Damaged("a piece of it is missing")
-    return value
+class _Pieces:
+    """Find pieces, each once: those of columns in which there is nothing are all the same."""
 
+    def __init__(self, txn: Any) -> None:
+        self._txn = txn
+        self._found: dict[bytes, bytes] = {}
 
-def _unpack_chunk(value: Any, digest: bytes) -> Any:
-    """Return the bytes of a piece, which are proved; to unpack and to prove them does not hold the interpreter."""
-    data: Any = value[1:]
-    if bytes(value[:1]) == _ZSTD:
+    def proved(self, digest: bytes) -> bytes:
+        """Return a piece, which is proved; raises Damaged."""
+        if digest not in self._found:
+            piece = self._txn.get(_PIECE + digest)
+            if piece is None:
+                raise Damaged("a piece of it is missing")
+            self._found[digest] = prove(piece, digest)
+        return self._found[digest]
+
+    def values(self, digest: bytes) -> Any:
+        """Return values; raises Damaged."""
         try:
-            data = zstandard.ZstdDecompressor().decompress(data)
-        except (zstandard.ZstdError, MemoryError) as error:  # a damaged length may say anything
+            return decode_value(unpack(self.proved(digest)))
+        except Corrupted as error:
             raise Damaged(f"a piece of it is damaged ({error})") from error
-    if _digest(data) != digest:
-        raise Damaged("a piece of it is damaged")
-    return data
 
 
-def _read_values(txn: Any, digest: bytes) -> Any:
-    try:
-        return decode_value(bytes(_unpack_chunk(_find_chunk(txn, digest), digest)))
-    except Corrupted as error:
-        raise Damaged(f"a piece of it is damaged ({error})") from error
-
-
-def _read_table(txn: Any, table: _Table, fill: Callable[[Any, bytes], object]) -> Rows:
-    """Return the table; ``fill`` gets each part of its columns as bytes, with the digest of what belongs there."""
+def _read_table(table: _Table, pieces: _Pieces) -> Rows:
     made = Rows({})
     made.length = table.length
     for column in table.columns:
-        arrays = []
-        for dtype, digests in column.arrays:
-            array = np.empty(table.length, dtype)
-            for row, digest in zip(range(0, table.length, _CHUNK_ROWS), digests, strict=True):
-                fill(array[row : row + _CHUNK_ROWS].view(np.uint8), digest)
-            arrays.append(array)
-        extras = _read_values(txn, column.extras)
-        made.buffers[column.name] = BUFFERS[column.kind].restore(arrays, extras) if arrays else _blank(column.kind, table.length)
+        kind = BUFFERS[column.kind]
+        arrays = [PackedArray(dtype, table.length, list(map(pieces.proved, digests))) for dtype, digests in column.arrays]
+        made.buffers[column.name] = kind.restore(arrays, pieces.values(column.extras)) if arrays else kind.blank(table.length)
     return made
-
-
-def _blank(kind: str, length: int) -> Buffer:
-    made = BUFFERS[kind]()
-    made.resize(length)
-    return made
-
-
-def _fill(part: Any, value: Any, digest: bytes) -> None:
-    part[:] = np.frombuffer(_unpack_chunk(value, digest), np.uint8)
 
 
 # ------------------------------------------------------------------------------------------------------------ thinning
@@ -393,8 +345,8 @@ def _drop_unused(txn: Any) -> None:
     used: set[bytes] = set()
     cursor = txn.cursor()
     for key, value in cursor:
-        if not key.startswith(_CHUNK):
+        if not key.startswith(_PIECE):
             used.update(_manifest(value).digests())
-    for key in [key for key, _ in cursor.iternext(values=True) if key.startswith(_CHUNK)] if cursor.first() else []:
-        if key[len(_CHUNK) :] not in used:
+    for key in [key for key, _ in cursor.iternext(values=True) if key.startswith(_PIECE)] if cursor.first() else []:
+        if key[len(_PIECE) :] not in used:
             txn.delete(key)

@@ -16,7 +16,8 @@ from ledger.caller import warn_caller
 from ledger.errors import CheckpointDiscarded, InvalidValue
 from ledger.log import EventLog
 from projections.builder import Progress, build
-from projections.checkpoints import LAYOUT, CheckpointStore, Damaged, Gone, Key
+from projections.checkpoints import LAYOUT, CheckpointStore, Gone, Key
+from projections.pieces import Damaged
 from projections.projection import Projection
 
 P = TypeVar("P", bound=Projection)

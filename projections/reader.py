@@ -13,13 +13,13 @@ import pandas as pd
 import ledger
 from ledger.errors import InvalidValue, ReadOnlyLedger
 from projections.builder import Progress
-from projections.checkpoints import Damaged
 from projections.columns import text_column
 from projections.conditions import SEARCHABLE
 from projections.experiment_names import ExperimentNames
 from projections.experiments import Experiments
 from projections.folds import open_store
 from projections.frame import Frame
+from projections.pieces import Damaged
 from projections.predicate import select
 from projections.query import Dialect, parse
 from projections.row import Row

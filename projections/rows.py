@@ -41,8 +41,7 @@ class Rows:
         """Add a column, whose cells so far are empty."""
         if kind not in BUFFERS:
             raise InvalidValue(f"the column {name!r} is of kind {kind!r}; give one of {', '.join(BUFFERS)}.")
-        buffer = self.buffers[name] = BUFFERS[kind]()
-        buffer.resize(self.length)
+        buffer = self.buffers[name] = BUFFERS[kind].blank(self.length)
         return buffer
 
     def append(self, **cells: Any) -> int:

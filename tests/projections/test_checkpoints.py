@@ -112,7 +112,7 @@ def test_the_number_of_checkpoints_is_bounded_and_they_lie_apart(path, monkeypat
         (lambda path, monkeypatch: other_ledger(path), "another ledger"),
         (lambda path, monkeypatch: roll_back(path, 0), "the log ends at"),
         (lambda path, monkeypatch: roll_back(path, 9), "another copy of the ledger"),
-        (lambda path, monkeypatch: spoil_chunks(path), "a piece of it is damaged"),
+        (lambda path, monkeypatch: spoil_pieces(path), "a piece of it is damaged"),
         (lambda path, monkeypatch: (path / "projections" / "data.mdb").write_bytes(b"no LMDB file" * 2000), "cannot be used"),
     ],
 )  # fmt: skip
@@ -178,11 +178,11 @@ def roll_back(path, more):
             book.get_experiment("demo").note(f"otherwise {number}")
 
 
-def spoil_chunks(path):
+def spoil_pieces(path):
     """Flip a bit in each piece of a column."""
     with lmdb.open(str(path / "projections")) as env, env.begin(write=True) as txn:
         for key, value in list(txn.cursor()):
-            if key.startswith(b"chunk/"):
+            if key.startswith(b"piece/"):
                 txn.put(key, value[:-1] + bytes([value[-1] ^ 1]))
 
 

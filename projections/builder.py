@@ -7,12 +7,14 @@ from typing import TypeVar
 
 from ledger.errors import InvalidValue
 from ledger.log import EventLog
+from ledger.records import Record
 from projections.projection import Projection
 
 P = TypeVar("P", bound=Projection)
 Progress = Callable[[int, int], None]
 
 _REPORT_EVERY = 1024
+_BATCH_RECORDS = 2_000  # a batch costs as much as some hundred records; more would not stay in the processor's cache
 
 
 def build(projection: P, log: EventLog, *, as_of: int | None = None, progress: Progress | None = None) -> P:
@@ -61,14 +63,25 @@ def build(projection: P, log: EventLog, *, as_of: int | None = None, progress: P
 def _fold(projection: Projection, log: EventLog, target: int, progress: Progress | None) -> None:
     told = began = projection.position
     while projection.position < target:
-        # A page at a time: its records are still in the processor's cache, which those of several would not be.
-        page, reached = log.page(projection.position, projection.types)
-        projection.apply_all(page if reached <= target else [record for record in page if record.position <= target])
-        projection.position = min(reached, target)
+        records, reached = _batch(log, projection.position, projection.types, target)
+        projection.apply_all(records)
+        projection.position = reached
+        del records  # before the next ones are read: they are given the same memory, which the processor still has at hand
         is_last = projection.position == target and told > began
         if progress is not None and (is_last or projection.position >= told + _REPORT_EVERY):
             told = projection.position
             progress(told, target)
+
+
+def _batch(log: EventLog, after: int, types: frozenset[str] | None, target: int) -> tuple[list[Record], int]:
+    """Return records after a position, up to a target, and the position up to which nothing was left out."""
+    records, reached = log.page(after, types)
+    while reached < min(target, after + _BATCH_RECORDS):
+        page, reached = log.page(reached, types)
+        records += page
+    if reached > target:
+        records = [record for record in records if record.position <= target]
+    return records, min(reached, target)
 
 
 def check_position(as_of: object) -> int:

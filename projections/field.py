@@ -27,6 +27,7 @@ _KINDS: Final[dict[str, tuple[str, Any]]] = {  # of a field -> the type people k
     "object": ("", np.object_),
 }  # fmt: skip
 _EXACT_FLOATS = 2**53
+_RESTS = ("", "-01", "-01-01")  # of a day, a month and a year, which mean where they begin
 
 
 class Field:
@@ -185,9 +186,15 @@ def _each(values: Iterable[Any], compare: Callable[[Any, Any], Any], value: Any,
 
 
 def _nanoseconds(value: Any) -> int | None:
-    """Return a time, given as ISO 8601 text (UTC unless it says otherwise), in ns since 1970; None for what is no time."""
-    try:
-        time = dt.datetime.fromisoformat(value)
-    except (TypeError, ValueError):
-        return None
-    return to_nanoseconds(time if time.tzinfo is not None else time.replace(tzinfo=dt.UTC))
+    """Return a time, given as ISO 8601 text (UTC unless it says otherwise), in ns since 1970; None for what is no time.
+
+    >>> [_nanoseconds(text) == _nanoseconds("2026-01-01T00:00Z") for text in ("2026", "2026-01", "2026-01-01", "2026-02")]
+    [True, True, True, False]
+    """
+    for rest in _RESTS:
+        try:
+            time = dt.datetime.fromisoformat(value + rest)
+        except (TypeError, ValueError):
+            continue
+        return to_nanoseconds(time if time.tzinfo is not None else time.replace(tzinfo=dt.UTC))
+    return None

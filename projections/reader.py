@@ -173,7 +173,8 @@ class Reader:
         ``mlxp`` reads and answers queries exactly as MLXP does, ``extended`` reads more; ``projections.query`` has both.
 
         In the dialect ``extended`` a comparison of values that have no order is false, and so is any of a key that the trial
-        does not have, ``!=`` as well. Times are compared with ISO 8601 texts, in UTC unless they say otherwise.
+        does not have, ``!=`` as well. Times are compared with ISO 8601 texts, in UTC unless they say otherwise; a year, a month
+        or a day is where it begins.
 
         Raises QuerySyntaxError; UnknownKey, naming the nearest one, for a key that no trial has (in the dialect ``mlxp`` for
         one that is not searchable); InvalidQuery; and in the dialect ``mlxp`` NotComparable.

@@ -47,8 +47,10 @@ class Brittle(EventCounts):
             raise ValueError("cannot read that")
 
 
-def test_each_record_once_and_in_order(book):
-    """Folding in steps applies each record exactly once, in order, and stops at the position asked for."""
+@pytest.mark.parametrize("batch", [1, 150, 10_000])
+def test_each_record_once_and_in_order(book, batch, monkeypatch):
+    """Folding in steps applies each record exactly once, in order, and stops at the position asked for; so in larger batches."""
+    monkeypatch.setattr("projections.builder._BATCH_RECORDS", batch)
     exp = book.experiment("demo")
     exp.new_trials([{"n": n} for n in range(400)])
     projection = EventCounts()

@@ -55,7 +55,7 @@ def path(tmp_path, monkeypatch):
     monkeypatch.setattr(folds, "_LEAST_SECONDS", 0)
     with ledger.open(tmp_path / "runs.ledger") as book:
         exp = book.experiment("demo")
-        for number in range(24):
+        for number in range(40):
             exp.new_trial({"lr": number / 7, "text": "x" * 40 * number}).complete({"loss": number})
             with projections.Tables(book) as tables:
                 tables.trials("demo")
@@ -78,7 +78,7 @@ def test_flipped_bits_of_what_leads_to_other_places_never_kill_the_process(path)
     pages = tree_pages(data)
     beyond = [place + 1 for start, end in pages if len(data) - start < 32_768 for place in range(start + 16, end, 2)]
     heads = [place for start, end in pages for place in (*range(start, start + 8), *range(start + 10, end))]
-    flips = [(place, 128) for place in chosen.sample(beyond, 60)]
+    flips = [(place, 128) for place in chosen.sample(beyond, 40)]
     flips += [(place, 1 << chosen.randrange(8)) for place in chosen.sample(heads, 60)]
     command = [sys.executable, "-c", textwrap.dedent(FLIPS), str(path), ",".join(f"{place}:{bit}" for place, bit in flips)]
     done = subprocess.run(command, capture_output=True, text=True, timeout=120, check=False)

@@ -197,7 +197,7 @@ def test_status_is_asked_for_in_either_vocabulary():
 
 
 def test_times_are_compared_with_iso_texts(book, clock):
-    """In UTC unless they say otherwise; what is no time is not comparable."""
+    """In UTC unless they say otherwise; a year or a month is where it begins; what is no time is not comparable."""
     exp = book.experiment("demo")
     exp.new_trial({})
     clock.advance(3600)
@@ -209,6 +209,8 @@ def test_times_are_compared_with_iso_texts(book, clock):
     assert found(reader, f"info.created_at < '{later.isoformat()}'") == [1]
     assert found(reader, f"created_at >= '{later:%Y-%m-%d %H:%M}'") == [2]
     assert found(reader, f"created_at >= '{later.astimezone(dt.timezone(dt.timedelta(hours=5))).isoformat()}'") == [2]
+    assert found(reader, "created_at > '2027' and created_at > '2027-01' and created_at < '2027-02'") == [1, 2]
+    assert found(reader, "created_at < '2027' or created_at > '2027-02' or created_at > '2028'") == []
     assert found(reader, "created_at > 'yesterday' or created_at < 5 or exists(started_at)") == []
     with pytest.raises(NotComparable):
         found(reader, "info.created_at > 'yesterday'", "mlxp")

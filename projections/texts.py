@@ -39,7 +39,9 @@ class Texts:
         """Return the texts of numbers as pandas takes them; missing for those below 0."""
         if not self.list:
             return missing_texts(len(codes))
-        if len(self._made) < len(self.list):
-            new = text_array(np.array(self.list[len(self._made) :], object))
-            self._made = type(new)._concat_same_type([self._made, new])
+        new = self.list[len(self._made) :]
+        if len(new) > len(codes):  # of a few rows: to look at theirs alone is sooner done
+            return text_array(self.take(codes))
+        if new:
+            self._made = self._made._concat_same_type([self._made, text_array(np.array(new, object))])
         return self._made.take(codes, allow_fill=True)

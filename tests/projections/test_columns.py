@@ -5,6 +5,7 @@ import math
 from decimal import Decimal
 from typing import Any
 
+import numpy as np
 import pandas as pd
 import pytest
 from hypothesis import given
@@ -130,6 +131,20 @@ def test_who_looks_at_a_column_keeps_what_was_seen_when_it_grows() -> None:
     buffer.extend(list(range(100, 10_000)))
     assert seen.tolist() == list(range(100))
     assert buffer.arrays()[0].tolist() == list(range(10_000))
+
+
+@given(st.lists(st.sampled_from([None, "", *"abcdefghij"])), st.lists(st.sampled_from([None, *"ijklmnop"])), st.data())
+def test_texts_of_some_rows_are_those_of_all(first: list[str | None], second: list[str | None], data: st.DataObject) -> None:
+    """Whether a few rows are shown of many texts or all of them, before texts are added or after."""
+    buffer, cells = BUFFERS["text"](), [*first, *second]
+    rows = data.draw(st.lists(st.integers(0, len(cells) - 1))) if cells else []
+    for added in (first, second):
+        buffer.extend(added)
+        shown = cells[: buffer.length]
+        few = [row for row in rows if row < len(shown)]
+        array = buffer.take(np.array(few, int)).array()
+        assert (array.dtype, list(array)) == ("string", [pd.NA if shown[row] is None else shown[row] for row in few])
+        assert list(buffer.array()) == [pd.NA if cell is None else cell for cell in shown]
 
 
 @pytest.mark.parametrize("configs", [[{"a": 1}, {"a": 2**70}], [{"a": 1.0}, {"a": (1,)}], [{"a": None}, {}], [{}], []])

@@ -76,7 +76,10 @@ def _parameters(
     frame = found.trials.iloc[rows]
     varying = [name for name in known if len({_key(value) for value in frame[f"config.{name}"]}) > 1]
     if not varying:
-        raise InvalidValue(f"there is nothing to plot: no parameter differs between the trials of {found.name!r}.")
+        raise InvalidValue(
+            f"there is nothing to plot: no parameter differs between the trials of {found.name!r} that have a finite number as "
+            f"their {found.target!r} ({len(rows):,}). Name those to draw: parameters."
+        )
     if len(varying) <= _MOST_AXES:
         return varying, ""
     together = {name: _goes_along(frame[f"config.{name}"], found.values[rows]) for name in varying}

@@ -48,7 +48,7 @@ def pack(items: Any, digest: bytes) -> bytes:
     """Return an array as a piece that is known by that digest, of its bytes.
 
     The first bytes of all items come first, then the second ones, and so on: most numbers of a column differ in few of them.
-    So zstd takes half of the time, to pack and to unpack.
+    So zstd takes half of the time, to pack and to unpack; floats of few digits take more room than they would together.
 
     Raises OSError for what is too large to be kept.
     """

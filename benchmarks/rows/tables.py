@@ -46,7 +46,8 @@ class Build(Row):
     limit = (
         "decoding is one C call for a block; then each event is looked at by Python a few times: whose it is, of which type, "
         "its time, its fields, the digest of its config. Columns are written for hundreds of events at once. It is paid "
-        "once: see warm."
+        "once: see warm. The first tables from a checkpoint are memory more than work: each is the caller's own, and a system "
+        "that has to fetch the memory takes longer than to unpack what is put there."
     )
     rounds = 5
     limit_seconds = 600.0

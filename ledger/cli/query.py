@@ -33,6 +33,7 @@ from ledger.values import check_text
     "ledger query runs.ledger \"select experiment, status, count(*) from trials group by all\"",
     "ledger query runs.ledger 'select \"config.journal\", min(\"result.latency_ms\") from trials group by 1' -e sqlite-tuning",
     "ledger query runs.ledger 'select * from metrics' --as-of 2d --output metrics.parquet",
+    "ledger query runs.ledger \"select \\\"config.optimizer\\\"->>'lr' lr, count(*) from trials group by 1\"",
     "ledger query runs.ledger 'describe trials'",
 )  # fmt: skip
 def query(
@@ -59,8 +60,8 @@ def query(
     """Answer a query in SQL (that of DuckDB) over the tables.
 
     The tables are experiments, and with the column experiment: trials, configs, groups, results, metrics, telemetry,
-    status_history, artifacts, environments, environment_changes and amendments. Names with dots are put in double quotes.
-    A query sees nothing but these tables, and changes nothing. Needs the extra `query`.
+    status_history, artifacts, environments, environment_changes and amendments. Names with dots are put in double quotes;
+    dicts, lists and mixed values are JSON. A query sees nothing but these tables, and changes nothing. Needs the extra `query`.
     """
     text = check_text(sys.stdin.read() if sql == "-" else sql, "the query")
     with open_tables(path, cache_dir) as tables:
